@@ -1,0 +1,72 @@
+# Everything a developer runs; `make help` lists it. Tools are built from the
+# pinned versions in tools/ into .bin; nothing is installed outside the checkout
+# except by `make deps`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN     := $(CURDIR)/.bin
+MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
+PKGS    := $(addsuffix /...,$(addprefix ./,$(MODULES)))
+ARGS    ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: tools
+tools: $(BIN)/.tools ## Build the pinned tools into .bin
+
+$(BIN)/.tools: tools/buf/go.mod tools/gen/go.mod tools/lint/go.mod
+	@mkdir -p $(BIN)
+	@for t in buf gen lint; do echo "building tools/$$t"; GOBIN=$(BIN) GOWORK=off go -C tools/$$t install tool; done
+	@touch $@
+
+.PHONY: generate
+generate: tools ## Generate Go and OpenAPI from proto/
+	$(BIN)/buf format -w proto
+	find gen/turumba -name '*.go' -delete 2>/dev/null || true
+	rm -rf $(BIN)/openapi
+	$(BIN)/buf generate
+	find $(BIN)/openapi -name '*.json' | sort | xargs $(BIN)/openapiv3-merge > $(BIN)/openapi.merged.json
+	GOWORK=off go -C tools/openapi run . < $(BIN)/openapi.merged.json > $(BIN)/openapi.json
+	mv $(BIN)/openapi.json gen/openapi/openapi.json
+
+.PHONY: verify
+verify: generate ## Fail on any drift: generated code, tidy, format, contract, import walls
+	$(BIN)/buf lint
+	@if git rev-parse -q --verify origin/main >/dev/null && git cat-file -e origin/main:proto 2>/dev/null; then \
+		$(BIN)/buf breaking proto --against '.git#ref=origin/main,subdir=proto'; \
+	else echo "buf breaking: no earlier contract on origin/main to compare with"; fi
+	@for m in $(MODULES) tools/openapi; do (cd $$m && GOWORK=off go mod tidy); done
+	@test -z "$$(gofmt -l $(MODULES) tools/openapi | tee /dev/stderr)"
+	@for m in $(MODULES); do echo "GOWORK=off build and vet $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
+	@drift=$$(git status --porcelain); if [ -n "$$drift" ]; then echo "the checkout differs from what was committed:"; echo "$$drift"; git diff | head -100; exit 1; fi
+
+.PHONY: lint
+lint: tools ## Run golangci-lint over every module
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && $(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+
+.PHONY: test
+test: ## Run every test on real servers that it finds or starts
+	./tools/test.sh $(PKGS)
+
+.PHONY: race
+race: ## The same with the race detector
+	./tools/test.sh -race $(PKGS)
+
+.PHONY: demo
+demo: ## Send a demo group message to the simulator: make demo ARGS="--contacts 1000 --exit --json"
+	@mkdir -p $(BIN) && go build -o $(BIN)/turumba ./cmd/turumba && exec $(BIN)/turumba demo $(ARGS)
+
+.PHONY: up
+up: ## Serve everything in one process on localhost
+	@mkdir -p $(BIN) && go build -o $(BIN)/turumba ./cmd/turumba && exec $(BIN)/turumba up $(ARGS)
+
+.PHONY: bench
+bench: ## Measure the hot paths beside their references in one run
+	go run ./e2e/bench $(ARGS)
+
+.PHONY: deps
+deps: ## Install the servers that the tests use, where they are missing (Debian, root)
+	./tools/deps.sh

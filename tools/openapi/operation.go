@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	_ "github.com/turumba/turumba/gen/turumba/account/v1" // its descriptors
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	_ "github.com/turumba/turumba/gen/turumba/messaging/v1" // its descriptors
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+)
+
+// packages of the contract that have routes.
+var packages = [...]string{"turumba.account.v1", "turumba.messaging.v1"}
+
+// finishOperation completes one operation from its RPC.
+func finishOperation(op object) error {
+	id, _ := op["operationId"].(string)
+	md, err := methodOf(id)
+	if err != nil {
+		return err
+	}
+	summary, _ := op["summary"].(string)
+	op["description"] = summary
+	op["summary"] = words(string(md.Name()))
+	finishParameters(md, op)
+	finishBody(md, op)
+	finishResponses(md, op)
+	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+	if auth.GetPublic() {
+		op["security"] = []any{}
+	} else {
+		op["security"] = []any{object{"bearer": []any{}}}
+	}
+	return nil
+}
+
+// words turns CreateGroupMessage into "Create group message".
+func words(name string) string {
+	s := strings.ToLower(strings.ReplaceAll(upperSnake(name), "_", " "))
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+func methodOf(operationID string) (protoreflect.MethodDescriptor, error) {
+	service, method, _ := strings.Cut(operationID, "_")
+	for _, p := range packages {
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(p + "." + service + "." + method))
+		if md, ok := d.(protoreflect.MethodDescriptor); err == nil && ok {
+			return md, nil
+		}
+	}
+	return nil, fmt.Errorf("no RPC behind operation %q", operationID)
+}
+
+func isCreate(md protoreflect.MethodDescriptor) bool {
+	name := string(md.Name())
+	return strings.HasPrefix(name, "Create") || strings.HasPrefix(name, "BatchCreate") || name == "Register"
+}
+
+func finishParameters(md protoreflect.MethodDescriptor, op object) {
+	given, _ := op["parameters"].([]any)
+	delete(op, "parameters")
+	var params []any
+	for _, p := range given {
+		param, _ := p.(object)
+		if param["name"] == "update_mask" {
+			continue // it follows from the keys of the body
+		}
+		params = append(params, param)
+		name, _ := param["name"].(string)
+		fd := md.Input().Fields().ByJSONName(name)
+		if fd == nil {
+			fd = md.Input().Fields().ByName(protoreflect.Name(name))
+		}
+		if fd == nil {
+			continue
+		}
+		param["name"] = string(fd.Name())
+		if schema, ok := param["schema"].(object); ok {
+			limit(fd, schema)
+		}
+	}
+	if isCreate(md) {
+		params = append(params, object{
+			"name": "Idempotency-Key", "in": "header", "required": false,
+			"description": "Makes the create safe to repeat for 24 hours: the same key with the same body answers the same resource.",
+			"schema":      object{"type": "string", "minLength": 1, "maxLength": 255},
+		})
+	}
+	if len(params) > 0 {
+		op["parameters"] = params
+	}
+}
+
+// finishBody completes the inline schema of a request body.
+func finishBody(md protoreflect.MethodDescriptor, op object) {
+	content := child(child(child(op, "requestBody"), "content"), "application/json")
+	schema, _ := content["schema"].(object)
+	if schema == nil {
+		delete(op, "requestBody")
+		return
+	}
+	body := md.Input()
+	rule, _ := proto.GetExtension(md.Options(), annotations.E_Http).(*annotations.HttpRule)
+	if name := rule.GetBody(); name != "" && name != "*" {
+		body = md.Input().Fields().ByName(protoreflect.Name(name)).Message()
+	}
+	finishProperties(body, schema)
+	props, _ := schema["properties"].(object)
+	if len(props) == 0 && schema["$ref"] == nil {
+		delete(op, "requestBody")
+	}
+}
+
+// statuses are the errors that an operation can answer with.
+var statuses = [...]struct {
+	code, text string
+}{
+	{"400", "The request cannot be read: JSON, filter, sort or query parameter."},
+	{"401", "The token is missing, malformed, expired or not ours."},
+	{"403", "The caller's role does not hold the permission."},
+	{"404", "The resource does not exist in the caller's accounts."},
+	{"409", "The state of the resource does not allow it, or it exists already."},
+	{"413", "The body is too large."},
+	{"422", "Fields of the request break their rules; `fields` names them."},
+	{"429", "Too many requests; see Retry-After."},
+	{"500", "Something failed on our side."},
+	{"503", "A dependency cannot be reached; try again."},
+}
+
+func finishResponses(md protoreflect.MethodDescriptor, op object) {
+	responses := child(op, "responses")
+	ok, _ := responses["200"].(object)
+	code := "200"
+	switch {
+	case isCreate(md):
+		code = "201"
+	case md.Output().Fields().Len() == 0:
+		code = "204"
+		ok = object{"description": "Done; no body."}
+	case md.IsStreamingServer():
+		ok = object{"description": "One JSON object a line, until the stream ends.", "content": object{
+			"application/x-ndjson": object{"schema": object{"$ref": "#/components/schemas/" + string(streamed(md))}},
+		}}
+	}
+	fresh := object{code: ok}
+	for _, s := range statuses {
+		fresh[s.code] = object{"$ref": "#/components/responses/Error" + s.code}
+	}
+	op["responses"] = fresh
+}
+
+// streamed is the message of one line.
+func streamed(md protoreflect.MethodDescriptor) protoreflect.FullName {
+	rule, _ := proto.GetExtension(md.Options(), annotations.E_Http).(*annotations.HttpRule)
+	if name := rule.GetResponseBody(); name != "" {
+		return md.Output().Fields().ByName(protoreflect.Name(name)).Message().FullName()
+	}
+	return md.Output().FullName()
+}
+
+// addErrors adds the one error body and a response per status.
+func addErrors(components, schemas object) {
+	var reasons []any
+	values := errorv1.Reason(0).Descriptor().Values()
+	for i := 1; i < values.Len(); i++ {
+		reasons = append(reasons, strings.TrimPrefix(string(values.Get(i).Name()), "REASON_"))
+	}
+	schemas["Error"] = object{
+		"type": "object", "description": "The only shape of an error.", "required": []any{"detail", "code", "request_id"},
+		"properties": object{
+			"detail":     object{"type": "string", "description": "The error as a sentence."},
+			"code":       object{"type": "string", "description": "The machine-readable reason.", "enum": reasons},
+			"request_id": object{"type": "string", "description": "Finds the request in the logs."},
+			"fields": object{"type": "array", "description": "The fields that are wrong; validation only.", "items": object{
+				"type": "object", "required": []any{"field", "message"},
+				"properties": object{"field": object{"type": "string"}, "message": object{"type": "string"}},
+			}},
+		},
+	}
+	responses := child(components, "responses")
+	for _, s := range statuses {
+		r := object{"description": s.text, "content": object{"application/json": object{"schema": object{"$ref": "#/components/schemas/Error"}}}}
+		if s.code == "429" {
+			r["headers"] = object{"Retry-After": object{"description": "Seconds to wait.", "schema": object{"type": "integer"}}}
+		}
+		responses["Error"+s.code] = r
+	}
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+)
+
+// finishSchema completes the schema of a message or an enum of the contract.
+func finishSchema(name string, schema object) {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		return
+	}
+	switch d := d.(type) {
+	case protoreflect.EnumDescriptor:
+		schema["type"] = "string"
+		schema["enum"] = enumWords(d)
+	case protoreflect.MessageDescriptor:
+		finishProperties(d, schema)
+	}
+}
+
+// enumWords are the words of REST, without the zero value's.
+func enumWords(ed protoreflect.EnumDescriptor) []any {
+	var words []any
+	prefix := upperSnake(string(ed.Name())) + "_"
+	for i := range ed.Values().Len() {
+		words = append(words, strings.ToLower(strings.TrimPrefix(string(ed.Values().Get(i).Name()), prefix)))
+	}
+	return words
+}
+
+func upperSnake(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if i > 0 && r >= 'A' && r <= 'Z' {
+			b.WriteByte('_')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToUpper(b.String())
+}
+
+// finishProperties renames the properties of a message to proto names and adds
+// the limits of its fields.
+func finishProperties(md protoreflect.MessageDescriptor, schema object) {
+	old, _ := schema["properties"].(object)
+	if old == nil {
+		return
+	}
+	renamed := object{}
+	var required []any
+	for key, p := range old {
+		fd := md.Fields().ByJSONName(key)
+		if fd == nil {
+			renamed[key] = p
+			continue
+		}
+		prop, _ := p.(object)
+		limit(fd, prop)
+		renamed[string(fd.Name())] = prop
+		if rules(fd).GetRequired() || rules(fd).GetString().GetMinLen() > 0 && !fd.HasPresence() {
+			required = append(required, string(fd.Name()))
+		}
+	}
+	schema["properties"] = renamed
+	if len(required) > 0 && strings.HasSuffix(string(md.Name()), "Request") {
+		slices.SortFunc(required, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+		schema["required"] = required
+	}
+}
+
+func rules(fd protoreflect.FieldDescriptor) *validate.FieldRules {
+	r, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
+	return r
+}
+
+// limit writes the validation of a field into its schema. A reference to
+// another schema keeps its own limits.
+func limit(fd protoreflect.FieldDescriptor, schema object) {
+	if schema == nil || schema["$ref"] != nil {
+		return
+	}
+	r := rules(fd)
+	limitString(r.GetString(), schema)
+	limitInt(r, schema)
+	if rep := r.GetRepeated(); rep != nil {
+		setIf(schema, "minItems", rep.MinItems)
+		setIf(schema, "maxItems", rep.MaxItems)
+		if rep.GetUnique() {
+			schema["uniqueItems"] = true
+		}
+		if items, ok := schema["items"].(object); ok && items["$ref"] == nil {
+			limitString(rep.GetItems().GetString(), items)
+		}
+	}
+	if m := r.GetMap(); m != nil {
+		setIf(schema, "maxProperties", m.MaxPairs)
+	}
+	if proto.GetExtension(fd.Options(), optionsv1.E_Secret) == true {
+		schema["writeOnly"] = true
+		schema["format"] = "password"
+	}
+}
+
+func limitString(s *validate.StringRules, schema object) {
+	if s == nil {
+		return
+	}
+	setIf(schema, "minLength", s.MinLen)
+	setIf(schema, "maxLength", s.MaxLen)
+	if s.Pattern != nil {
+		schema["pattern"] = s.GetPattern()
+	}
+	switch {
+	case s.GetUuid():
+		schema["format"] = "uuid"
+	case s.GetEmail():
+		schema["format"] = "email"
+	}
+}
+
+func limitInt(r *validate.FieldRules, schema object) {
+	if i := r.GetInt32(); i != nil {
+		if g, ok := i.GetGreaterThan().(*validate.Int32Rules_Gte); ok {
+			schema["minimum"] = g.Gte
+		}
+		if l, ok := i.GetLessThan().(*validate.Int32Rules_Lte); ok {
+			schema["maximum"] = l.Lte
+		}
+	}
+	if i := r.GetUint32(); i != nil {
+		if g, ok := i.GetGreaterThan().(*validate.UInt32Rules_Gte); ok {
+			schema["minimum"] = g.Gte
+		}
+		if l, ok := i.GetLessThan().(*validate.UInt32Rules_Lte); ok {
+			schema["maximum"] = l.Lte
+		}
+	}
+}
+
+func setIf(schema object, key string, v *uint64) {
+	if v != nil {
+		schema[key] = *v
+	}
+}
