@@ -1,0 +1,160 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+)
+
+const (
+	// scopeSQL sets the tenants that row-level security lets the transaction see.
+	scopeSQL = "SELECT set_config('app.accounts', $1, true)"
+	// budgetSQL bounds each following statement of the transaction.
+	budgetSQL = "SELECT set_config('statement_timeout', '50ms', true)"
+	// queryCanceled is the SQLSTATE of a statement that ran into its timeout.
+	queryCanceled = "57014"
+)
+
+// Batcher sends several statements in one round trip and one implicit
+// transaction; *pgxpool.Pool is one.
+type Batcher interface {
+	// SendBatch sends the batch.
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Page is one page of a list.
+type Page[T any] struct {
+	// Data holds the rows, at most Limit.
+	Data []T
+	// Meta tells where the page stands.
+	Meta *optionsv1.ListMeta
+}
+
+// List runs a compiled query. scan reads one row of Table.Select, for example
+// pgx.RowToStructByName. The total costs a second round trip only when the rows
+// themselves do not tell it, and at most 50 ms: then it is an estimate.
+func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFunc[T]) (*Page[T], error) {
+	page := &Page[T]{Data: []T{}, Meta: &optionsv1.ListMeta{Skip: c.Skip, Limit: c.Limit}}
+	if len(c.Scope) == 0 {
+		return page, nil
+	}
+	rows, err := run(ctx, db, c, Statement{c.SQL, c.Args}, false, func(row pgx.CollectableRow) (keyed[T], error) {
+		k := keyRow{CollectableRow: row, key: new([]*string)}
+		value, err := scan(k)
+		if err == nil && len(*k.key) != len(c.keys) {
+			err = errors.New("the scan function must read the row with Scan")
+		}
+		return keyed[T]{value, *k.key}, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", c.spec.resource, err)
+	}
+	more := len(rows) > int(c.Limit)
+	if more {
+		rows = rows[:c.Limit]
+		if page.Meta.NextPageToken, err = c.spec.sealToken(c.digest, rows[len(rows)-1].key); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range rows {
+		page.Data = append(page.Data, r.value)
+	}
+	if seen := int(c.Skip) + len(rows); !more && !c.deep && (c.Skip == 0 || len(rows) > 0) {
+		page.Meta.Total = int32(seen)
+		return page, nil
+	}
+	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db)
+	return page, err
+}
+
+// keyed is a row with its sort values.
+type keyed[T any] struct {
+	value T
+	key   []*string
+}
+
+// keyRow hides the last column of a row from the scan function and reads it.
+type keyRow struct {
+	pgx.CollectableRow
+	key *[]*string
+}
+
+// FieldDescriptions describes all columns but the last.
+func (r keyRow) FieldDescriptions() []pgconn.FieldDescription {
+	all := r.CollectableRow.FieldDescriptions()
+	return all[:len(all)-1]
+}
+
+// Scan reads the columns into dest and the last one into the key.
+func (r keyRow) Scan(dest ...any) error {
+	return r.CollectableRow.Scan(append(append([]any(nil), dest...), r.key)...)
+}
+
+// run sends one statement in the tenant scope.
+func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, budget bool, scan pgx.RowToFunc[T]) (out []T, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(scopeSQL, strings.Join(c.Scope, ","))
+	if budget {
+		batch.Queue(budgetSQL)
+	}
+	batch.Queue(s.SQL, s.Args...)
+	results := db.SendBatch(ctx, batch)
+	defer func() {
+		if closeErr := results.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	for range batch.Len() - 1 {
+		if _, err := results.Exec(); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}
+
+// total counts the rows that match; when there are more than MaxExactTotal, or
+// counting takes longer than its budget, it returns the planner's estimate.
+func (c *Compiled) total(ctx context.Context, db Batcher) (total int32, estimate bool, err error) {
+	counts, err := run(ctx, db, c, c.Count, true, pgx.RowTo[int64])
+	var pgErr *pgconn.PgError
+	if err != nil && (!errors.As(err, &pgErr) || pgErr.Code != queryCanceled) {
+		return 0, false, fmt.Errorf("count %s: %w", c.spec.resource, err)
+	}
+	least := int64(c.Skip) + int64(c.Limit)
+	if err == nil && len(counts) == 1 {
+		if counts[0] <= MaxExactTotal {
+			return int32(counts[0]), false, nil
+		}
+		least = max(least, counts[0])
+	}
+	plans, err := run(ctx, db, c, c.Estimate, false, pgx.RowTo[[]byte])
+	if err != nil {
+		return 0, false, fmt.Errorf("estimate %s: %w", c.spec.resource, err)
+	}
+	return int32(min(max(planRows(plans), least), math.MaxInt32)), true, nil
+}
+
+// planRows reads the number of rows that EXPLAIN (FORMAT JSON) expects.
+func planRows(plans [][]byte) int64 {
+	var explained []struct {
+		Plan struct {
+			Rows float64 `json:"Plan Rows"`
+		} `json:"Plan"`
+	}
+	if len(plans) == 0 || json.Unmarshal(plans[0], &explained) != nil || len(explained) == 0 {
+		return 0
+	}
+	return int64(min(explained[0].Plan.Rows, math.MaxInt32))
+}
