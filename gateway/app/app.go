@@ -1,0 +1,87 @@
+// Package app wires the gateway: the REST face over connections to the services.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/turumba/turumba/gateway/rest"
+	"github.com/turumba/turumba/kit/clock"
+)
+
+// Config is the gateway's own part of the settings.
+type Config struct {
+	// HTTPAddr is the address that REST is served on.
+	HTTPAddr string `env:"HTTP_ADDR" envDefault:":8080" flag:"http" help:"address that REST is served on"`
+	// CORSOrigins are the origins that browsers may call from, with credentials;
+	// empty means any origin, without.
+	CORSOrigins []string `env:"CORS_ORIGINS" help:"comma-separated origins that browsers may call from; empty: any, without credentials"`
+}
+
+// drainTime is how long open requests may take after the stop was asked for.
+const drainTime = 8 * time.Second
+
+// Deps are what the gateway stands on.
+type Deps struct {
+	Backends rest.Backends
+	Logger   *slog.Logger
+	Clock    clock.Clock
+	// Ready tells whether the services answer.
+	Ready func(context.Context) error
+}
+
+// App is a gateway that is listening.
+type App struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// New listens, so that a port that is taken is known before anything starts.
+func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
+	handler, err := rest.NewHandler(ctx, rest.Config{
+		Backends: deps.Backends, Logger: deps.Logger, CORSOrigins: cfg.CORSOrigins, Clock: deps.Clock, Ready: deps.Ready,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.HTTPAddr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve REST on %s: %w (set HTTP_ADDR to a free address)", cfg.HTTPAddr, err)
+	}
+	return &App{listener: l, server: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
+	}}, nil
+}
+
+// Addr is the address that the gateway listens on.
+func (a *App) Addr() net.Addr { return a.listener.Addr() }
+
+// Run serves until ctx ends, then lets open requests finish.
+func (a *App) Run(ctx context.Context) error {
+	a.server.BaseContext = func(net.Listener) context.Context { return ctx }
+	failed := make(chan error, 1)
+	go func() { failed <- a.server.Serve(a.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve REST: %w", err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := a.server.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = a.server.Close()
+	}
+	<-failed
+	return err
+}

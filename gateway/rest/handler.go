@@ -1,0 +1,163 @@
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/gzhttp"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
+)
+
+// maxBody is the most bytes of a JSON body; larger ones are answered with 413.
+const maxBody = 8 << 20
+
+// Config is what the REST face needs.
+type Config struct {
+	// Backends are the services behind the routes.
+	Backends Backends
+	// Logger gets panics; requests are logged by the services' chain.
+	Logger *slog.Logger
+	// CORSOrigins are the origins that browsers may call from; empty means any
+	// origin, without credentials.
+	CORSOrigins []string
+	// Clock drives the time limits of slow clients.
+	Clock clock.Clock
+	// Ready tells whether the process can serve; nil error means ready.
+	Ready func(context.Context) error
+}
+
+// NewHandler builds the whole REST face.
+func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
+	mux := newMux()
+	if err := routes(ctx, mux, cfg.Backends); err != nil {
+		return nil, err
+	}
+	top := http.NewServeMux()
+	top.Handle("GET /healthz", healthz())
+	top.Handle("GET /readyz", readyz(cfg.Ready))
+	docs(top)
+	top.Handle("/", mux)
+
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{"application/json", "text/html", "application/javascript"}))
+	if err != nil {
+		return nil, err
+	}
+	h := byContract(cfg.Clock.Now, contractRoutes(), top)
+	h = trimSlash(h)
+	h = limited(h)
+	h = compress(h)
+	h = cors(cfg.CORSOrigins, h)
+	h = requestID(h)
+	return recovering(cfg.Logger, h), nil
+}
+
+// recovering turns a panic into a 500 and a log line.
+func recovering(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			log.ErrorContext(r.Context(), "panic in the gateway", "panic", p, "stack", string(debug.Stack()))
+			writeError(w, r, apierr.New(errorv1.Reason_REASON_INTERNAL, "internal error"))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// requestID gives every request an id, the client's if it is a fair one, and
+// names it in the answer.
+func requestID(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(headerRequestID)
+		if !fairID(id) {
+			id = uuid.Must(uuid.NewV7()).String()
+			r.Header.Set(headerRequestID, id)
+		}
+		w.Header().Set(headerRequestID, id)
+		next.ServeHTTP(&bodyless{ResponseWriter: w}, r)
+	})
+}
+
+func fairID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	return strings.IndexFunc(id, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	}) < 0
+}
+
+// limited caps the body and refuses what no route could mean.
+func limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.URL.RawQuery) > 16<<10 {
+			writeError(w, r, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the query string is larger than 16 KiB"))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// trimSlash accepts a trailing slash on collections: /v1/contacts/ is the list.
+func trimSlash(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.Path; len(p) > 1 && strings.HasPrefix(p, "/v1/") && strings.HasSuffix(p, "/") && !strings.HasSuffix(p, "//") {
+			r.URL.Path = p[:len(p)-1]
+			r.URL.RawPath = strings.TrimSuffix(r.URL.RawPath, "/")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// checkMediaType asks a body to be JSON; no Content-Type at all is taken as JSON.
+func checkMediaType(r *http.Request) error {
+	ct := r.Header.Get("Content-Type")
+	if ct == "" || r.ContentLength == 0 {
+		return nil
+	}
+	mt, _, err := mime.ParseMediaType(ct)
+	if err != nil || mt != "application/json" {
+		return apierr.New(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+	}
+	return nil
+}
+
+// bodyless drops the body that the transcoder writes after a 204.
+type bodyless struct {
+	http.ResponseWriter
+	noContent bool
+}
+
+// WriteHeader notes a status that has no body.
+func (b *bodyless) WriteHeader(code int) {
+	if code == http.StatusNoContent {
+		b.noContent = true
+		b.Header().Del("Content-Type")
+	}
+	b.ResponseWriter.WriteHeader(code)
+}
+
+// Write sends the body unless the status has none.
+func (b *bodyless) Write(p []byte) (int, error) {
+	if b.noContent {
+		return len(p), nil
+	}
+	return b.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection (flush, deadlines).
+func (b *bodyless) Unwrap() http.ResponseWriter { return b.ResponseWriter }
