@@ -1,0 +1,316 @@
+package golden
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/turumba/turumba/gateway/rest"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// Answer is what a call gave, in the same words for both wires.
+type Answer struct {
+	// HTTP is the REST status, 0 over gRPC.
+	HTTP int
+	// Code is the gRPC status name, empty over REST.
+	Code string
+	// Reason, Detail and Fields tell of an error.
+	Reason, Detail string
+	// Fields are the request fields that the error names.
+	Fields []string
+	// Body is the decoded answer in REST JSON.
+	Body any
+	// Raw is the error as sent, without the request id; the headers are in it.
+	Raw string
+}
+
+// call is one expanded case.
+type call struct {
+	method protoreflect.MethodDescriptor
+	token  string
+	key    string
+	body   map[string]any
+	raw    string
+	query  string
+}
+
+func findMethod(rpc string) (protoreflect.MethodDescriptor, error) {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(strings.ReplaceAll(rpc, "/", ".")))
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", rpc, err)
+	}
+	md, ok := d.(protoreflect.MethodDescriptor)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an RPC", rpc)
+	}
+	return md, nil
+}
+
+func ruleOf(md protoreflect.MethodDescriptor) *annotations.HttpRule {
+	rule, _ := proto.GetExtension(md.Options(), annotations.E_Http).(*annotations.HttpRule)
+	return rule
+}
+
+// callGRPC makes the call over conn; a server stream answers with its first message.
+func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c call) (Answer, error) {
+	in, err := newMessage(c.method.Input())
+	if err != nil {
+		return Answer{}, err
+	}
+	data, err := json.Marshal(c.body)
+	if err != nil {
+		return Answer{}, err
+	}
+	if err := fill(data, in, c.method, c.body); err != nil {
+		return Answer{}, fmt.Errorf("request: %w", err)
+	}
+	out, err := newMessage(c.method.Output())
+	if err != nil {
+		return Answer{}, err
+	}
+	if c.token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token)
+	}
+	if c.key != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", c.key)
+	}
+	full := fmt.Sprintf("/%s/%s", c.method.Parent().FullName(), c.method.Name())
+	if c.method.IsStreamingServer() {
+		err = firstOfStream(ctx, conn, full, in, out)
+	} else {
+		err = conn.Invoke(ctx, full, in, out)
+	}
+	if err != nil {
+		return grpcError(err), nil
+	}
+	b, err := rest.Marshal(responseBody(c.method, out))
+	if err != nil {
+		return Answer{}, err
+	}
+	a := Answer{Code: "OK"}
+	return a, json.Unmarshal(b, &a.Body)
+}
+
+func firstOfStream(ctx context.Context, conn grpc.ClientConnInterface, method string, in, out proto.Message) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+	if err != nil {
+		return err
+	}
+	if err := stream.SendMsg(in); err != nil {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	return stream.RecvMsg(out)
+}
+
+// fill reads REST JSON into the request. Fields of a PATCH stand flat in the
+// case, as in the REST body; over gRPC they belong in the body field with a mask.
+func fill(data []byte, in proto.Message, md protoreflect.MethodDescriptor, flat map[string]any) error {
+	rule := ruleOf(md)
+	bodyField := rule.GetBody()
+	if bodyField == "" || bodyField == "*" {
+		return rest.Unmarshal(data, in)
+	}
+	request := map[string]any{}
+	inner := map[string]any{}
+	for k, v := range flat {
+		if strings.Contains(rule.GetPatch()+rule.GetPut()+rule.GetPost(), "{"+k+"}") {
+			request[k] = v
+		} else {
+			inner[k] = v
+		}
+	}
+	request[bodyField] = inner
+	paths := make([]string, 0, len(inner))
+	for k := range inner {
+		paths = append(paths, camel(k))
+	}
+	request["update_mask"] = strings.Join(paths, ",")
+	data, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	return rest.Unmarshal(data, in)
+}
+
+// camel turns snake_case into lowerCamelCase, the JSON form of a field mask.
+func camel(s string) string {
+	parts := strings.Split(s, "_")
+	for i := 1; i < len(parts); i++ {
+		if parts[i] != "" {
+			parts[i] = strings.ToUpper(parts[i][:1]) + parts[i][1:]
+		}
+	}
+	return strings.Join(parts, "")
+}
+
+func newMessage(md protoreflect.MessageDescriptor) (proto.Message, error) {
+	mt, err := protoregistry.GlobalTypes.FindMessageByName(md.FullName())
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", md.FullName(), err)
+	}
+	return mt.New().Interface(), nil
+}
+
+// responseBody is the part of a response that REST answers with.
+func responseBody(md protoreflect.MethodDescriptor, out proto.Message) proto.Message {
+	name := ruleOf(md).GetResponseBody()
+	if name == "" {
+		return out
+	}
+	return out.ProtoReflect().Get(md.Output().Fields().ByName(protoreflect.Name(name))).Message().Interface()
+}
+
+func grpcError(err error) Answer {
+	e := apierr.From(err)
+	a := Answer{Code: status.Code(err).String(), Reason: apierr.Name(e.Reason), Detail: e.Message, Raw: e.Error() + fmt.Sprint(e.Fields)}
+	for _, f := range e.Fields {
+		a.Fields = append(a.Fields, f.Field)
+	}
+	return a
+}
+
+var pathVar = regexp.MustCompile(`\{([a-z_]+)\}`)
+
+// callREST makes the call over HTTP by the route of the contract.
+func callREST(ctx context.Context, client *http.Client, base string, c call) (Answer, error) {
+	req, err := restRequest(ctx, base, c)
+	if err != nil {
+		return Answer{}, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	var reader io.Reader = res.Body
+	if c.method.IsStreamingServer() && res.StatusCode == http.StatusOK {
+		return streamAnswer(res)
+	}
+	data, err := io.ReadAll(reader)
+	if err != nil {
+		return Answer{}, err
+	}
+	return restAnswer(res.StatusCode, data)
+}
+
+func streamAnswer(res *http.Response) (Answer, error) {
+	a := Answer{HTTP: res.StatusCode}
+	return a, json.NewDecoder(res.Body).Decode(&a.Body)
+}
+
+func restRequest(ctx context.Context, base string, c call) (*http.Request, error) {
+	rule := ruleOf(c.method)
+	verb, path := verbOf(rule)
+	if path == "" {
+		return nil, errors.New("the RPC has no route")
+	}
+	rest := map[string]any{}
+	for k, v := range c.body {
+		rest[k] = v
+	}
+	path = pathVar.ReplaceAllStringFunc(path, func(s string) string {
+		name := s[1 : len(s)-1]
+		v := fmt.Sprint(rest[name])
+		delete(rest, name)
+		return url.PathEscape(v)
+	})
+	query, body := url.Values{}, []byte(nil)
+	if rule.GetBody() == "" {
+		for k, v := range rest {
+			if list, ok := v.([]any); ok {
+				for _, e := range list {
+					query.Add(k, fmt.Sprint(e))
+				}
+				continue
+			}
+			query.Set(k, fmt.Sprint(v))
+		}
+	} else if b, err := json.Marshal(rest); err == nil {
+		body = b
+	}
+	if c.raw != "" {
+		body = []byte(c.raw)
+	}
+	target := base + path
+	if q := strings.Trim(query.Encode()+"&"+c.query, "&"); q != "" {
+		target += "?" + q
+	}
+	req, err := http.NewRequestWithContext(ctx, verb, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.key != "" {
+		req.Header.Set("Idempotency-Key", c.key)
+	}
+	return req, nil
+}
+
+func verbOf(rule *annotations.HttpRule) (verb, path string) {
+	switch {
+	case rule.GetGet() != "":
+		return http.MethodGet, rule.GetGet()
+	case rule.GetPost() != "":
+		return http.MethodPost, rule.GetPost()
+	case rule.GetPatch() != "":
+		return http.MethodPatch, rule.GetPatch()
+	case rule.GetDelete() != "":
+		return http.MethodDelete, rule.GetDelete()
+	}
+	return "", ""
+}
+
+func restAnswer(httpStatus int, data []byte) (Answer, error) {
+	a := Answer{HTTP: httpStatus}
+	if len(data) == 0 {
+		return a, nil
+	}
+	if err := json.Unmarshal(data, &a.Body); err != nil {
+		return a, fmt.Errorf("answer is not JSON: %w: %.200s", err, data)
+	}
+	if httpStatus < http.StatusBadRequest {
+		return a, nil
+	}
+	var e struct {
+		Detail, Code string
+		Fields       []struct{ Field string }
+	}
+	if err := json.Unmarshal(data, &e); err != nil {
+		return a, err
+	}
+	a.Reason, a.Detail = e.Code, e.Detail
+	for _, f := range e.Fields {
+		a.Fields = append(a.Fields, f.Field)
+	}
+	if m, ok := a.Body.(map[string]any); ok {
+		delete(m, "request_id")
+		a.Raw = canonical(m)
+	}
+	return a, nil
+}
