@@ -1,0 +1,132 @@
+package pg
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/idempotency"
+)
+
+// keyLife is how long an idempotency key is kept.
+const keyLife = 24 * time.Hour
+
+//go:embed sql/*.sql
+var sqlFiles embed.FS
+
+// IdempotencyMigrations creates the table of idempotency keys; services add it
+// to their own migrations.
+func IdempotencyMigrations() MigrationSet {
+	sub, err := fs.Sub(sqlFiles, "sql")
+	if err != nil {
+		panic(err) // the folder is embedded above
+	}
+	return MigrationSet{Name: "idempotency", FS: sub}
+}
+
+// replayKey is the row that holds a response.
+type replayKey struct{ owner, method, key string }
+
+// Replay is the error with which a transaction ends whose key was used before:
+// it carries the response that was stored then.
+type Replay struct {
+	Response *anypb.Any
+}
+
+// Error implements error.
+func (r *Replay) Error() string { return "the request was answered before" }
+
+// ReplayResponse is what the first call answered.
+func (r *Replay) ReplayResponse() *anypb.Any { return r.Response }
+
+// Idempotent claims the idempotency key of the call for the owner (an account,
+// a user, or the hash of an e-mail address). Without a key it does nothing. A
+// rival with the same key waits here until this transaction ends. A key that
+// was used before ends the transaction: with *Replay for the same request, with
+// IDEMPOTENCY_KEY_REUSED for another. It must be the first statement.
+func (tx *Tx) Idempotent(ctx context.Context, owner string) error {
+	req, ok := idempotency.From(ctx)
+	if !ok {
+		return nil
+	}
+	k := &replayKey{owner: owner, method: req.Method, key: req.Key}
+	tag, err := tx.Exec(ctx, `
+		INSERT INTO idempotency_keys AS k (owner, method, key, request_hash, created_at)
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (owner, method, key) DO UPDATE
+		SET request_hash = excluded.request_hash, response = NULL, created_at = excluded.created_at
+		WHERE k.created_at < $6`,
+		k.owner, k.method, k.key, req.Hash, tx.Now, tx.Now.Add(-keyLife))
+	if err != nil {
+		return fmt.Errorf("claim the idempotency key: %w", err)
+	}
+	if tag.RowsAffected() == 1 {
+		tx.replay = k
+		return nil
+	}
+	return tx.replayed(ctx, k, req.Hash)
+}
+
+// replayed answers a key that was used before.
+func (tx *Tx) replayed(ctx context.Context, k *replayKey, hash []byte) error {
+	var storedHash, response []byte
+	err := tx.QueryRow(ctx, `
+		SELECT request_hash, response FROM idempotency_keys
+		WHERE owner = $1 AND method = $2 AND key = $3`, k.owner, k.method, k.key).Scan(&storedHash, &response)
+	if err != nil {
+		return fmt.Errorf("read the idempotency key: %w", err)
+	}
+	if !bytes.Equal(storedHash, hash) {
+		return apierr.New(errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED, "the Idempotency-Key was used with another request")
+	}
+	any := &anypb.Any{}
+	if err := proto.Unmarshal(response, any); err != nil {
+		return fmt.Errorf("read the stored response: %w", err)
+	}
+	return &Replay{Response: any}
+}
+
+// Respond stores the response under the key that Idempotent claimed, in this
+// transaction, so that a crash after the commit still answers the same. Without
+// a key it does nothing.
+func (tx *Tx) Respond(ctx context.Context, m proto.Message) error {
+	if tx.replay == nil {
+		return nil
+	}
+	any, err := anypb.New(m)
+	if err != nil {
+		return fmt.Errorf("store the response: %w", err)
+	}
+	b, err := proto.Marshal(any)
+	if err != nil {
+		return fmt.Errorf("store the response: %w", err)
+	}
+	_, err = tx.Exec(ctx, `UPDATE idempotency_keys SET response = $4 WHERE owner = $1 AND method = $2 AND key = $3`,
+		tx.replay.owner, tx.replay.method, tx.replay.key, b)
+	if err != nil {
+		return fmt.Errorf("store the response: %w", err)
+	}
+	return nil
+}
+
+// PurgeIdempotencyKeys removes up to 10 000 keys that are older than 24 hours
+// and returns how many it removed.
+func (db *DB) PurgeIdempotencyKeys(ctx context.Context) (int64, error) {
+	tag, err := db.pool.Exec(ctx, `
+		DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+			SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT 10000))`, db.Now().Add(-keyLife))
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("purge idempotency keys: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}

@@ -1,0 +1,173 @@
+package pg_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/idempotency"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/pg/pgtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pgtest.Goleak()...) }
+
+// things is a tenant table with the second net that every tenant table has.
+var things = pg.MigrationSet{Name: "things", FS: fstest.MapFS{"00001_things.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE things (id uuid PRIMARY KEY, account_id uuid NOT NULL, n int NOT NULL);
+ALTER TABLE things ENABLE ROW LEVEL SECURITY;
+ALTER TABLE things FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON things USING (account_id = ANY (string_to_array(nullif(current_setting('app.accounts', true), ''), ',')::uuid[]));
+GRANT SELECT, INSERT, UPDATE, DELETE ON things TO turumba_api;
+`)}}}
+
+func open(t *testing.T) *pg.DB {
+	t.Helper()
+	return pgtest.New(t, things, pg.IdempotencyMigrations()).Open(t, pg.RoleAPI)
+}
+
+func insert(ctx context.Context, tx *pg.Tx, account string, n int) error {
+	_, err := tx.Exec(ctx, "INSERT INTO things (id, account_id, n) VALUES ($1, $2, $3)", uuid.NewString(), account, n)
+	return err
+}
+
+func count(t *testing.T, db *pg.DB, scope ...string) int {
+	t.Helper()
+	n, err := pg.Read(t.Context(), db, scope, func(rows pgx.Rows) (int, error) {
+		return pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+	}, "SELECT count(*)::int FROM things")
+	require.NoError(t, err)
+	return n
+}
+
+func TestTenantSetting(t *testing.T) {
+	t.Parallel()
+	db, a, b := open(t), uuid.NewString(), uuid.NewString()
+	for _, acc := range []string{a, b} {
+		require.NoError(t, db.InTx(t.Context(), []string{acc}, func(tx *pg.Tx) error { return insert(t.Context(), tx, acc, 1) }))
+	}
+	require.Equal(t, 1, count(t, db, a))
+	require.Equal(t, 2, count(t, db, a, b))
+	require.Equal(t, 0, count(t, db), "no scope, no rows; the setting of an earlier transaction is gone")
+	err := db.InTx(t.Context(), []string{a}, func(tx *pg.Tx) error { return insert(t.Context(), tx, b, 1) })
+	require.ErrorContains(t, err, "row-level security")
+	err = db.InTx(t.Context(), []string{"'; drop table things; --"}, func(*pg.Tx) error { return nil })
+	require.ErrorContains(t, err, "not a UUID")
+}
+
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	db, a := open(t), uuid.NewString()
+	boom := errors.New("boom")
+	ctx, cancel := context.WithCancel(t.Context())
+	err := db.InTx(ctx, []string{a}, func(tx *pg.Tx) error {
+		require.NoError(t, insert(ctx, tx, a, 1))
+		cancel()
+		return boom
+	})
+	require.ErrorIs(t, err, boom)
+	require.Equal(t, 0, count(t, db, a))
+	require.Zero(t, db.Pool().Stat().AcquiredConns(), "the connection is free although the request was cancelled")
+}
+
+func TestIdempotency(t *testing.T) {
+	t.Parallel()
+	db, a := open(t), uuid.NewString()
+	create := func(ctx context.Context, answer string) error {
+		return db.InTx(ctx, []string{a}, func(tx *pg.Tx) error {
+			if err := tx.Idempotent(ctx, a); err != nil {
+				return err
+			}
+			if err := insert(ctx, tx, a, 1); err != nil {
+				return err
+			}
+			return tx.Respond(ctx, wrapperspb.String(answer))
+		})
+	}
+	with := func(hash string) context.Context {
+		return idempotency.With(t.Context(), &idempotency.Request{Method: "/s/Create", Key: "k", Hash: []byte(hash)})
+	}
+	require.NoError(t, create(with("one"), "first"))
+	err := create(with("one"), "second")
+	var replay *pg.Replay
+	require.ErrorAs(t, err, &replay)
+	m, err := replay.ReplayResponse().UnmarshalNew()
+	require.NoError(t, err)
+	require.True(t, proto.Equal(wrapperspb.String("first"), m))
+	require.True(t, apierr.HasReason(create(with("two"), "third"), errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED))
+	require.NoError(t, create(t.Context(), "no key, no memory"))
+	require.Equal(t, 2, count(t, db, a))
+}
+
+// TestIdempotencyRivals: of many at once with one key exactly one creates, and
+// every other gets its answer.
+func TestIdempotencyRivals(t *testing.T) {
+	t.Parallel()
+	db, a := open(t), uuid.NewString()
+	ctx := idempotency.With(t.Context(), &idempotency.Request{Method: "/s/Create", Key: "k", Hash: []byte("h")})
+	results := make(chan error, 20)
+	for range cap(results) {
+		go func() {
+			results <- db.InTx(ctx, []string{a}, func(tx *pg.Tx) error {
+				if err := tx.Idempotent(ctx, a); err != nil {
+					return err
+				}
+				if err := insert(ctx, tx, a, 1); err != nil {
+					return err
+				}
+				return tx.Respond(ctx, wrapperspb.String("x"))
+			})
+		}()
+	}
+	created := 0
+	for range cap(results) {
+		err := <-results
+		var replay *pg.Replay
+		if err == nil {
+			created++
+		} else {
+			require.ErrorAs(t, err, &replay)
+		}
+	}
+	require.Equal(t, 1, created)
+	require.Equal(t, 1, count(t, db, a))
+}
+
+func TestMigrateRefusesNewer(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t, things)
+	older := pg.MigrationSet{Name: "things", FS: fstest.MapFS{"00001_things.sql": things.FS.(fstest.MapFS)["00001_things.sql"]}}
+	newer := pg.MigrationSet{Name: "things", FS: fstest.MapFS{
+		"00001_things.sql": things.FS.(fstest.MapFS)["00001_things.sql"],
+		"00002_more.sql":   {Data: []byte("-- +goose Up\nCREATE TABLE more (id int);\n")},
+	}}
+	require.NoError(t, pg.Migrate(t.Context(), d.URL, newer))
+	require.NoError(t, pg.Migrate(t.Context(), d.URL, newer), "again changes nothing")
+	require.ErrorContains(t, pg.Migrate(t.Context(), d.URL, older), "run a newer program")
+}
+
+func TestOpenTellsPlainly(t *testing.T) {
+	t.Parallel()
+	for name, url := range map[string]string{
+		"no URL":     "hello world",
+		"nobody":     "postgres://u:secretpw@127.0.0.1:1/db",
+		"no such db": pgtest.New(t).URL + "&dbname=nowhere",
+	} {
+		_, err := pg.Open(t.Context(), pg.Config{URL: url, Clock: clock.System()})
+		require.Error(t, err, name)
+		require.NotContains(t, err.Error(), "\n", name)
+		require.NotContains(t, err.Error(), "secretpw", name)
+		require.Contains(t, err.Error(), "DATABASE_URL", name)
+	}
+}

@@ -1,0 +1,133 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// rollbackLimit is how long a rollback may take; it outlives the request.
+const rollbackLimit = 5 * time.Second
+
+// Tx is a transaction with one time: everything written in it agrees on Now.
+type Tx struct {
+	pgx.Tx
+	// Now is the time of the transaction, in microseconds, UTC.
+	Now time.Time
+	// replay is the idempotency key that Respond will fill; nil without one.
+	replay *replayKey
+}
+
+// InTx runs fn in a transaction: it commits when fn returns nil and rolls back
+// otherwise, even when ctx is cancelled. scope is the accounts that row-level
+// security and the tenant views let through; nil sets none, for tables without
+// a tenant. fn must not call the network.
+func (db *DB) InTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
+	begin, err := beginQuery(scope)
+	if err != nil {
+		return err
+	}
+	ptx, err := db.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	tx := &Tx{Tx: ptx, Now: db.Now()}
+	committed := false
+	defer func() {
+		if !committed {
+			rollback(ctx, ptx)
+		}
+	}()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := ptx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	committed = true
+	return nil
+}
+
+// rollback frees the connection although the caller may be gone.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit)
+	defer cancel()
+	// A failed rollback closes the connection, which rolls back too.
+	_ = tx.Rollback(ctx)
+}
+
+// beginQuery starts a transaction and sets its tenants in one round trip. The
+// ids are parsed first: nothing else can get into the statement.
+func beginQuery(scope []string) (string, error) {
+	if scope == nil {
+		return "begin", nil
+	}
+	ids, err := scopeSetting(scope)
+	if err != nil {
+		return "", err
+	}
+	return "begin; set local app.accounts = '" + ids + "'", nil
+}
+
+func scopeSetting(scope []string) (string, error) {
+	ids := make([]string, len(scope))
+	for i, s := range scope {
+		id, err := uuid.Parse(s)
+		if err != nil {
+			return "", fmt.Errorf("scope: %q is not a UUID", s)
+		}
+		ids[i] = id.String()
+	}
+	return strings.Join(ids, ","), nil
+}
+
+// Read runs one query with the tenants set, in one round trip, and collects its
+// rows. args may hold one pgx.StrictNamedArgs or positional values.
+func Read[T any](ctx context.Context, db *DB, scope []string, collect func(pgx.Rows) (T, error), sql string, args ...any) (T, error) {
+	var out, zero T
+	ids, err := scopeSetting(scope)
+	if err != nil {
+		return zero, err
+	}
+	batch := &pgx.Batch{}
+	// The statements of a batch are one implicit transaction.
+	batch.Queue("select set_config('app.accounts', $1, true)", ids)
+	batch.Queue(sql, args...)
+	results := db.pool.SendBatch(ctx, batch)
+	_, err = results.Exec()
+	if err == nil {
+		var rows pgx.Rows
+		if rows, err = results.Query(); err == nil {
+			out, err = collect(rows)
+		}
+	}
+	if cerr := results.Close(); err == nil && cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return zero, err
+	}
+	return out, nil
+}
+
+// One collects exactly one row into a T by its db tags or column names; no row
+// is notFound.
+func One[T any](notFound error) func(pgx.Rows) (*T, error) {
+	return func(rows pgx.Rows) (*T, error) {
+		v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[T])
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil, notFound
+		}
+		return v, err
+	}
+}
+
+// All collects every row into T values by their db tags or column names.
+func All[T any](rows pgx.Rows) ([]*T, error) {
+	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByName[T])
+}
