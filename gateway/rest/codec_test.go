@@ -88,7 +88,7 @@ func TestStructIsNeverTouched(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for name, in := range map[string]string{
-		"unknown key":    `{"nmae":"x"}`,
+		"unknown key":    `{"naem":"x"}`,
 		"trailing data":  `{"name":"x"} {"name":"y"}`,
 		"duplicate key":  `{"name":"x","name":"y"}`,
 		"wrong type":     `{"name":5}`,

@@ -176,8 +176,11 @@ func (r *renamer) enum(fd protoreflect.FieldDescriptor) error {
 		return err
 	}
 	var word string
-	if json.Unmarshal(raw, &word) != nil {
-		return nil
+	if raw[0] != '"' {
+		return nil // a number or a wrong type: protojson's to judge
+	}
+	if err := json.Unmarshal(raw, &word); err != nil {
+		return err
 	}
 	name, ok := wordsOf(fd.Enum()).byWord[word]
 	if !ok {

@@ -80,7 +80,7 @@ func TestEveryFailureHasOneShape(t *testing.T) {
 		{"method override is dead", "POST", "/v1/templates/" + id, "{}", []string{"X-HTTP-Method-Override", "GET"}, 405, "METHOD_NOT_ALLOWED", "POST"},
 		{"form body", "POST", "/v1/templates", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "UNSUPPORTED_MEDIA_TYPE", "application/json"},
 		{"no JSON", "POST", "/v1/templates", "hello", nil, 400, "INVALID_JSON", "invalid"},
-		{"unknown key", "POST", "/v1/templates", `{"nmae":"x"}`, nil, 400, "INVALID_JSON", "nmae"},
+		{"unknown key", "POST", "/v1/templates", `{"naem":"x"}`, nil, 400, "INVALID_JSON", "naem"},
 		{"two values", "POST", "/v1/templates", `{} {}`, nil, 400, "INVALID_JSON", "after"},
 		{"unknown parameter of a list", "GET", "/v1/templates?offset=3", "", nil, 400, "UNKNOWN_PARAMETER", "offset"},
 		{"unknown parameter of a create", "POST", "/v1/templates?x=1", "{}", nil, 400, "UNKNOWN_PARAMETER", `"x"`},

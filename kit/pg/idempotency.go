@@ -37,22 +37,22 @@ func IdempotencyMigrations() MigrationSet {
 // replayKey is the row that holds a response.
 type replayKey struct{ owner, method, key string }
 
-// Replay is the error with which a transaction ends whose key was used before:
+// ReplayError is the error with which a transaction ends whose key was used before:
 // it carries the response that was stored then.
-type Replay struct {
+type ReplayError struct {
 	Response *anypb.Any
 }
 
 // Error implements error.
-func (r *Replay) Error() string { return "the request was answered before" }
+func (r *ReplayError) Error() string { return "the request was answered before" }
 
 // ReplayResponse is what the first call answered.
-func (r *Replay) ReplayResponse() *anypb.Any { return r.Response }
+func (r *ReplayError) ReplayResponse() *anypb.Any { return r.Response }
 
 // Idempotent claims the idempotency key of the call for the owner (an account,
 // a user, or the hash of an e-mail address). Without a key it does nothing. A
 // rival with the same key waits here until this transaction ends. A key that
-// was used before ends the transaction: with *Replay for the same request, with
+// was used before ends the transaction: with *ReplayError for the same request, with
 // IDEMPOTENCY_KEY_REUSED for another. It must be the first statement.
 func (tx *Tx) Idempotent(ctx context.Context, owner string) error {
 	req, ok := idempotency.From(ctx)
@@ -89,11 +89,11 @@ func (tx *Tx) replayed(ctx context.Context, k *replayKey, hash []byte) error {
 	if !bytes.Equal(storedHash, hash) {
 		return apierr.New(errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED, "the Idempotency-Key was used with another request")
 	}
-	any := &anypb.Any{}
-	if err := proto.Unmarshal(response, any); err != nil {
+	stored := &anypb.Any{}
+	if err := proto.Unmarshal(response, stored); err != nil {
 		return fmt.Errorf("read the stored response: %w", err)
 	}
-	return &Replay{Response: any}
+	return &ReplayError{Response: stored}
 }
 
 // Respond stores the response under the key that Idempotent claimed, in this
@@ -103,11 +103,11 @@ func (tx *Tx) Respond(ctx context.Context, m proto.Message) error {
 	if tx.replay == nil {
 		return nil
 	}
-	any, err := anypb.New(m)
+	packed, err := anypb.New(m)
 	if err != nil {
 		return fmt.Errorf("store the response: %w", err)
 	}
-	b, err := proto.Marshal(any)
+	b, err := proto.Marshal(packed)
 	if err != nil {
 		return fmt.Errorf("store the response: %w", err)
 	}

@@ -100,7 +100,7 @@ func TestIdempotency(t *testing.T) {
 	}
 	require.NoError(t, create(with("one"), "first"))
 	err := create(with("one"), "second")
-	var replay *pg.Replay
+	var replay *pg.ReplayError
 	require.ErrorAs(t, err, &replay)
 	m, err := replay.ReplayResponse().UnmarshalNew()
 	require.NoError(t, err)
@@ -133,7 +133,7 @@ func TestIdempotencyRivals(t *testing.T) {
 	created := 0
 	for range cap(results) {
 		err := <-results
-		var replay *pg.Replay
+		var replay *pg.ReplayError
 		if err == nil {
 			created++
 		} else {

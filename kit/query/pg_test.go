@@ -1,20 +1,17 @@
 package query_test
 
 import (
-	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/kit/query"
 )
 
@@ -46,27 +43,8 @@ type thing struct {
 // database returns a fresh database with rows of three accounts.
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	url := os.Getenv("TEST_DATABASE_URL")
-	if url == "" {
-		require.Empty(t, os.Getenv("CI"), "TEST_DATABASE_URL must be set in CI")
-		t.Skip("SKIPPED: TEST_DATABASE_URL is not set, nothing was run against PostgreSQL")
-	}
-	admin, err := pgx.Connect(t.Context(), url)
-	require.NoError(t, err)
-	name := "query_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	_, err = admin.Exec(t.Context(), "CREATE DATABASE "+name)
-	require.NoError(t, err)
-	cfg, err := pgxpool.ParseConfig(url)
-	require.NoError(t, err)
-	cfg.ConnConfig.Database = name
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool.Close()
-		_, _ = admin.Exec(context.Background(), "DROP DATABASE "+name)
-		_ = admin.Close(context.Background())
-	})
-	_, err = pool.Exec(t.Context(), schema)
+	pool := pgtest.New(t).Open(t, "").Pool()
+	_, err := pool.Exec(t.Context(), schema)
 	require.NoError(t, err)
 	return pool
 }
@@ -110,8 +88,14 @@ func TestPagesAddUp(t *testing.T) {
 	s := spec(t)
 	for _, scope := range [][]string{{accountA}, {accountA, accountB}} {
 		for _, sorts := range [][]string{
-			nil, {"name"}, {"name:desc"}, {"rank", "name:desc"}, {"rank:desc", "score"}, {"state", "rank", "score:desc", "created_at"},
-			{"score:desc", "name"}, {"created_at", "state:desc"},
+			nil,
+			{"name"},
+			{"name:desc"},
+			{"rank", "name:desc"},
+			{"rank:desc", "score"},
+			{"state", "rank", "score:desc", "created_at"},
+			{"score:desc", "name"},
+			{"created_at", "state:desc"},
 		} {
 			t.Run(fmt.Sprint(len(scope), sorts), func(t *testing.T) {
 				t.Parallel()

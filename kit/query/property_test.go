@@ -2,7 +2,6 @@ package query_test
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,7 +19,7 @@ import (
 // named.
 func checkStatement(t require.TestingT, sql string, args []any) {
 	for i := range args {
-		require.Regexp(t, regexp.MustCompile(`\$`+strconv.Itoa(i+1)+`::`), sql)
+		require.Regexp(t, `\$`+strconv.Itoa(i+1)+`::`, sql)
 	}
 	require.NotContains(t, sql, "$"+strconv.Itoa(len(args)+1))
 	require.Regexp(t, `account_id = (\$1::uuid|scope\.account|ANY\(\$1::uuid\[\]\))`, sql)

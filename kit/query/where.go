@@ -71,7 +71,7 @@ func (b *builder) scalar(c clause, expr string) string {
 func (b *builder) pattern(c clause, expr string) string {
 	value := fmt.Sprint(c.values[0])
 	literal := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(value)
-	verb, pattern := "LIKE", ""
+	verb, pattern := "LIKE", value
 	switch c.op {
 	case optionsv1.Operator_OPERATOR_CONTAINS:
 		pattern = "%" + literal + "%"
@@ -82,9 +82,7 @@ func (b *builder) pattern(c clause, expr string) string {
 	case optionsv1.Operator_OPERATOR_ENDSWITH:
 		pattern = "%" + literal
 	case optionsv1.Operator_OPERATOR_ILIKE:
-		verb, pattern = "ILIKE", value
-	default:
-		pattern = value
+		verb = "ILIKE"
 	}
 	return expr + " " + verb + " " + b.arg(pattern, "text")
 }

@@ -1,0 +1,116 @@
+// Package auth is who is calling and what they may do: the caller and the scope
+// that the interceptor chain puts in the context, and the verification of
+// tokens behind them.
+package auth
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// Membership is what the caller may do in one account.
+type Membership struct {
+	AccountID     string
+	AccountName   string
+	AccountStatus string
+	RoleID        string
+	// Permissions are those of the caller's own role there, sorted.
+	Permissions []string
+}
+
+// Can reports whether the membership holds the permission.
+func (m Membership) Can(permission string) bool {
+	_, ok := slices.BinarySearch(m.Permissions, permission)
+	return ok
+}
+
+// Caller is who makes the call. The zero Caller is anonymous.
+type Caller struct {
+	// UserID is the local user; empty for a subject without one.
+	UserID string
+	// Subject, Issuer and TokenID are sub, iss and jti of the token.
+	Subject, Issuer, TokenID string
+	// Groups are the OIDC groups; they gate platform-operator RPCs only.
+	Groups []string
+	// Memberships are the accounts of the caller.
+	Memberships []Membership
+	// Service is the identity of a service that calls by itself.
+	Service string
+	// TokenExpiry is when the token ends.
+	TokenExpiry time.Time
+}
+
+// Membership returns what the caller may do in the account.
+func (c Caller) Membership(accountID string) (Membership, bool) {
+	for _, m := range c.Memberships {
+		if m.AccountID == accountID {
+			return m, true
+		}
+	}
+	return Membership{}, false
+}
+
+// Scope returns the accounts in which the caller holds the permission.
+func (c Caller) Scope(permission string) Scope {
+	scope := Scope{}
+	for _, m := range c.Memberships {
+		if m.Can(permission) {
+			scope = append(scope, m.AccountID)
+		}
+	}
+	return scope
+}
+
+// Scope is the accounts in which the caller holds the permission of the RPC.
+type Scope []string
+
+// Target is the account that a create writes to (decision B3): the named one,
+// or the only one of the scope.
+func (s Scope) Target(named string, c Caller) (string, error) {
+	if named == "" {
+		if len(s) == 1 {
+			return s[0], nil
+		}
+		return "", apierr.New(errorv1.Reason_REASON_ACCOUNT_REQUIRED, "account_id must name one of your accounts").
+			WithFields(apierr.Field{Field: "account_id", Message: "is needed: you may create in several accounts"})
+	}
+	if slices.Contains(s, named) {
+		return named, nil
+	}
+	if _, member := c.Membership(named); member {
+		return "", apierr.New(errorv1.Reason_REASON_PERMISSION_DENIED, "your role in this account does not allow it")
+	}
+	return "", apierr.NotFound("account")
+}
+
+type (
+	callerKey struct{}
+	scopeKey  struct{}
+)
+
+// With returns a context that carries the caller.
+func With(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// From returns the caller of the context; the zero Caller when there is none.
+func From(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// WithScope returns a context that carries the scope.
+func WithScope(ctx context.Context, s Scope) context.Context {
+	return context.WithValue(ctx, scopeKey{}, s)
+}
+
+// ScopeFrom returns the scope of the context; nil when there is none, which
+// lets nothing through.
+func ScopeFrom(ctx context.Context) Scope {
+	s, _ := ctx.Value(scopeKey{}).(Scope)
+	return s
+}

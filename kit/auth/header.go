@@ -1,0 +1,66 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// header are the fields of a JWS header that decide anything here.
+type header struct {
+	Algorithm string          `json:"alg"`
+	KeyID     string          `json:"kid"`
+	Type      string          `json:"typ"`
+	Critical  json.RawMessage `json:"crit"`
+}
+
+// decodeHeader reads a header strictly: one JSON object, no key twice.
+func decodeHeader(segment string) (header, error) {
+	var h header
+	b, err := base64.RawURLEncoding.DecodeString(segment)
+	if err != nil {
+		return h, fmt.Errorf("the token's header is not base64url: %w", err)
+	}
+	if err := noDuplicateKeys(b); err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, fmt.Errorf("the token's header is not JSON: %w", err)
+	}
+	return h, nil
+}
+
+// noDuplicateKeys refuses a top-level key that comes twice: parsers disagree
+// about which one counts.
+func noDuplicateKeys(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return errors.New("the token's header is not a JSON object")
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return fmt.Errorf("the token's header is not JSON: %w", err)
+		}
+		key, _ := tok.(string)
+		if seen[key] {
+			return fmt.Errorf("the token's header has %q twice", key)
+		}
+		seen[key] = true
+		var skip json.RawMessage
+		if err := dec.Decode(&skip); err != nil {
+			return fmt.Errorf("the token's header is not JSON: %w", err)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("the token's header is not JSON: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("the token's header has trailing data")
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package grpcserver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+)
+
+type claimsKey struct{}
+
+// authenticate finds out who calls: a service for internal RPCs, a user by
+// token for the others, nobody for public ones.
+func (s *Server) authenticate(ctx context.Context, _ string) (context.Context, error) {
+	switch ruleFrom(ctx).auth.GetRule().(type) {
+	case *optionsv1.Auth_Public:
+		return ctx, nil
+	case *optionsv1.Auth_Internal:
+		return s.authenticateService(ctx)
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	values := md.Get("authorization")
+	if len(values) != 1 {
+		return nil, missingToken(errors.New("expected one authorization header"))
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return nil, missingToken(errors.New("expected a bearer token"))
+	}
+	claims, err := s.cfg.Verifier.Verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return context.WithValue(ctx, claimsKey{}, claims), nil
+}
+
+func missingToken(cause error) error {
+	return apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid").Wrap(cause)
+}
+
+// authenticateService accepts only a proven service identity; a user token
+// changes nothing here.
+func (s *Server) authenticateService(ctx context.Context) (context.Context, error) {
+	name, err := s.serviceOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return withCaller(ctx, auth.Caller{Service: name}), nil
+}
+
+// enrich turns the verified token into a caller with memberships. A subject
+// without a local user is a caller without any.
+func (s *Server) enrich(ctx context.Context, _ string) (context.Context, error) {
+	claims, ok := ctx.Value(claimsKey{}).(auth.Claims)
+	if !ok {
+		return ctx, nil
+	}
+	caller, err := s.cfg.Context.Context(ctx, claims)
+	switch {
+	case apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND):
+		caller = auth.Caller{Subject: claims.Subject, Issuer: claims.Issuer, Groups: claims.Groups, TokenID: claims.TokenID, TokenExpiry: claims.Expiry}
+	case apierr.HasReason(err, errorv1.Reason_REASON_UNAUTHENTICATED):
+		return nil, err
+	case err != nil:
+		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "permissions cannot be looked up now").Wrap(err)
+	}
+	return withCaller(ctx, caller), nil
+}
+
+func withCaller(ctx context.Context, c auth.Caller) context.Context {
+	if o, ok := ctx.Value(outcomeKey{}).(*outcome); ok {
+		o.caller = c
+	}
+	return auth.With(ctx, c)
+}
+
+// authorise holds the caller to the RPC's rule. The permission becomes the
+// scope; an empty scope is denied before anything is looked up.
+func authorise(ctx context.Context, _ string) (context.Context, error) {
+	caller := auth.From(ctx)
+	switch rule := ruleFrom(ctx).auth.GetRule().(type) {
+	case *optionsv1.Auth_Public, *optionsv1.Auth_Authenticated:
+		return ctx, nil
+	case *optionsv1.Auth_Permission:
+		scope := caller.Scope(rule.Permission)
+		if len(scope) == 0 {
+			return nil, denied()
+		}
+		return auth.WithScope(ctx, scope), nil
+	case *optionsv1.Auth_Internal:
+		if !slices.Contains(rule.Internal.GetCallers(), caller.Service) {
+			return nil, denied()
+		}
+		return ctx, nil
+	case *optionsv1.Auth_OperatorGroup:
+		if !slices.Contains(caller.Groups, rule.OperatorGroup) {
+			return nil, denied()
+		}
+		return ctx, nil
+	default:
+		return nil, denied()
+	}
+}
+
+func denied() error {
+	return apierr.New(errorv1.Reason_REASON_PERMISSION_DENIED, "your role does not allow it")
+}

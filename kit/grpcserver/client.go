@@ -1,0 +1,98 @@
+package grpcserver
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/turumba/turumba/kit/clock"
+)
+
+// DialConfig says who calls and how.
+type DialConfig struct {
+	// Service is the identity of the caller; empty for the gateway, which only
+	// forwards users.
+	Service string
+	// Token is the shared service token; with TLS the certificate serves instead.
+	Token string
+	// TLS is the client side of mTLS; nil connects in plain text.
+	TLS *tls.Config
+	// Clock stamps the service identity.
+	Clock clock.Clock
+}
+
+// Dial prepares a connection to a service; it connects at the first call.
+// target is a gRPC target, for example "dns:///account:9000". Calls spread over
+// all addresses of the name, and are retried by their idempotency level only.
+func Dial(target string, cfg DialConfig) (*grpc.ClientConn, error) {
+	serviceConfig, err := clientServiceConfig()
+	if err != nil {
+		return nil, err
+	}
+	transport := insecure.NewCredentials()
+	if cfg.TLS != nil {
+		transport = credentials.NewTLS(cfg.TLS)
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)),
+	}
+	if cfg.Service != "" && cfg.Token != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(serviceCredentials{name: cfg.Service, token: cfg.Token, clock: cfg.Clock}))
+	}
+	conn, err := grpc.NewClient(target, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", target, err)
+	}
+	return conn, nil
+}
+
+// clientServiceConfig retries, on UNAVAILABLE, the RPCs that have no side
+// effects. Writes are the caller's to repeat, with an idempotency key.
+func clientServiceConfig() (string, error) {
+	type name struct {
+		Service string `json:"service"`
+		Method  string `json:"method"`
+	}
+	var reads []name
+	protoregistry.GlobalFiles.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
+		if !strings.HasPrefix(string(fd.Package()), "turumba.") {
+			return true
+		}
+		for i := range fd.Services().Len() {
+			sd := fd.Services().Get(i)
+			for j := range sd.Methods().Len() {
+				md := sd.Methods().Get(j)
+				opts, _ := md.Options().(*descriptorpb.MethodOptions)
+				if opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS && !md.IsStreamingServer() {
+					reads = append(reads, name{string(sd.FullName()), string(md.Name())})
+				}
+			}
+		}
+		return true
+	})
+	cfg := map[string]any{"loadBalancingConfig": []any{map[string]any{"round_robin": map[string]any{}}}}
+	if len(reads) > 0 {
+		cfg["methodConfig"] = []any{map[string]any{
+			"name": reads,
+			"retryPolicy": map[string]any{
+				"maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "0.5s", "backoffMultiplier": 3,
+				"retryableStatusCodes": []string{"UNAVAILABLE"},
+			},
+		}}
+	}
+	b, err := json.Marshal(cfg)
+	if err != nil {
+		return "", fmt.Errorf("make the service config: %w", err)
+	}
+	return string(b), nil
+}

@@ -1,0 +1,76 @@
+package grpcserver
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+)
+
+// rule is what the contract says of one RPC.
+type rule struct {
+	auth *optionsv1.Auth
+	// mask is the update_mask field of the request and resource the field it is
+	// about; nil when the RPC is no partial update.
+	mask, resource protoreflect.FieldDescriptor
+}
+
+// ruleOf reads the rule of an RPC from its descriptor. An RPC without an access
+// rule or an idempotency level is an error: it must not be served.
+func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
+	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+	if auth.GetRule() == nil {
+		return nil, fmt.Errorf("%s has no (turumba.options.v1.auth) rule", md.FullName())
+	}
+	opts, _ := md.Options().(*descriptorpb.MethodOptions)
+	if opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN {
+		return nil, fmt.Errorf("%s has no idempotency_level", md.FullName())
+	}
+	r := &rule{auth: auth}
+	fields := md.Input().Fields()
+	if mask := fields.ByName("update_mask"); mask != nil {
+		for i := range fields.Len() {
+			if fd := fields.Get(i); fd != mask && fd.Message() != nil && !fd.IsMap() && !fd.IsList() {
+				r.mask, r.resource = mask, fd
+			}
+		}
+	}
+	return r, nil
+}
+
+// rulesOf reads the rules of every RPC of a service.
+func rulesOf(desc *grpc.ServiceDesc) (map[string]*rule, error) {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(desc.ServiceName))
+	if err != nil {
+		return nil, fmt.Errorf("service %s: %w", desc.ServiceName, err)
+	}
+	sd, ok := d.(protoreflect.ServiceDescriptor)
+	if !ok {
+		return nil, fmt.Errorf("%s is not a service", desc.ServiceName)
+	}
+	rules := map[string]*rule{}
+	var problems []error
+	for i := range sd.Methods().Len() {
+		md := sd.Methods().Get(i)
+		r, err := ruleOf(md)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		rules[fmt.Sprintf("/%s/%s", sd.FullName(), md.Name())] = r
+	}
+	return rules, errors.Join(problems...)
+}
+
+// shortName is the part of a full method that people read: Service/Method
+// without the package.
+func shortName(fullMethod string) string {
+	return fullMethod[strings.LastIndexByte(fullMethod, '.')+1:]
+}

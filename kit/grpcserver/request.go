@@ -1,0 +1,189 @@
+package grpcserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/telemetry"
+)
+
+// unaryLimit is the default and the cap of a unary call's deadline.
+const unaryLimit = 30 * time.Second
+
+// recoverUnary turns a panic into an internal error.
+func (s *Server) recoverUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, s.panicked(ctx, info.FullMethod, p)
+		}
+	}()
+	return next(ctx, req)
+}
+
+func (s *Server) recoverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(ss.Context(), info.FullMethod, p)
+		}
+	}()
+	return next(srv, ss)
+}
+
+func (s *Server) panicked(ctx context.Context, method string, p any) error {
+	s.cfg.Logger.ErrorContext(ctx, "panic in a call", "rpc", shortName(method), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return apierr.Internal(fmt.Errorf("panic: %v", p))
+}
+
+// spoofed are the identity headers of the old gateway. They decide nothing here;
+// they are removed so that nothing ever starts to believe them.
+var spoofed = [...]string{"x-account-ids", "x-role-ids", "x-user-id", "x-advanced-context"}
+
+// identify gives the call a request id and its trace, and removes spoofed
+// identity metadata.
+func (s *Server) identify(ctx context.Context, method string) (context.Context, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	md = md.Copy()
+	for _, key := range spoofed {
+		delete(md, key)
+		delete(md, "grpc-metadata-"+key)
+	}
+	ctx = metadata.NewIncomingContext(ctx, md)
+	id := first(md, "x-request-id")
+	if !fairID(id) {
+		id = uuid.Must(uuid.NewV7()).String()
+	}
+	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", id)); err != nil {
+		return nil, fmt.Errorf("set the request id: %w", err)
+	}
+	ctx = telemetry.WithTraceparent(ctx, first(md, "traceparent"))
+	ctx = telemetry.WithRequestID(ctx, id)
+	return telemetry.WithAttrs(ctx, slog.String("rpc", shortName(method))), nil
+}
+
+func first(md metadata.MD, key string) string {
+	if v := md.Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// fairID accepts ids that can stand in a log and a header as they are.
+func fairID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	return strings.IndexFunc(id, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	}) < 0
+}
+
+// outcome is filled by later steps for the log line.
+type outcome struct {
+	caller auth.Caller
+}
+
+type outcomeKey struct{}
+
+func (s *Server) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	o := &outcome{}
+	start := s.cfg.Clock.Now()
+	resp, err := next(context.WithValue(ctx, outcomeKey{}, o), req)
+	s.observe(ctx, info.FullMethod, start, o, err)
+	return resp, err
+}
+
+func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	o := &outcome{}
+	start := s.cfg.Clock.Now()
+	err := next(srv, &contextStream{ServerStream: ss, ctx: context.WithValue(ss.Context(), outcomeKey{}, o)})
+	s.observe(ss.Context(), info.FullMethod, start, o, err)
+	return err
+}
+
+// observe writes the one line and the measurement of a call. Our faults are
+// errors, the caller's are warnings, good calls are told at debug level: a
+// healthy system is measured, not narrated.
+func (s *Server) observe(ctx context.Context, method string, start time.Time, o *outcome, err error) {
+	took := s.cfg.Clock.Now().Sub(start)
+	code := codes.OK
+	var e *apierr.Error
+	if errors.As(err, &e) {
+		code = e.Code
+	}
+	s.durations.WithLabelValues(shortName(method), code.String()).Observe(took.Seconds())
+	level := levelOf(code)
+	if !s.cfg.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("code", code.String()), slog.Duration("took", took)}
+	if o.caller.UserID != "" {
+		attrs = append(attrs, slog.String("user_id", o.caller.UserID))
+	}
+	if o.caller.Service != "" {
+		attrs = append(attrs, slog.String("service", o.caller.Service))
+	}
+	if e != nil {
+		attrs = append(attrs, slog.String("reason", apierr.Name(e.Reason)))
+		if level == slog.LevelError {
+			attrs = append(attrs, slog.Any("err", e.Unwrap()))
+		}
+	}
+	s.cfg.Logger.LogAttrs(ctx, level, "call", attrs...)
+}
+
+func levelOf(code codes.Code) slog.Level {
+	switch code {
+	case codes.OK:
+		return slog.LevelDebug
+	case codes.Internal, codes.Unknown, codes.DataLoss, codes.Unavailable:
+		return slog.LevelError
+	default:
+		return slog.LevelWarn
+	}
+}
+
+// mapErrorsUnary lets only apierr leave. The chain logs the cause; the caller
+// gets the reason and the message.
+func mapErrorsUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	resp, err := next(ctx, req)
+	if err != nil {
+		return nil, mapError(ctx, err)
+	}
+	return resp, nil
+}
+
+func mapErrorsStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := next(srv, ss); err != nil {
+		return mapError(ss.Context(), err)
+	}
+	return nil
+}
+
+// mapError gives a call that ran out of time that reason, whatever failed first.
+func mapError(ctx context.Context, err error) error {
+	e := apierr.From(err)
+	if e.Reason == errorv1.Reason_REASON_INTERNAL && ctx.Err() != nil {
+		return apierr.From(ctx.Err()).Wrap(err)
+	}
+	return e
+}
+
+// deadlineUnary caps the time of a unary call.
+func deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, unaryLimit)
+	defer cancel()
+	return next(ctx, req)
+}
