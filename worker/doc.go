@@ -1,0 +1,2 @@
+// Package worker turns events into sent messages; each folder is one role.
+package worker
