@@ -1,0 +1,267 @@
+package email_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/channel/channeltest"
+	"github.com/turumba/turumba/services/messaging/channel/email"
+)
+
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	channeltest.Run(t, suite(append(wireCases(), connectionCases()...)...))
+}
+
+// TestRefusals has one row for every reply of the provider contract.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	const (
+		transient = channel.ClassTransient
+		recipient = channel.ClassPermanentRecipient
+		content   = channel.ClassPermanentContent
+		settings  = channel.ClassConfig
+	)
+	row := func(peers []channeltest.Peer, want channeltest.Want) channeltest.Case {
+		return channeltest.Case{Name: want.Code + " " + want.SubCode + " " + want.Class.String(), Peers: peers, Want: want}
+	}
+	hint := func(want channeltest.Want, d time.Duration) channeltest.Want {
+		want.RetryAfter = d
+		return want
+	}
+	channeltest.Run(t, suite(
+		row(atRcpt("421 4.3.2 try again in 30 seconds"), hint(rejected(transient, "421", "4.3.2"), 30*time.Second)),
+		row(atRcpt("450 4.7.1 greylisted, come back in 5 minutes"), hint(rejected(transient, "450", "4.7.1"), 5*time.Minute)),
+		row(after("451 4.3.0 retry in 7 hours"), hint(rejected(transient, "451", "4.3.0"), 15*time.Minute)),
+		row(atRcpt("452 4.2.2 full"), rejected(transient, "452", "4.2.2")),
+		row(atAuth("454 4.7.0 temporary"), notSent(transient, "454", "4.7.0")),
+		row(atAuth("535 5.7.8 wrong password correct horse"), notSent(settings, "535", "5.7.8")),
+		row(atAuth("534 5.7.9 too weak"), notSent(settings, "534", "5.7.9")),
+		row(atAuth("538 5.7.11 encrypt"), notSent(settings, "538", "5.7.11")),
+		row(atMail("530 5.7.0 login first"), rejected(settings, "530", "5.7.0")),
+		row(after("550 5.7.3 login first"), rejected(settings, "550", "5.7.3")),
+		row(atRcpt("550 5.1.1 <bob@example.test>: no such user"), rejected(recipient, "550", "5.1.1")),
+		row(atRcpt("550 5.1.2 bad domain"), rejected(recipient, "550", "5.1.2")),
+		row(atRcpt("550 5.1.3 bad syntax"), rejected(recipient, "550", "5.1.3")),
+		row(atRcpt("550 5.1.6 moved"), rejected(recipient, "550", "5.1.6")),
+		row(atRcpt("556 5.1.10 null MX"), rejected(recipient, "556", "5.1.10")),
+		row(atRcpt("550 5.2.1 disabled"), rejected(recipient, "550", "5.2.1")),
+		row(atRcpt("550 nobody here"), rejected(recipient, "550", "")),
+		row(atRcpt("551 5.1.6 not local"), rejected(recipient, "551", "5.1.6")),
+		row(atRcpt("553 bad name"), rejected(recipient, "553", "")),
+		row(atRcpt("552 5.2.2 over quota"), rejected(transient, "552", "5.2.2")),
+		row(atRcpt("554 5.7.1 relay denied"), rejected(content, "554", "5.7.1")),
+		row(after("552 5.3.4 too big"), rejected(content, "552", "5.3.4")),
+		row(after("552 5.2.3 too long"), rejected(content, "552", "5.2.3")),
+		row(after("554 5.6.0 bad content"), rejected(content, "554", "5.6.0")),
+		row(atMail("555 5.5.4 parameter"), rejected(content, "555", "5.5.4")),
+		row(after("550 5.7.1 spam"), rejected(content, "550", "5.7.1")),
+		row(after("550 5.7.26 DMARC"), rejected(content, "550", "5.7.26")),
+		row(after("550 no"), rejected(content, "550", "")),
+		row(after("571 odd"), rejected(content, "571", "")),
+		row(atMail("550 5.1.7 bad sender"), rejected(settings, "550", "5.1.7")),
+		row(atMail("550 5.1.8 sender domain"), rejected(settings, "550", "5.1.8")),
+		row(atMail("550 5.7.1 sender not yours"), rejected(settings, "550", "5.7.1")),
+		row(atMail("552 5.3.4 too big"), rejected(content, "552", "5.3.4")),
+		row(dialogue([]string{"S: 554 5.7.1 go away"}), notSent(settings, "554", "5.7.1")),
+		row(dialogue([]string{"S: 421 4.3.2 later"}), notSent(transient, "421", "4.3.2")),
+	))
+}
+
+func wireCases() []channeltest.Case {
+	return []channeltest.Case{
+		{
+			Name: "pipelined", Peers: after("250 2.0.0 queued as 4Qx"), Want: accepted(),
+			Wire: []string{
+				"EHLO client.example\r\n", "AUTH PLAIN " + loginBlob, "BODY=8BITMIME\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n",
+				"Date: Sun, 01 Mar 2026 12:00:00 +0000\r\n", "Message-ID: <" + wireID + ">\r\n",
+				"From: Turumba News <news@sender.example>\r\n", "To: Bob <bob@example.test>\r\n", "Subject: Hello\r\n",
+				"MIME-Version: 1.0\r\n", "Content-Transfer-Encoding: 7bit\r\n\r\nHi Bob\r\n.\r\n", "QUIT\r\n",
+			},
+			NotWire: []string{"RSET"},
+		},
+		{
+			Name: "without extensions", Want: accepted(),
+			Settings: with(func(s *channel.EmailSettings) { s.Username = "" }),
+			Message:  func(m *channel.Message) { m.Text = "Grüße\n.dot\n" },
+			Peers: dialogue([]string{
+				"S: 220-hello", "S: 220 there", "C: EHLO", "S: 250 provider", "C: MAIL FROM:<news@sender.example>", "S: 250 ok",
+				"C: RCPT", "S: 251 will forward", "C: DATA", "S: 354 go", "C...", "S: 250 2.0.0 queued as 4Qx",
+			}),
+			Wire:    []string{"quoted-printable", "Gr=C3=BC=C3=9Fe\r\n=2Edot\r\n"},
+			NotWire: []string{"SIZE=", "8BITMIME", "AUTH"},
+		},
+		{
+			Name: "dots and line breaks", Peers: after("250 2.0.0 queued as 4Qx"), Want: accepted(),
+			Message: func(m *channel.Message) { m.Text = ".\n..\r\na\rb\n\n.c" },
+			Wire:    []string{"\r\n\r\n..\r\n...\r\na\r\nb\r\n\r\n..c\r\n.\r\n"},
+		},
+		{
+			Name: "alternatives and headers", Peers: after("250 2.0.0 queued as 4Qx"), Want: accepted(),
+			Message: func(m *channel.Message) {
+				m.Subject, m.HTML, m.ReplyTo = "Grüße", "<p>Hi Bob ü</p>", "help@sender.example"
+				m.Headers = []channel.Header{{Name: "List-Unsubscribe", Value: "<https://example.test/u?t=1>"}}
+			},
+			Wire: []string{
+				"Reply-To: <help@sender.example>\r\n", "Subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n",
+				"List-Unsubscribe: <https://example.test/u?t=1>\r\n", "multipart/alternative", "Content-Transfer-Encoding: 8bit\r\n\r\n--",
+				"text/plain", "Hi Bob", "text/html", "8bit", "<p>Hi Bob ü</p>", "--\r\n.\r\n",
+			},
+		},
+		{
+			Name: "RSET between messages", Sends: 2, Want: accepted(),
+			Peers: dialogue(append(transaction("C...", "S: 250 2.0.0 queued as 4Qx", "C: RSET"),
+				"C: MAIL", "C: RCPT", "C: DATA", "S: 250 ok", "S: 250 ok", "S: 250 ok", "S: 354 go", "C...", "S: 250 2.0.0 queued as 4Qx")),
+		},
+		{
+			Name: "a connection carries so many messages", Sends: 2, Want: accepted(),
+			Settings: with(func(s *channel.EmailSettings) { s.MaxPerConnection = 1 }),
+			Peers:    append(after("250 2.0.0 queued as 4Qx"), after("250 2.0.0 queued as 4Qx")...),
+			NotWire:  []string{"RSET"},
+		},
+		{
+			Name: "after a refusal the connection goes on", Sends: 2, Want: accepted(),
+			Peers: dialogue(hello("C: MAIL", "C: RCPT", "C: DATA", "S: 250 ok", "S: 550 5.1.1 no", "S: 503 no",
+				"C: RSET", "C: MAIL", "C: RCPT", "C: DATA", "S: 250 ok", "S: 250 ok", "S: 250 ok", "S: 354 go", "C...", "S: 250 2.0.0 queued as 4Qx")),
+		},
+		{
+			Name:    "no recipient but 354",
+			Peers:   dialogue(hello("C: MAIL", "C: RCPT", "C: DATA", "S: 250 ok", "S: 550 5.1.1 no", "S: 354 go")),
+			Want:    rejected(channel.ClassPermanentRecipient, "550", "5.1.1"),
+			NotWire: []string{"Subject:", "\r\n.\r\n"},
+		},
+		{
+			Name: "refusal while the content is on its way", Want: rejected(channel.ClassPermanentContent, "552", "5.3.4"),
+			Message: func(m *channel.Message) { m.Text = strings.Repeat("0123456789\n", 80_000) },
+			Peers:   dialogue(transaction("C: Date", "S: 552 5.3.4 too much", "C...")),
+		},
+		{
+			Name: "international recipient", Peers: dialogue(hello()),
+			Message: func(m *channel.Message) { m.To = "jörg@example.test" },
+			Want:    rejected(channel.ClassPermanentRecipient, "smtputf8_missing", ""),
+		},
+		{
+			Name: "international domain", Peers: dialogue(hello("C: MAIL", "C: RCPT TO:<bob@xn--mnchen-3ya.example>", "C: DATA",
+				"S: 250 ok", "S: 250 ok", "S: 354 go", "C...", "S: 250 2.0.0 queued as 4Qx")), Want: accepted(),
+			Message: func(m *channel.Message) { m.To = "bob@München.example" },
+		},
+		{
+			Name: "larger than the server takes", Want: rejected(channel.ClassPermanentContent, "message_too_big", ""),
+			Message: func(m *channel.Message) { m.Text = strings.Repeat("0123456789\n", 100_000) }, Peers: dialogue(hello()),
+		},
+		invalidCase("line break in the subject", func(m *channel.Message) { m.Subject = "a\r\nBcc: x@y.z" }),
+		invalidCase("line break in the name", func(m *channel.Message) { m.ToName = "a\nb" }),
+		invalidCase("NUL in the body", func(m *channel.Message) { m.Text = "a\x00b" }),
+		invalidCase("reserved header", func(m *channel.Message) { m.Headers = []channel.Header{{Name: "bcc", Value: "x@y.z"}} }),
+		invalidCase("bad header name", func(m *channel.Message) { m.Headers = []channel.Header{{Name: "X: y\r\nZ", Value: "1"}} }),
+		invalidCase("no body", func(m *channel.Message) { m.Text = "" }),
+		{
+			Name: "id that would break the header", Want: rejected(channel.ClassPermanentContent, "message_invalid", ""),
+			Message: func(m *channel.Message) { m.ID = "a>\r\nX" },
+		},
+		{
+			Name: "injected recipient", Want: rejected(channel.ClassPermanentRecipient, "recipient_invalid", ""),
+			Message: func(m *channel.Message) { m.To = "bob@example.test>\r\nRCPT TO:<eve@example.test" },
+		},
+	}
+}
+
+func invalidCase(name string, change func(*channel.Message)) channeltest.Case {
+	return channeltest.Case{
+		Name: name, Message: change, Peers: dialogue(hello()), NotWire: []string{"MAIL"},
+		Want: rejected(channel.ClassPermanentContent, "message_invalid", ""),
+	}
+}
+
+func connectionCases() []channeltest.Case {
+	lost := channeltest.Want{Outcome: channel.Unknown, Class: channel.ClassUnknown, Code: "connection_lost", ProviderIDs: []string{wireID}}
+	garbled := lost
+	garbled.Code = "protocol_error"
+	startTLS := []string{"S: 220 ready", "C: EHLO", "S: 250-provider", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "tls"}
+	return []channeltest.Case{
+		{Name: "closed after the dot", Peers: dialogue(transaction("C...", "close")), Want: lost},
+		{Name: "reset after the dot", Peers: dialogue(transaction("C...", "reset")), Want: lost},
+		{Name: "garbage after the dot", Peers: dialogue(transaction("C...", "S: hello")), Want: garbled},
+		{Name: "a third kind of reply after the dot", Peers: dialogue(transaction("C...", "S: 354 more")), Want: garbled},
+		{Name: "torn reply after the dot", Peers: dialogue(transaction("C...", "S: 250-half", "close")), Want: lost},
+		{
+			Name: "closed before 354", Peers: dialogue(hello("C: MAIL", "C: RCPT", "C: DATA", "S: 250 ok", "close")),
+			Want: notSent(channel.ClassTransient, "connection_lost", ""),
+		},
+		{
+			Name: "garbage before 354", Peers: dialogue(hello("C: MAIL", "C: RCPT", "C: DATA", "S: what")),
+			Want: notSent(channel.ClassTransient, "protocol_error", ""),
+		},
+		{Name: "closed at once", Peers: dialogue([]string{"close"}), Want: notSent(channel.ClassTransient, "connection_lost", "")},
+		{
+			Name: "a dead idle connection is replaced", Sends: 2, Want: accepted(),
+			Peers: append(dialogue(transaction("C...", "S: 250 2.0.0 queued as 4Qx", "C: RSET", "close")), after("250 2.0.0 queued as 4Qx")...),
+		},
+		{
+			Name: "a server that ends the session is asked again", Sends: 2, Want: accepted(),
+			Peers: append(dialogue(transaction("C...", "S: 250 2.0.0 queued as 4Qx", "C: RSET", "S: 421 4.4.2 idle too long", "close")),
+				after("250 2.0.0 queued as 4Qx")...),
+		},
+		{
+			Name: "STARTTLS", Settings: tlsMode(""), Want: accepted(),
+			Peers: dialogue(append(startTLS, transaction("C...", "S: 250 2.0.0 queued as 4Qx")[1:]...)),
+		},
+		{
+			Name: "implicit TLS", Settings: tlsMode(channel.TLSImplicit), Want: accepted(),
+			Peers: dialogue(append([]string{"tls"}, transaction("C...", "S: 250 2.0.0 queued as 4Qx")...)),
+		},
+		{
+			Name: "STARTTLS stripped", Settings: tlsMode(channel.TLSStartTLS), NotWire: []string{"AUTH", "MAIL"},
+			Peers: dialogue(hello()[:7]), Want: notSent(channel.ClassConfig, "starttls_missing", ""),
+		},
+		{
+			Name: "answers injected before TLS", Settings: tlsMode(channel.TLSStartTLS), NotWire: []string{"AUTH"},
+			Peers: dialogue([]string{"S: 220 ready", "C: EHLO", "S: 250-provider", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go\r\n250 injected"}),
+			Want:  notSent(channel.ClassTransient, "protocol_error", ""),
+		},
+		{
+			Name:     "certificate of somebody else",
+			Settings: with(func(s *channel.EmailSettings) { s.TLS, s.Host = channel.TLSImplicit, "other.example.test" }),
+			Peers:    dialogue([]string{"tls-refused"}), Want: notSent(channel.ClassConfig, "tls_failed", ""),
+		},
+		{
+			Name:     "plaintext not allowed",
+			Settings: with(func(s *channel.EmailSettings) { s.AllowPlaintext = false }), NotWire: []string{"EHLO", "AUTH"},
+			Peers: dialogue([]string{"S: 220 ready"}), Want: notSent(channel.ClassConfig, "plaintext_refused", ""),
+		},
+		{
+			Name: "no login method", Want: notSent(channel.ClassConfig, "login_unavailable", ""),
+			Peers: dialogue([]string{"S: 220 ready", "C: EHLO", "S: 250-provider", "S: 250 AUTH XOAUTH2"}),
+		},
+		{
+			Name: "AUTH LOGIN", Want: accepted(),
+			Peers: dialogue(append([]string{
+				"S: 220 ready", "C: EHLO", "S: 250-provider", "S: 250-PIPELINING", "S: 250-SIZE", "S: 250 AUTH=LOGIN", "C: AUTH LOGIN",
+				"S: 334 VXNlcm5hbWU6", "C: dXNlcg==", "S: 334 UGFzc3dvcmQ6", "C: Y29ycmVjdCBob3JzZQ==", "S: 235 ok",
+			}, transaction("C...", "S: 250 2.0.0 queued as 4Qx")[9:]...)),
+		},
+		{
+			Name: "a refused login is not hammered", Sends: 3, Peers: atAuth("535 5.7.8 no"),
+			Want: notSent(channel.ClassConfig, "535", "5.7.8"),
+		},
+	}
+}
+
+// TestTimeouts runs the rows in which the server goes silent.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	s := suite(
+		channeltest.Case{Name: "before 354", Peers: dialogue(hello("C: MAIL", "hold")), Want: notSent(channel.ClassTransient, "timeout", "")},
+		channeltest.Case{Name: "at the greeting", Peers: dialogue([]string{"hold"}), Want: notSent(channel.ClassTransient, "timeout", "")},
+		channeltest.Case{Name: "after the dot", Peers: dialogue(transaction("C...", "hold")), Want: channeltest.Want{
+			Outcome: channel.Unknown, Class: channel.ClassUnknown, Code: "timeout", ProviderIDs: []string{wireID},
+		}},
+	)
+	s.New = func(env channeltest.Env) channel.Adapter {
+		short := email.Timeouts{Command: 100 * time.Millisecond, DataEnd: 200 * time.Millisecond}
+		return email.New(email.Config{Dialer: env.Dialer, Clock: env.Clock, RootCAs: env.Roots, Timeouts: short})
+	}
+	channeltest.Run(t, s)
+}
