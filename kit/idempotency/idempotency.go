@@ -13,6 +13,9 @@ type Request struct {
 	Key string
 	// Hash is the SHA-256 of the request.
 	Hash []byte
+	// OwnerHint is the owner of the key where the handler names none: the user
+	// of the call. It may be empty.
+	OwnerHint string
 }
 
 type contextKey struct{}

@@ -50,7 +50,8 @@ func (r *ReplayError) Error() string { return "the request was answered before" 
 func (r *ReplayError) ReplayResponse() *anypb.Any { return r.Response }
 
 // Idempotent claims the idempotency key of the call for the owner (an account,
-// a user, or the hash of an e-mail address). Without a key it does nothing. A
+// a user, or the hash of an e-mail address; the request's hint when empty).
+// Without a key it does nothing; with one, Respond must follow. A
 // rival with the same key waits here until this transaction ends. A key that
 // was used before ends the transaction: with *ReplayError for the same request, with
 // IDEMPOTENCY_KEY_REUSED for another. It must be the first statement.
@@ -58,6 +59,12 @@ func (tx *Tx) Idempotent(ctx context.Context, owner string) error {
 	req, ok := idempotency.From(ctx)
 	if !ok {
 		return nil
+	}
+	if owner == "" {
+		owner = req.OwnerHint
+	}
+	if owner == "" {
+		return errors.New("claim the idempotency key: nobody owns it")
 	}
 	k := &replayKey{owner: owner, method: req.Method, key: req.Key}
 	tag, err := tx.Exec(ctx, `
@@ -116,6 +123,7 @@ func (tx *Tx) Respond(ctx context.Context, m proto.Message) error {
 	if err != nil {
 		return fmt.Errorf("store the response: %w", err)
 	}
+	tx.responded = true
 	return nil
 }
 

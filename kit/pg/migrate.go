@@ -3,15 +3,21 @@ package pg
 import (
 	"context"
 	"database/sql"
+	_ "embed" // for prepare.sql
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
+
+	"github.com/turumba/turumba/kit/clock"
 )
 
 // MigrationSet is a folder of forward-only SQL migrations with a version of its
@@ -23,12 +29,19 @@ type MigrationSet struct {
 	FS fs.FS
 }
 
-// rolesLock guards the creation of the roles, which a cluster has once.
-const rolesLock = 7_319_001
+// migrationLockID is the advisory lock of whoever migrates a database.
+const migrationLockID = 7_319_003
+
+// lockPoll is how often a busy lock is asked for again.
+const lockPoll = 50 * time.Millisecond
+
+// prepareAttempts is how often a lost race for a role is run again: with n
+// processes each round has a winner.
+const prepareAttempts = 30
 
 // Migrate brings the database at adminURL to the newest version of every set,
 // in order, under a lock, so that several processes may start at once. It
-// creates the roles and the extension that the product uses; tables belong to
+// creates the roles and the extensions that the product uses; tables belong to
 // turumba_owner. A database that is newer than the code is an error.
 func Migrate(ctx context.Context, adminURL string, sets ...MigrationSet) error {
 	if err := prepare(ctx, adminURL); err != nil {
@@ -50,12 +63,8 @@ func Migrate(ctx context.Context, adminURL string, sets ...MigrationSet) error {
 }
 
 func migrateSet(ctx context.Context, db *sql.DB, set MigrationSet) error {
-	locker, err := lock.NewPostgresSessionLocker()
-	if err != nil {
-		return err
-	}
 	p, err := goose.NewProvider(goose.DialectPostgres, db, set.FS,
-		goose.WithTableName("goose_"+set.Name), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+		goose.WithTableName("goose_"+set.Name), goose.WithSessionLocker(migrationLock{}), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
 	}
@@ -71,36 +80,74 @@ func migrateSet(ctx context.Context, db *sql.DB, set MigrationSet) error {
 	return err
 }
 
-// prepare makes what migrations stand on: roles, the extension, and a schema
+// prepareSQL makes what migrations stand on: roles, extensions, and a schema
 // that the owner role owns.
+//
+//go:embed prepare.sql
+var prepareSQL string
+
+// prepare runs prepareSQL. Roles belong to the whole cluster and PostgreSQL has
+// no lock of that reach: whoever loses a race for them looks again.
 func prepare(ctx context.Context, adminURL string) error {
 	conn, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
 		return unreachable(adminURL, err)
 	}
 	defer func() { _ = conn.Close(ctx) }() // nothing is pending on it
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", rolesLock); err != nil {
-			return fmt.Errorf("prepare the database: %w", err)
+	for attempt := 1; ; attempt++ {
+		_, err = conn.Exec(ctx, prepareSQL) // one implicit transaction
+		if !lostRace(err) || attempt == prepareAttempts {
+			break
 		}
-		for _, stmt := range []string{
-			createRole(RoleOwner), createRole(RoleAPI), createRole(RoleWorker),
-			"GRANT " + RoleOwner + ", " + RoleAPI + ", " + RoleWorker + " TO CURRENT_USER",
-			"CREATE EXTENSION IF NOT EXISTS pg_trgm",
-			"ALTER SCHEMA public OWNER TO " + RoleOwner,
-			"GRANT USAGE ON SCHEMA public TO " + RoleAPI + ", " + RoleWorker,
-			"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO " + RoleOwner + "', current_database()); END $$",
-		} {
-			if _, err := tx.Exec(ctx, stmt); err != nil {
-				return fmt.Errorf("prepare the database: %w", err)
-			}
+		if err := clock.Sleep(ctx, clock.System(), time.Duration(attempt)*lockPoll); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		return fmt.Errorf("prepare the database: %s", server.Message)
+	}
+	return err
 }
 
-func createRole(name string) string {
-	return "DO $$ BEGIN CREATE ROLE " + name + " NOLOGIN NOBYPASSRLS; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+// lostRace reports whether another process changed the same shared row first:
+// a duplicate, a deadlock, or "tuple concurrently updated" (an internal error to
+// PostgreSQL).
+func lostRace(err error) bool {
+	var e *pgconn.PgError
+	if !errors.As(err, &e) {
+		return false
+	}
+	return slices.Contains([]string{"23505", "42710", "40P01"}, e.Code) ||
+		e.Code == "XX000" && strings.HasPrefix(e.Message, "tuple concurrently")
+}
+
+// migrationLock is held by the one process that migrates a database. It asks
+// again and again instead of waiting inside PostgreSQL, where a waiting session
+// keeps a snapshot that CREATE INDEX CONCURRENTLY of the holder would wait for.
+type migrationLock struct{}
+
+// SessionLock waits until the session holds the lock, or ctx ends.
+func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	for {
+		var held bool
+		err := conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", migrationLockID).Scan(&held)
+		if err != nil {
+			return fmt.Errorf("lock the migrations: %w", err)
+		}
+		if held {
+			return nil
+		}
+		if err := clock.Sleep(ctx, clock.System(), lockPoll); err != nil {
+			return fmt.Errorf("wait for another process that migrates: %w", err)
+		}
+	}
+}
+
+// SessionUnlock frees the lock.
+func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", migrationLockID)
+	return err
 }
 
 // EnsureDatabase creates the database of rawURL if the server lacks it. It

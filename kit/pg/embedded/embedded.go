@@ -1,20 +1,25 @@
 // Package embedded runs a real PostgreSQL server as a child process, for one
 // machine without Docker or settings. The server listens on a unix socket in a
-// folder that only its owner can enter, and on nothing else. fsync is on: what
-// it says is committed survives kill -9.
+// folder that only its owner can enter, and on nothing else, so it needs no
+// password: whoever may enter may read the data files too. fsync is on: what it
+// says is committed survives kill -9.
+//
+// Three processes take part. The parent (this program) holds the lock of
+// postgres.owner. The supervisor, a small shell, reads a pipe of the parent and
+// stops the server when that ends; it holds the lock of postgres.supervisor. So
+// a start knows a server that is being stopped, whose supervisor lives, from one
+// that was left behind, which it adopts.
 package embedded
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +36,7 @@ type Options struct {
 	// CacheDir is where downloaded binaries are kept; the user's cache folder
 	// when empty.
 	CacheDir string
-	// Clock times the start.
+	// Clock times the start; nil is the machine's.
 	Clock clock.Clock
 	// Settings are added to the server's command line, for example "fsync=off" in
 	// tests that never crash it.
@@ -44,6 +49,7 @@ type Options struct {
 // write-ahead log first.
 const (
 	startLimit = 60 * time.Second
+	ownLimit   = 2 * time.Second // for a killed process to be gone
 	stopLimit  = 8 * time.Second
 	pollEvery  = 50 * time.Millisecond
 )
@@ -54,125 +60,123 @@ type Server struct {
 	data      string
 	socketDir string
 	bin       binaries
-	stdin     io.Closer // its end stops the server, also when this process is killed
-	done      chan struct{}
-	adopted   bool
+	user      account
+	owner     *os.File      // locked while this process is responsible for the server
+	stdin     io.Closer     // its end stops the server, also when this process is killed
+	done      chan struct{} // closed when the supervisor ends
+	ended     chan struct{} // closed after that, when the folder is free
+	watcher   int           // process id of the supervisor
 }
 
 // Start runs the server of the data folder: it makes the folder when it is new,
-// adopts a server that outlived its parent, and waits for one that is just
-// stopping. Its errors are one line.
+// adopts a server that outlived both its parent and its supervisor, and waits
+// for one that is just stopping. A folder that another process uses is an error.
+// Its errors are one line.
 func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	dir, err := filepath.Abs(o.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("find the data folder: %w", err)
+	}
+	o.DataDir = dir
 	if err := writable(o.DataDir); err != nil {
 		return nil, err
 	}
-	bin, err := findBinaries(ctx, o)
-	if err != nil {
+	s := &Server{opts: o, data: filepath.Join(o.DataDir, "postgres"), ended: make(chan struct{})}
+	if s.owner, err = s.own(ctx); err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, data: filepath.Join(o.DataDir, "postgres"), bin: bin}
-	if s.socketDir, err = socketDir(s.data); err != nil {
+	if err := s.start(ctx); err != nil {
+		_ = s.owner.Close() // frees the lock
 		return nil, err
 	}
-	if err := s.initialise(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.run(ctx); err != nil {
-		return nil, err
-	}
+	go s.reap()
 	return s, nil
 }
 
-// writable checks the data folder before anything else fails on it.
-func writable(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the data folder %s cannot be made: %w (set TURUMBA_DATA_DIR)", dir, reason(err))
-	}
-	probe, err := os.CreateTemp(dir, ".probe")
-	if err != nil {
-		return fmt.Errorf("the data folder %s is not writable: %w (set TURUMBA_DATA_DIR)", dir, reason(err))
-	}
-	_ = probe.Close() // nothing was written
-	return os.Remove(probe.Name())
+// reap frees the folder when the server has ended, however it did.
+func (s *Server) reap() {
+	<-s.done
+	_ = s.owner.Close() // frees the lock
+	close(s.ended)
 }
 
-// reason drops the path that the sentence names already.
-func reason(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
+func (s *Server) start(ctx context.Context) error {
+	var err error
+	if s.bin, err = findBinaries(ctx, s.opts, majorOf(s.data)); err != nil {
+		return err
 	}
-	return err
-}
-
-// socketDir is a folder for the socket whose path is short enough for one (107
-// bytes): beside the data, or in the temporary folder.
-func socketDir(data string) (string, error) {
-	dir := data + "-socket"
-	if len(dir) > 80 {
-		sum := sha256.Sum256([]byte(data))
-		dir = filepath.Join(os.TempDir(), "turumba-pg-"+strconv.Itoa(os.Getuid())+"-"+hex.EncodeToString(sum[:6]))
+	if s.user, err = otherThanRoot(ctx); err != nil {
+		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the socket folder: %w", err)
+	if s.socketDir, err = socketDir(s.data); err != nil {
+		return err
 	}
-	return dir, os.Chmod(dir, 0o700)
-}
-
-// URL is the connection URL of a database of the server, as its superuser.
-func (s *Server) URL(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + database}
-	u.RawQuery = url.Values{"host": {s.socketDir}, "sslmode": {"disable"}}.Encode()
-	return u.String()
-}
-
-// initialise makes the data folder with initdb, in a folder beside it that is
-// renamed when complete, so that a crash leaves no half-made one.
-func (s *Server) initialise(ctx context.Context) error {
-	if _, err := os.Stat(filepath.Join(s.data, "PG_VERSION")); err == nil {
-		return nil
-	}
-	fresh := s.data + ".new"
-	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(s.data)); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	cmd := exec.CommandContext(ctx, s.bin.initdb, "-D", fresh, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions")
-	cmd.Env = s.bin.env()
-	unprivileged(cmd)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb failed: %w: %s", err, lastLine(out))
-	}
-	if err := os.Rename(fresh, s.data); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	return nil
-}
-
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
-}
-
-// run adopts a live server of this folder or starts one.
-func (s *Server) run(ctx context.Context) error {
 	deadline := s.opts.Clock.Now().Add(startLimit)
-	for {
-		if s.answers(ctx) && s.alive() {
-			s.adopted = true
-			return nil
+	adopted, err := s.adopt(ctx, deadline)
+	if adopted || err != nil {
+		return err
+	}
+	if err := s.initialise(ctx); err != nil {
+		return err
+	}
+	if err := s.user.own(s.data, s.socketDir); err != nil {
+		return err
+	}
+	return s.run(ctx, deadline)
+}
+
+// adopt takes over a live server of this folder, which has no supervisor any
+// more, and gives it a new one. It reports false when none lives.
+func (s *Server) adopt(ctx context.Context, deadline time.Time) (bool, error) {
+	lock, err := s.supervisorLock(ctx, deadline)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = lock.Close() }() // the supervisor has its own handle
+	for s.alive(ctx) {
+		if s.answers(ctx) {
+			return true, s.supervise(lock, adopter, strconv.Itoa(s.PID()))
 		}
-		if !s.alive() {
-			break
-		}
-		// It is starting, or stopping because its parent ended: wait which.
+		// It is starting or stopping: wait which.
 		if s.opts.Clock.Now().After(deadline) {
-			return fmt.Errorf("the PostgreSQL of %s neither answers nor ends; see %s", s.data, s.logPath())
+			return false, fmt.Errorf("the PostgreSQL of %s neither answers nor ends; see %s", s.data, s.logPath())
+		}
+		if err := clock.Sleep(ctx, s.opts.Clock, pollEvery); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// errCrashRemains: processes of a killed server still hold its shared memory.
+var errCrashRemains = errors.New("processes of a killed server are still ending")
+
+// run starts the server, again while what a crash left behind is in its way.
+func (s *Server) run(ctx context.Context, deadline time.Time) error {
+	for {
+		err := s.runOnce(ctx, deadline)
+		if !errors.Is(err, errCrashRemains) || s.opts.Clock.Now().After(deadline) {
+			return err
 		}
 		if err := clock.Sleep(ctx, s.opts.Clock, pollEvery); err != nil {
 			return err
 		}
 	}
-	if err := s.launch(); err != nil {
+}
+
+func (s *Server) runOnce(ctx context.Context, deadline time.Time) error {
+	lock, err := s.supervisorLock(ctx, deadline)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }() // the supervisor has its own handle
+	if err := s.clearCrash(); err != nil {
+		return err
+	}
+	if err := s.launch(lock); err != nil {
 		return err
 	}
 	return s.await(ctx, deadline)
@@ -182,7 +186,11 @@ func (s *Server) await(ctx context.Context, deadline time.Time) error {
 	for !s.answers(ctx) {
 		select {
 		case <-s.done:
-			return fmt.Errorf("PostgreSQL ended at its start: %s (see %s)", s.lastLog(), s.logPath())
+			why := s.lastLog()
+			if strings.Contains(why, "pre-existing shared memory block") {
+				return errCrashRemains
+			}
+			return fmt.Errorf("PostgreSQL ended at its start: %s (see %s)", why, s.logPath())
 		default:
 		}
 		if s.opts.Clock.Now().After(deadline) {
@@ -195,6 +203,13 @@ func (s *Server) await(ctx context.Context, deadline time.Time) error {
 		}
 	}
 	return nil
+}
+
+// URL is the connection URL of a database of the server, as its superuser.
+func (s *Server) URL(database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Path: "/" + database}
+	u.RawQuery = url.Values{"host": {s.socketDir}, "sslmode": {"disable"}}.Encode()
+	return u.String()
 }
 
 // answers reports whether a server on the socket answers and is the one of this
@@ -214,71 +229,32 @@ func (s *Server) answers(ctx context.Context) bool {
 	return samePath(dir, s.data)
 }
 
-func samePath(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
-}
-
 // PID is the process id of the postmaster, 0 when none runs.
-func (s *Server) PID() int { return postmasterPID(s.data) }
+func (s *Server) PID() int { return readPID(s.pidFile()) }
 
-// alive reports whether the process in postmaster.pid is there. The kernel may
-// have given the number to another process after a crash of everything, so the
-// process must be a postgres.
-func (s *Server) alive() bool { return isPostgres(postmasterPID(s.data)) }
-
-func postmasterPID(data string) int {
-	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
-	if err != nil {
-		return 0
+// PIDs are the processes of the server, the supervisor first: what kill -9 must
+// hit so that nothing of it is left. Without /proc the postmaster stands for its
+// children, which end with it.
+func (s *Server) PIDs() []int {
+	pids := append([]int{s.watcher}, childrenOf(s.watcher)...)
+	if pid := s.PID(); pid != 0 && !slices.Contains(pids, pid) {
+		pids = append(pids, pid)
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		return 0
-	}
-	return pid
+	return append(pids, backendsIn(s.data)...)
 }
 
-// Stop ends the server with a fast shutdown and waits for it.
+// Done is closed when the server has ended, asked to or not.
+func (s *Server) Done() <-chan struct{} { return s.ended }
+
+// Stop ends the server with a fast shutdown and waits for it, at most 8 s.
 func (s *Server) Stop(ctx context.Context) error {
-	if s.adopted {
-		return s.stopAdopted(ctx)
-	}
 	_ = s.stdin.Close() // its end is the supervisor's sign to stop
 	select {
-	case <-s.done:
+	case <-s.ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.opts.Clock.NewTimer(stopLimit).C():
 		return errors.New("PostgreSQL did not stop in time")
 	}
-}
-
-func (s *Server) stopAdopted(ctx context.Context) error {
-	if err := interrupt(s.PID()); err != nil {
-		return fmt.Errorf("stop PostgreSQL: %w", err)
-	}
-	deadline := s.opts.Clock.Now().Add(stopLimit)
-	for s.alive() {
-		if s.opts.Clock.Now().After(deadline) {
-			return errors.New("PostgreSQL did not stop in time")
-		}
-		if err := clock.Sleep(ctx, s.opts.Clock, pollEvery); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Server) logPath() string { return filepath.Join(s.opts.DataDir, "postgres.log") }
-
-func (s *Server) lastLog() string {
-	b, err := os.ReadFile(s.logPath())
-	if err != nil {
-		return "no log"
-	}
-	return lastLine(b)
 }

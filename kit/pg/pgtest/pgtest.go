@@ -77,10 +77,11 @@ func (d *Database) OpenAt(t testing.TB, role string, c clock.Clock) *pg.DB {
 	return db
 }
 
-// Goleak returns the options that leave the server's own goroutine out of a
-// goroutine leak check.
+// Goleak returns the options that leave the server's own goroutines out of a
+// goroutine leak check: they end with the process.
 func Goleak() []goleak.Option {
-	return []goleak.Option{goleak.IgnoreAnyFunction("github.com/turumba/turumba/kit/pg/embedded.(*Server).launch.func2")}
+	const of = "github.com/turumba/turumba/kit/pg/embedded."
+	return []goleak.Option{goleak.IgnoreAnyFunction(of + "wait"), goleak.IgnoreAnyFunction(of + "(*Server).reap")}
 }
 
 var started struct {
@@ -113,6 +114,10 @@ func server(t testing.TB) string {
 // when the process ends, which stops it; its folder is removed by a later run.
 func start() (string, error) {
 	root := filepath.Join(os.TempDir(), "turumba-pgtest-"+strconv.Itoa(os.Getuid()))
+	// The server of root may run as another user, who has to pass through.
+	if err := os.Mkdir(root, 0o711); err != nil && !os.IsExist(err) {
+		return "", err
+	}
 	removeStale(root)
 	s, err := embedded.Start(context.Background(), embedded.Options{
 		DataDir: filepath.Join(root, strconv.Itoa(os.Getpid())), Clock: clock.System(),
@@ -170,8 +175,10 @@ func templateOf(ctx context.Context, admin string, sets []pg.MigrationSet) (stri
 	if exists {
 		return name, nil
 	}
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+"_new"); err != nil {
-		return "", err
+	for _, stmt := range []string{"DROP DATABASE IF EXISTS " + name + "_new WITH (FORCE)", "CREATE DATABASE " + name + "_new"} {
+		if _, err := conn.Exec(ctx, stmt); err != nil { // a killed run may have left one
+			return "", err
+		}
 	}
 	if err := pg.Migrate(ctx, withDatabase(admin, name+"_new"), sets...); err != nil {
 		return "", err
