@@ -1,0 +1,147 @@
+// Package app wires the account service, for its own binary and for the single
+// process.
+package app
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/postgres"
+	"github.com/turumba/turumba/services/account/server"
+)
+
+// Config is the account service's own settings.
+type Config struct {
+	// DatabaseURL is the service's PostgreSQL.
+	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"PostgreSQL 15 or newer: postgres://user:password@host:port/turumba_account"`
+	// Issuer is the iss of tokens, and where the gateway is reached.
+	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the gateway's public URL"`
+	// ClientID is the client_id of tokens.
+	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens"`
+	// ServiceToken proves other services; see grpcserver.Config.
+	ServiceToken config.Secret `env:"SERVICE_TOKEN" help:"secret shared by the services, 32 characters or more"`
+}
+
+// Deps are what the service stands on.
+type Deps struct {
+	Logger   *slog.Logger
+	Clock    clock.Clock
+	Registry prometheus.Registerer
+	// MasterKey opens the vault and authenticates page tokens.
+	MasterKey []byte
+	Mailer    local.Mailer
+}
+
+// App is the account service, ready to serve.
+type App struct {
+	// Server has the service's RPCs.
+	Server *grpcserver.Server
+	// JWKS is the key set of the local identity provider.
+	JWKS auth.JWKSSource
+	// Verifier verifies this service's tokens.
+	Verifier *auth.Verifier
+
+	db    *pg.DB
+	store *postgres.Store
+	clock clock.Clock
+	log   *slog.Logger
+}
+
+// New migrates the database and wires the service.
+func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
+	url := cfg.DatabaseURL.Reveal()
+	if err := pg.Migrate(ctx, url, postgres.Migrations()...); err != nil {
+		return nil, err
+	}
+	v, err := vault.New(deps.MasterKey)
+	if err != nil {
+		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: url, Role: pg.RoleAPI, Clock: deps.Clock, Name: "account"})
+	if err != nil {
+		return nil, err
+	}
+	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
+	if err := a.wire(ctx, cfg, deps, v); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) error {
+	tokenKey, err := hkdf.Key(sha256.New, deps.MasterKey, nil, "turumba page tokens v1", 32)
+	if err != nil {
+		return fmt.Errorf("derive the page token key: %w", err)
+	}
+	if a.store, err = postgres.New(a.db, tokenKey); err != nil {
+		return err
+	}
+	provider, err := local.New(ctx, local.Config{
+		Store: a.store, Vault: v, Mailer: deps.Mailer, Clock: deps.Clock, Logger: deps.Logger, Issuer: cfg.Issuer, ClientID: cfg.ClientID,
+	})
+	if err != nil {
+		return err
+	}
+	a.JWKS = func(context.Context) ([]byte, error) { return provider.JWKS() }
+	a.Verifier, err = auth.NewVerifier(auth.VerifierConfig{
+		Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: a.JWKS, Clock: deps.Clock,
+	})
+	if err != nil {
+		return err
+	}
+	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
+	a.Server, err = grpcserver.New(grpcserver.Config{
+		Name: "account", Logger: deps.Logger, Clock: deps.Clock, Verifier: a.Verifier, Context: callers,
+		Registry: deps.Registry, ServiceToken: cfg.ServiceToken.Reveal(),
+	})
+	if err != nil {
+		return err
+	}
+	server.Register(a.Server, server.Config{Store: a.store, Identity: provider, PublicURL: cfg.Issuer, Changed: callers.Invalidate})
+	return a.Server.Check()
+}
+
+// contextSource answers the chain from the service's own store.
+type contextSource struct{ store *postgres.Store }
+
+// Context implements auth.ContextSource.
+func (c contextSource) Context(ctx context.Context, claims auth.Claims) (auth.Caller, error) {
+	return c.store.Caller(ctx, claims.Issuer, claims.Subject)
+}
+
+// Ready reports whether the database answers.
+func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
+
+// purgeEvery is how often expired rows are removed.
+const purgeEvery = time.Hour
+
+// Run removes expired rows until ctx ends, then closes the database.
+func (a *App) Run(ctx context.Context) error {
+	defer a.db.Close()
+	for {
+		if err := a.store.Purge(ctx); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "expired rows could not be removed", "err", err)
+		}
+		if err := clock.Sleep(ctx, a.clock, purgeEvery); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}
+	}
+}

@@ -1,0 +1,389 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/pg/pgtest"
+	"github.com/turumba/turumba/kit/telemetry"
+	"github.com/turumba/turumba/services/account/app"
+	"github.com/turumba/turumba/services/account/postgres"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pgtest.Goleak()...) }
+
+// mailbox keeps the newest mail of each address.
+type mailbox struct {
+	mu    sync.Mutex
+	mails map[string]string
+}
+
+func (m *mailbox) Send(_ context.Context, to, subject, text string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mails[to] = subject + "\n" + text
+	return nil
+}
+
+func (m *mailbox) to(address string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mails[address]
+}
+
+func (m *mailbox) code(address string) string {
+	return regexp.MustCompile(`[0-9]{6}`).FindString(m.to(address))
+}
+
+// world is the account service on a database of its own.
+type world struct {
+	conn, worker grpc.ClientConnInterface
+	mail         *mailbox
+	auth         accountv1.AuthServiceClient
+	contacts     accountv1.ContactServiceClient
+	groups       accountv1.ContactGroupServiceClient
+}
+
+func start(t *testing.T) *world {
+	t.Helper()
+	mail := &mailbox{mails: map[string]string{}}
+	d := pgtest.New(t, postgres.Migrations()...)
+	a, err := app.New(t.Context(), app.Config{DatabaseURL: config.Secret(d.URL), Issuer: "http://test", ClientID: "test"}, app.Deps{
+		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: bytes.Repeat([]byte{7}, 32), Mailer: mail,
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	conn := a.Server.Conn("")
+	return &world{
+		conn: conn, worker: a.Server.Conn("worker"), mail: mail, auth: accountv1.NewAuthServiceClient(conn),
+		contacts: accountv1.NewContactServiceClient(conn), groups: accountv1.NewContactGroupServiceClient(conn),
+	}
+}
+
+const password = "correct horse battery"
+
+// signUp registers a user with an account and returns a context with the token.
+func (w *world) signUp(t *testing.T, email string) (ctx context.Context, userID, accountID string) {
+	t.Helper()
+	_, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Ada King Lovelace", AccountName: "School of " + email})
+	require.NoError(t, err)
+	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: w.mail.code(email)})
+	require.NoError(t, err)
+	l, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+	require.NoError(t, err)
+	return with(t.Context(), l.GetAccessToken()), v.GetUserId(), v.GetAccountId()
+}
+
+func with(ctx context.Context, token string, md ...string) context.Context {
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs(append(md, "authorization", "Bearer "+token)...))
+}
+
+func reason(t *testing.T, want errorv1.Reason, err error) {
+	t.Helper()
+	require.Error(t, err)
+	require.Equal(t, want, apierr.From(err).Reason, "%v", err)
+}
+
+func TestRegistration(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	const email = "Ada@Example.org"
+	register := func() *accountv1.RegisterResponse {
+		r, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Ada", AccountName: "A"})
+		require.NoError(t, err)
+		return r
+	}
+	first := register()
+	_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+	reason(t, errorv1.Reason_REASON_EMAIL_NOT_VERIFIED, err)
+	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: "another password"})
+	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+
+	old := w.mail.code("ada@example.org")
+	_, err = w.auth.ResendVerification(t.Context(), &accountv1.ResendVerificationRequest{Email: email})
+	require.NoError(t, err)
+	code := w.mail.code("ada@example.org")
+	if old != code {
+		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: old})
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+	}
+	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	require.NoError(t, err)
+	again, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	require.NoError(t, err)
+	require.Equal(t, v.GetAccountId(), again.GetAccountId(), "verifying again answers the same")
+
+	require.Equal(t, first.GetNext(), register().GetNext(), "the same answer for a known address")
+	require.Contains(t, w.mail.to("ada@example.org"), "have an account already")
+	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+	require.NoError(t, err, "the second registration changed nothing")
+	_, err = w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "x@y.example", Password: "aaaaaaaaaaaaaa", FullName: "X", AccountName: "A"})
+	reason(t, errorv1.Reason_REASON_WEAK_PASSWORD, err)
+}
+
+func TestWrongCodesEnd(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	_, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "a@b.example", Password: password, FullName: "A", AccountName: "A"})
+	require.NoError(t, err)
+	good := w.mail.code("a@b.example")
+	wrong := "000000"
+	if good == wrong {
+		wrong = "000001"
+	}
+	for range 5 {
+		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@b.example", Code: wrong})
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+	}
+	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@b.example", Code: good})
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+}
+
+func TestLoginLimit(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, "owner@example.org")
+	for range 10 {
+		_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "owner@example.org", Password: "wrong password"})
+		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	}
+	_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "owner@example.org", Password: password})
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+	require.Positive(t, apierr.From(err).RetryAfter)
+}
+
+func TestRefreshReuseRevokesTheFamily(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, "owner@example.org")
+	l, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "owner@example.org", Password: password})
+	require.NoError(t, err)
+	second, err := w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+	require.NoError(t, err)
+	_, err = accountv1.NewUserServiceClient(w.conn).GetMe(with(t.Context(), second.GetAccessToken()), &accountv1.GetMeRequest{})
+	require.NoError(t, err)
+	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: second.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+
+	l, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "owner@example.org", Password: password})
+	require.NoError(t, err)
+	for range 2 {
+		_, err = w.auth.Logout(t.Context(), &accountv1.LogoutRequest{RefreshToken: l.GetRefreshToken()})
+		require.NoError(t, err)
+	}
+	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+}
+
+func TestContextAndRoles(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx, userID, accountID := w.signUp(t, "owner@example.org")
+	c, err := accountv1.NewContextServiceClient(w.conn).GetContext(ctx, &accountv1.GetContextRequest{})
+	require.NoError(t, err)
+	require.Equal(t, userID, c.GetUserId())
+	require.Equal(t, []string{accountID}, c.GetAccountIds())
+	require.Contains(t, c.GetMemberships()[0].GetPermissions(), "accounts.delete")
+	roles, err := accountv1.NewRoleServiceClient(w.conn).ListRoles(ctx, &accountv1.ListRolesRequest{Sort: []string{"name:asc"}})
+	require.NoError(t, err)
+	var names []string
+	for _, r := range roles.GetData() {
+		names = append(names, r.GetName())
+	}
+	require.Equal(t, []string{"Admin", "Agent", "Owner", "Viewer"}, names)
+	me, err := accountv1.NewUserServiceClient(w.conn).GetMe(ctx, &accountv1.GetMeRequest{})
+	require.NoError(t, err)
+	require.Equal(t, "Ada King", me.GetUser().GetGivenName())
+	require.Equal(t, "Lovelace", me.GetUser().GetFamilyName())
+}
+
+func TestMemberships(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, ownerID, accountID := w.signUp(t, "owner@example.org")
+	other, otherID, _ := w.signUp(t, "agent@example.org")
+	members := accountv1.NewMembershipServiceClient(w.conn)
+	role := func(name string) string {
+		list, err := accountv1.NewRoleServiceClient(w.conn).ListRoles(owner, &accountv1.ListRolesRequest{Filter: []string{"name:eq:" + name, "account_id:eq:" + accountID}})
+		require.NoError(t, err)
+		return list.GetData()[0].GetId()
+	}
+	m, err := members.CreateMembership(owner, &accountv1.CreateMembershipRequest{AccountId: accountID, Email: "agent@example.org", RoleId: role("Admin")})
+	require.NoError(t, err)
+	require.Equal(t, otherID, m.GetMembership().GetUserId())
+	_, err = members.CreateMembership(owner, &accountv1.CreateMembershipRequest{AccountId: accountID, UserId: otherID, RoleId: role("Viewer")})
+	reason(t, errorv1.Reason_REASON_ALREADY_MEMBER, err)
+	_, err = members.UpdateMembership(other, &accountv1.UpdateMembershipRequest{AccountId: accountID, UserId: otherID, RoleId: role("Owner")})
+	reason(t, errorv1.Reason_REASON_PERMISSION_DENIED, err)
+	_, err = members.DeleteMembership(owner, &accountv1.DeleteMembershipRequest{AccountId: accountID, UserId: ownerID})
+	reason(t, errorv1.Reason_REASON_LAST_OWNER, err)
+	_, err = members.UpdateMembership(owner, &accountv1.UpdateMembershipRequest{AccountId: accountID, UserId: ownerID, RoleId: role("Viewer")})
+	reason(t, errorv1.Reason_REASON_LAST_OWNER, err)
+	list, err := members.ListMemberships(other, &accountv1.ListMembershipsRequest{AccountId: accountID})
+	require.NoError(t, err)
+	require.Len(t, list.GetData(), 2)
+	_, err = members.DeleteMembership(owner, &accountv1.DeleteMembershipRequest{AccountId: accountID, UserId: otherID})
+	require.NoError(t, err)
+	_, err = members.ListMemberships(other, &accountv1.ListMembershipsRequest{AccountId: accountID})
+	reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+}
+
+func TestContacts(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, accountID := w.signUp(t, "owner@example.org")
+	stranger, _, _ := w.signUp(t, "stranger@example.org")
+	meta, err := structpb.NewStruct(map[string]any{"city": "Adama", "age": 30})
+	require.NoError(t, err)
+	c, err := w.contacts.CreateContact(owner, &accountv1.CreateContactRequest{FirstName: "Abebe", LastName: "Bekele", Email: "ABEBE@example.org", Phone: "+251911000001", Tags: []string{"b", "a"}, Metadata: meta})
+	require.NoError(t, err)
+	id := c.GetContact().GetId()
+	require.Equal(t, accountID, c.GetContact().GetAccountId())
+	require.Equal(t, "abebe@example.org", c.GetContact().GetEmail())
+	require.Equal(t, "Abebe Bekele", c.GetContact().GetName())
+
+	_, err = w.contacts.CreateContact(owner, &accountv1.CreateContactRequest{Email: "abebe@example.org"})
+	reason(t, errorv1.Reason_REASON_DUPLICATE_EMAIL, err)
+	require.Equal(t, id, apierr.From(err).Meta["existing_id"])
+	_, err = w.contacts.CreateContact(owner, &accountv1.CreateContactRequest{Phone: "+251911000001"})
+	reason(t, errorv1.Reason_REASON_DUPLICATE_PHONE, err)
+	_, err = w.contacts.CreateContact(stranger, &accountv1.CreateContactRequest{Email: "abebe@example.org"})
+	require.NoError(t, err, "unique in one account, not between them")
+	_, err = w.contacts.CreateContact(owner, &accountv1.CreateContactRequest{})
+	reason(t, errorv1.Reason_REASON_VALIDATION_FAILED, err)
+
+	for _, foreign := range []string{id, "0190a5c8-1111-7000-8000-00000000dead"} {
+		_, err = w.contacts.GetContact(stranger, &accountv1.GetContactRequest{ContactId: foreign})
+		reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+		_, err = w.contacts.DeleteContact(stranger, &accountv1.DeleteContactRequest{ContactId: foreign})
+		reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+		_, err = w.contacts.UpdateContact(stranger, &accountv1.UpdateContactRequest{ContactId: foreign, Contact: &accountv1.ContactUpdate{Name: "x"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"name"}}})
+		reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+	}
+	u, err := w.contacts.UpdateContact(owner, &accountv1.UpdateContactRequest{ContactId: id, Contact: &accountv1.ContactUpdate{Language: "am"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"language", "metadata.age"}}})
+	require.NoError(t, err)
+	require.Equal(t, "am", u.GetContact().GetLanguage())
+	require.Equal(t, map[string]any{"city": "Adama"}, u.GetContact().GetMetadata().AsMap())
+	require.Equal(t, "abebe@example.org", u.GetContact().GetEmail())
+
+	for filter, want := range map[string]int{
+		"email:eq:abebe@example.org": 1, "name:icontains:BEKE": 0, "first_name:icontains:ABE": 1, "tags:in:a,z": 1, "tags:eq:z": 0,
+		"metadata.city:eq:Adama": 1, "metadata.city:eq:Accra": 0, "phone:is_null": 0, "id:eq:" + id: 1,
+	} {
+		list, err := w.contacts.ListContacts(owner, &accountv1.ListContactsRequest{Filter: []string{filter}})
+		require.NoError(t, err, filter)
+		require.Len(t, list.GetData(), want, filter)
+	}
+	_, err = w.contacts.DeleteContact(owner, &accountv1.DeleteContactRequest{ContactId: id})
+	require.NoError(t, err)
+}
+
+func TestCreateIsIdempotent(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, _ := w.signUp(t, "owner@example.org")
+	keyed := metadata.AppendToOutgoingContext(owner, "idempotency-key", "k1")
+	req := &accountv1.CreateContactRequest{Email: "abebe@example.org"}
+	first, err := w.contacts.CreateContact(keyed, req)
+	require.NoError(t, err)
+	second, err := w.contacts.CreateContact(keyed, req)
+	require.NoError(t, err)
+	require.Equal(t, first.GetContact().GetId(), second.GetContact().GetId())
+	_, err = w.contacts.CreateContact(keyed, &accountv1.CreateContactRequest{Email: "other@example.org"})
+	reason(t, errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED, err)
+}
+
+func TestGroupsAndRecipients(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, accountID := w.signUp(t, "owner@example.org")
+	stranger, _, _ := w.signUp(t, "stranger@example.org")
+	var inputs []*accountv1.ContactInput
+	for i := range 250 {
+		inputs = append(inputs, &accountv1.ContactInput{FirstName: "P", Email: fmt.Sprintf("p%d@example.org", i)})
+	}
+	inputs = append(inputs, &accountv1.ContactInput{Email: "p7@example.org"}, &accountv1.ContactInput{})
+	batch, err := w.contacts.BatchCreateContacts(owner, &accountv1.BatchCreateContactsRequest{Contacts: inputs})
+	require.NoError(t, err)
+	require.Len(t, batch.GetResults(), 252)
+	require.Equal(t, "DUPLICATE_EMAIL", batch.GetResults()[250].GetCode())
+	require.Equal(t, batch.GetResults()[7].GetContact().GetId(), batch.GetResults()[250].GetExistingId())
+	require.Equal(t, "VALIDATION_FAILED", batch.GetResults()[251].GetCode())
+	var ids []string
+	for _, r := range batch.GetResults()[:250] {
+		ids = append(ids, r.GetContact().GetId())
+	}
+	group := func(name string, members []string) string {
+		g, err := w.groups.CreateContactGroup(owner, &accountv1.CreateContactGroupRequest{Name: name})
+		require.NoError(t, err)
+		added, err := w.groups.AddContacts(owner, &accountv1.AddContactsRequest{ContactGroupId: g.GetContactGroup().GetId(), ContactIds: members})
+		require.NoError(t, err)
+		require.EqualValues(t, len(members), added.GetAdded())
+		return g.GetContactGroup().GetId()
+	}
+	one, two := group("one", ids[:200]), group("two", ids[100:])
+	_, err = w.groups.CreateContactGroup(owner, &accountv1.CreateContactGroupRequest{Name: "one"})
+	reason(t, errorv1.Reason_REASON_DUPLICATE_NAME, err)
+	_, err = w.groups.AddContacts(stranger, &accountv1.AddContactsRequest{ContactGroupId: one, ContactIds: ids[:1]})
+	reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+	g, err := w.groups.GetContactGroup(owner, &accountv1.GetContactGroupRequest{ContactGroupId: one})
+	require.NoError(t, err)
+	require.EqualValues(t, 200, g.GetContactGroup().GetContactCount())
+	members, err := w.groups.ListGroupContacts(owner, &accountv1.ListGroupContactsRequest{ContactGroupId: one, Limit: 50})
+	require.NoError(t, err)
+	require.Len(t, members.GetData(), 50)
+	require.EqualValues(t, 200, members.GetMeta().GetTotal())
+
+	stream := func(cursor string) []string {
+		s, err := accountv1.NewRecipientServiceClient(w.worker).StreamRecipients(t.Context(), &accountv1.StreamRecipientsRequest{
+			AccountId: accountID, ContactGroupIds: []string{one, two}, Cursor: cursor, PageSize: 30,
+		})
+		require.NoError(t, err)
+		var got []string
+		for {
+			resp, err := s.Recv()
+			if errors.Is(err, io.EOF) {
+				return got
+			}
+			require.NoError(t, err)
+			for _, r := range resp.GetRecipients() {
+				got = append(got, r.GetContactId())
+			}
+		}
+	}
+	all := stream("")
+	require.Len(t, all, 250, "each contact once")
+	require.IsIncreasing(t, all)
+	require.Equal(t, all[120:], stream(all[119]), "resumable from a cursor")
+	_, err = w.groups.RemoveContact(owner, &accountv1.RemoveContactRequest{ContactGroupId: one, ContactId: ids[0]})
+	require.NoError(t, err)
+	_, err = w.groups.DeleteContactGroup(owner, &accountv1.DeleteContactGroupRequest{ContactGroupId: one})
+	require.NoError(t, err)
+	require.Len(t, stream(""), 150)
+}

@@ -1,0 +1,84 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
+)
+
+const accountColumns = "id, name, status, description, default_country, created_at, updated_at"
+
+// errAccount is what every look-up of an account outside the scope answers.
+var errAccount = apierr.NotFound("account")
+
+// CreateAccount stores an account with its roles and makes the user its Owner,
+// which is the first of the roles.
+func (s *Store) CreateAccount(ctx context.Context, tx *pg.Tx, a account.Account, ownerID string) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO accounts (id, name, status, description, default_country, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $6)`, a.ID, a.Name, a.Status, a.Description, a.DefaultCountry, tx.Now)
+	if err != nil {
+		return fmt.Errorf("insert account: %w", err)
+	}
+	roles := account.DefaultRoles(a.ID, tx.Now)
+	for _, r := range roles {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO roles (id, account_id, name, permissions, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $5)`, r.ID, r.AccountID, r.Name, r.Permissions, tx.Now)
+		if err != nil {
+			return fmt.Errorf("insert role: %w", err)
+		}
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO account_users (id, account_id, user_id, role_id, created_at)
+		VALUES ($1, $2, $3, $4, $5)`, account.NewID(), a.ID, ownerID, roles[0].ID, tx.Now)
+	if err != nil {
+		return fmt.Errorf("insert membership: %w", err)
+	}
+	return nil
+}
+
+// Account returns one account of the scope.
+func (s *Store) Account(ctx context.Context, scope []string, id string) (*account.Account, error) {
+	return pg.Read(ctx, s.db, scope, pg.One[account.Account](errAccount),
+		"SELECT "+accountColumns+" FROM accounts WHERE id = ANY ($1::uuid[]) AND id = $2", scope, id)
+}
+
+// Accounts returns a page of the scope's accounts.
+func (s *Store) Accounts(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Account], error) {
+	c, err := query.Compile(s.accounts, r, scope)
+	if err != nil {
+		return nil, err
+	}
+	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Account])
+}
+
+// UpdateAccount lets change alter the account and stores it.
+func (s *Store) UpdateAccount(ctx context.Context, scope []string, id string, change func(*account.Account)) (*account.Account, error) {
+	var a *account.Account
+	err := s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+		rows, err := tx.Query(ctx, "SELECT "+accountColumns+" FROM accounts WHERE id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id)
+		if err != nil {
+			return fmt.Errorf("read account: %w", err)
+		}
+		if a, err = pg.One[account.Account](errAccount)(rows); err != nil {
+			return err
+		}
+		change(a)
+		a.UpdatedAt = tx.Now
+		_, err = tx.Exec(ctx, `
+			UPDATE accounts SET name = $3, description = $4, default_country = $5, updated_at = $6
+			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.UpdatedAt)
+		if err != nil {
+			return fmt.Errorf("update account: %w", err)
+		}
+		return nil
+	})
+	return a, err
+}

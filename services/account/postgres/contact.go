@@ -1,0 +1,229 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
+)
+
+const (
+	contactColumns    = "id, account_id, doc, created_at, updated_at"
+	groupContactsFrom = `(SELECT c.id, c.account_id, c.doc, c.created_at, c.updated_at, m.group_id
+		FROM contacts c JOIN contact_group_members m ON m.account_id = c.account_id AND m.contact_id = c.id) contacts`
+)
+
+var errContact = apierr.NotFound("contact")
+
+func contactSpec(from string, tokenKey []byte) (*query.Spec, error) {
+	cols := map[string]query.Column{
+		"tags":     {Expr: "doc -> 'tags'", Kind: query.KindJSONArray},
+		"metadata": {Expr: "doc -> 'metadata'", Kind: query.KindJSON},
+		"group_id": {
+			Expr: "m.group_id", Kind: query.KindUUID, Operators: []optionsv1.Operator{optionsv1.Operator_OPERATOR_EQ, optionsv1.Operator_OPERATOR_IN},
+			Within: "EXISTS (SELECT 1 FROM contact_group_members m WHERE m.account_id = contacts.account_id AND m.contact_id = contacts.id AND %s)",
+		},
+	}
+	for _, name := range []string{"name", "first_name", "last_name", "email", "phone"} {
+		cols[name] = query.Column{Expr: "doc ->> '" + name + "'"}
+	}
+	if from == groupContactsFrom {
+		cols["group_id"] = query.Column{Expr: "group_id", Kind: query.KindUUID, Operators: cols["group_id"].Operators}
+	}
+	return query.SpecFor((&accountv1.Contact{}).ProtoReflect().Descriptor(), query.Table{
+		From: from, Select: []string{contactColumns}, TokenKey: tokenKey, Columns: cols,
+	})
+}
+
+// contactRow is a stored contact.
+type contactRow struct {
+	ID, AccountID        string
+	Doc                  []byte
+	CreatedAt, UpdatedAt time.Time
+}
+
+func (r contactRow) contact() (*account.Contact, error) {
+	c := &account.Contact{}
+	if err := json.Unmarshal(r.Doc, c); err != nil {
+		return nil, fmt.Errorf("read contact document: %w", err)
+	}
+	c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = r.ID, r.AccountID, r.CreatedAt, r.UpdatedAt
+	return c, nil
+}
+
+func scanContact(row pgx.CollectableRow) (*account.Contact, error) {
+	r, err := pgx.RowToStructByName[contactRow](row)
+	if err != nil {
+		return nil, err
+	}
+	return r.contact()
+}
+
+func oneContact(rows pgx.Rows) (*account.Contact, error) {
+	c, err := pgx.CollectExactlyOneRow(rows, scanContact)
+	return c, pg.NoRows(err, errContact)
+}
+
+// CreateContact stores a contact.
+func (s *Store) CreateContact(ctx context.Context, tx *pg.Tx, c *account.Contact) error {
+	created, err := s.CreateContacts(ctx, tx, c.AccountID, []*account.Contact{c})
+	if err != nil {
+		return err
+	}
+	return created[0]
+}
+
+// CreateContacts stores contacts of one account and returns one error per
+// contact: nil, DUPLICATE_EMAIL or DUPLICATE_PHONE. Good ones are kept when
+// others are not.
+func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string, list []*account.Contact) ([]error, error) {
+	ids, docs := make([]string, len(list)), make([]string, len(list))
+	for i, c := range list {
+		c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = account.NewID(), accountID, tx.Now, tx.Now
+		doc, err := json.Marshal(c)
+		if err != nil {
+			return nil, fmt.Errorf("write contact document: %w", err)
+		}
+		ids[i], docs[i] = c.ID, string(doc)
+	}
+	rows, err := tx.Query(ctx, `
+		INSERT INTO contacts (id, account_id, doc, created_at, updated_at)
+		SELECT id, $1, doc, $4, $4 FROM unnest($2::uuid[], $3::jsonb[]) AS n (id, doc)
+		ON CONFLICT DO NOTHING RETURNING id::text`, accountID, ids, docs, tx.Now)
+	if err != nil {
+		return nil, fmt.Errorf("insert contacts: %w", err)
+	}
+	inserted, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("insert contacts: %w", err)
+	}
+	errs := make([]error, len(list))
+	if len(inserted) == len(list) {
+		return errs, nil
+	}
+	kept := make(map[string]bool, len(inserted))
+	for _, id := range inserted {
+		kept[id] = true
+	}
+	for i, c := range list {
+		if kept[c.ID] {
+			continue
+		}
+		if errs[i] = s.conflict(ctx, tx, c); errs[i] == nil {
+			return nil, fmt.Errorf("contact was not inserted and has no rival")
+		}
+	}
+	return errs, nil
+}
+
+// conflict finds the contact that has the address of c already.
+func (s *Store) conflict(ctx context.Context, tx *pg.Tx, c *account.Contact) error {
+	var id string
+	err := tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND doc ->> 'email' = $2 AND id <> $3", c.AccountID, c.Email, c.ID).Scan(&id)
+	if err == nil {
+		return account.DuplicateEmail(id)
+	}
+	if pg.NoRows(err, nil) != nil {
+		return fmt.Errorf("find the duplicate: %w", err)
+	}
+	err = tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND doc ->> 'phone' = $2 AND id <> $3", c.AccountID, c.Phone, c.ID).Scan(&id)
+	if err == nil {
+		return account.DuplicatePhone(id)
+	}
+	return pg.NoRows(err, nil)
+}
+
+// Contact returns one contact of the scope.
+func (s *Store) Contact(ctx context.Context, scope []string, id string) (*account.Contact, error) {
+	return pg.Read(ctx, s.db, scope, oneContact,
+		"SELECT "+contactColumns+" FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+}
+
+// Contacts returns a page of the scope's contacts.
+func (s *Store) Contacts(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Contact], error) {
+	c, err := query.Compile(s.contacts, r, scope)
+	if err != nil {
+		return nil, err
+	}
+	return query.List(ctx, s.db.Pool(), c, scanContact)
+}
+
+// UpdateContact lets change alter the contact and stores it.
+func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, change func(*account.Contact) error) (*account.Contact, error) {
+	var c *account.Contact
+	err := s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+		rows, err := tx.Query(ctx, "SELECT "+contactColumns+" FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id)
+		if err != nil {
+			return fmt.Errorf("read contact: %w", err)
+		}
+		if c, err = oneContact(rows); err != nil {
+			return err
+		}
+		if err := change(c); err != nil {
+			return err
+		}
+		c.UpdatedAt = tx.Now
+		if err := s.conflict(ctx, tx, c); err != nil {
+			return err
+		}
+		doc, err := json.Marshal(c)
+		if err != nil {
+			return fmt.Errorf("write contact document: %w", err)
+		}
+		_, err = tx.Exec(ctx, "UPDATE contacts SET doc = $3, updated_at = $4 WHERE account_id = $1 AND id = $2", c.AccountID, c.ID, doc, c.UpdatedAt)
+		if pg.IsUnique(err, "") { // a rival between the look and the write
+			return apierr.New(conflictReason, "another contact got this address at the same time")
+		}
+		if err != nil {
+			return fmt.Errorf("update contact: %w", err)
+		}
+		return nil
+	})
+	return c, err
+}
+
+// DeleteContact removes a contact of the scope.
+func (s *Store) DeleteContact(ctx context.Context, scope []string, id string) error {
+	return s.deleteOne(ctx, scope, errContact, "DELETE FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+}
+
+// deleteOne runs a DELETE that must hit a row.
+func (s *Store) deleteOne(ctx context.Context, scope []string, notFound error, sql string, args ...any) error {
+	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+		tag, err := tx.Exec(ctx, sql, args...)
+		if err != nil {
+			return fmt.Errorf("delete: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return notFound
+		}
+		return nil
+	})
+}
+
+// Recipients returns up to limit members of the groups, each once, in order of
+// id, after the cursor.
+func (s *Store) Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, limit int) ([]*account.Contact, error) {
+	return pg.Read(ctx, s.db, []string{accountID}, func(rows pgx.Rows) ([]*account.Contact, error) {
+		return pgx.CollectRows(rows, scanContact)
+	}, `
+		WITH members AS (
+			SELECT DISTINCT m.contact_id FROM unnest($2::uuid[]) AS g (id)
+			CROSS JOIN LATERAL (
+				SELECT contact_id FROM contact_group_members
+				WHERE account_id = $1 AND group_id = g.id AND contact_id > $3
+				ORDER BY contact_id LIMIT $4) m
+			ORDER BY m.contact_id LIMIT $4)
+		SELECT c.id, c.account_id, c.doc, c.created_at, c.updated_at
+		FROM members m JOIN contacts c ON c.account_id = $1 AND c.id = m.contact_id
+		ORDER BY c.id`, accountID, groupIDs, cursor, limit)
+}

@@ -1,0 +1,133 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
+)
+
+const (
+	groupColumns = `id, account_id, name, description,
+		(SELECT count(*)::int FROM contact_group_members m WHERE m.account_id = contact_groups.account_id AND m.group_id = contact_groups.id) AS contact_count,
+		created_at, updated_at`
+	conflictReason = errorv1.Reason_REASON_CONFLICT
+)
+
+var (
+	errGroup         = apierr.NotFound("contact group")
+	errDuplicateName = apierr.New(errorv1.Reason_REASON_DUPLICATE_NAME, "a contact group with this name exists already")
+)
+
+// CreateGroup stores an empty contact group.
+func (s *Store) CreateGroup(ctx context.Context, tx *pg.Tx, g *account.Group) error {
+	g.ID, g.CreatedAt, g.UpdatedAt = account.NewID(), tx.Now, tx.Now
+	_, err := tx.Exec(ctx, `
+		INSERT INTO contact_groups (id, account_id, name, description, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $5)`, g.ID, g.AccountID, g.Name, g.Description, tx.Now)
+	if pg.IsUnique(err, "contact_groups_name_key") {
+		return errDuplicateName
+	}
+	if err != nil {
+		return fmt.Errorf("insert contact group: %w", err)
+	}
+	return nil
+}
+
+// Group returns one contact group of the scope.
+func (s *Store) Group(ctx context.Context, scope []string, id string) (*account.Group, error) {
+	return pg.Read(ctx, s.db, scope, pg.One[account.Group](errGroup),
+		"SELECT "+groupColumns+" FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+}
+
+// Groups returns a page of the scope's contact groups.
+func (s *Store) Groups(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Group], error) {
+	c, err := query.Compile(s.groups, r, scope)
+	if err != nil {
+		return nil, err
+	}
+	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Group])
+}
+
+// UpdateGroup lets change alter the group and stores it.
+func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, change func(*account.Group)) (*account.Group, error) {
+	var g *account.Group
+	err := s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+		rows, err := tx.Query(ctx, "SELECT "+groupColumns+" FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id)
+		if err != nil {
+			return fmt.Errorf("read contact group: %w", err)
+		}
+		if g, err = pg.One[account.Group](errGroup)(rows); err != nil {
+			return err
+		}
+		change(g)
+		g.UpdatedAt = tx.Now
+		_, err = tx.Exec(ctx, "UPDATE contact_groups SET name = $3, description = $4, updated_at = $5 WHERE account_id = $1 AND id = $2",
+			g.AccountID, g.ID, g.Name, g.Description, g.UpdatedAt)
+		if pg.IsUnique(err, "contact_groups_name_key") {
+			return errDuplicateName
+		}
+		if err != nil {
+			return fmt.Errorf("update contact group: %w", err)
+		}
+		return nil
+	})
+	return g, err
+}
+
+// DeleteGroup removes a contact group of the scope, not its contacts.
+func (s *Store) DeleteGroup(ctx context.Context, scope []string, id string) error {
+	return s.deleteOne(ctx, scope, errGroup, "DELETE FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+}
+
+// AddContacts adds contacts to a group of the scope and returns how many were
+// not members before. All must be of the group's account, else none is added.
+func (s *Store) AddContacts(ctx context.Context, scope []string, groupID string, contactIDs []string) (int32, error) {
+	g, err := s.Group(ctx, scope, groupID)
+	if err != nil {
+		return 0, err
+	}
+	var added int32
+	err = s.db.InTx(ctx, []string{g.AccountID}, func(tx *pg.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			INSERT INTO contact_group_members (account_id, group_id, contact_id)
+			SELECT $1, $2, id FROM unnest($3::uuid[]) AS c (id) ON CONFLICT DO NOTHING`, g.AccountID, groupID, contactIDs)
+		switch {
+		case pg.IsForeignKey(err, "members_contact_fkey"):
+			return errContact
+		case pg.IsForeignKey(err, "members_group_fkey"):
+			return errGroup
+		case err != nil:
+			return fmt.Errorf("insert members: %w", err)
+		}
+		added = int32(tag.RowsAffected())
+		return nil
+	})
+	return added, err
+}
+
+// RemoveContact takes a contact out of a group of the scope.
+func (s *Store) RemoveContact(ctx context.Context, scope []string, groupID, contactID string) error {
+	return s.deleteOne(ctx, scope, errContact,
+		"DELETE FROM contact_group_members WHERE account_id = ANY ($1::uuid[]) AND group_id = $2 AND contact_id = $3", scope, groupID, contactID)
+}
+
+// GroupContacts returns a page of a group's members.
+func (s *Store) GroupContacts(ctx context.Context, scope []string, groupID string, r query.Request) (*query.Page[*account.Contact], error) {
+	g, err := s.Group(ctx, scope, groupID)
+	if err != nil {
+		return nil, err
+	}
+	r.Filters = append([]string{"group_id:eq:" + groupID}, r.Filters...)
+	c, err := query.Compile(s.groupContacts, r, []string{g.AccountID})
+	if err != nil {
+		return nil, err
+	}
+	return query.List(ctx, s.db.Pool(), c, scanContact)
+}

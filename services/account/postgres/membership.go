@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
+)
+
+const (
+	membershipFrom = `(SELECT m.id, m.account_id, m.user_id, m.role_id, u.email, u.given_name, u.family_name, r.name AS role_name, m.created_at
+		FROM account_users m JOIN users u ON u.id = m.user_id JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id) members`
+	membershipColumns = "id, account_id, user_id, role_id, email, given_name, family_name, role_name, created_at"
+)
+
+var (
+	errMembership = apierr.NotFound("membership")
+	errInactive   = apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid")
+)
+
+// Memberships returns a page of an account's members.
+func (s *Store) Memberships(ctx context.Context, accountID string, r query.Request) (*query.Page[*account.Membership], error) {
+	c, err := query.Compile(s.memberships, r, []string{accountID})
+	if err != nil {
+		return nil, err
+	}
+	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Membership])
+}
+
+// UserIDByEmail finds an existing user by address.
+func (s *Store) UserIDByEmail(ctx context.Context, email string) (string, error) {
+	var id string
+	err := s.db.Pool().QueryRow(ctx, "SELECT id FROM users WHERE email = $1", account.NormalEmail(email)).Scan(&id)
+	return id, pg.NoRows(err, errUser)
+}
+
+// CreateMembership adds a user to an account.
+func (s *Store) CreateMembership(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) (*account.Membership, error) {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
+		account.NewID(), accountID, userID, roleID, tx.Now)
+	switch {
+	case pg.IsUnique(err, "account_users_key"):
+		return nil, apierr.New(errorv1.Reason_REASON_ALREADY_MEMBER, "the user is already a member of the account")
+	case pg.IsForeignKey(err, ""):
+		return nil, errUser
+	case err != nil:
+		return nil, fmt.Errorf("insert membership: %w", err)
+	}
+	return readMembership(ctx, tx, accountID, userID)
+}
+
+func readMembership(ctx context.Context, tx *pg.Tx, accountID, userID string) (*account.Membership, error) {
+	rows, err := tx.Query(ctx, "SELECT "+membershipColumns+" FROM "+membershipFrom+" WHERE account_id = $1 AND user_id = $2", accountID, userID)
+	if err != nil {
+		return nil, fmt.Errorf("read membership: %w", err)
+	}
+	return pg.One[account.Membership](errMembership)(rows)
+}
+
+// UpdateMembership gives a member another role; the last Owner keeps his.
+func (s *Store) UpdateMembership(ctx context.Context, accountID, userID, roleID string) (*account.Membership, error) {
+	var m *account.Membership
+	err := s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := keepOwner(ctx, tx, accountID, userID, roleID); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, "UPDATE account_users SET role_id = $3 WHERE account_id = $1 AND user_id = $2", accountID, userID, roleID)
+		if err != nil {
+			return fmt.Errorf("update membership: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return errMembership
+		}
+		m, err = readMembership(ctx, tx, accountID, userID)
+		return err
+	})
+	return m, err
+}
+
+// DeleteMembership removes a member; the last Owner stays.
+func (s *Store) DeleteMembership(ctx context.Context, accountID, userID string) error {
+	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := keepOwner(ctx, tx, accountID, userID, ""); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, "DELETE FROM account_users WHERE account_id = $1 AND user_id = $2", accountID, userID)
+		if err != nil {
+			return fmt.Errorf("delete membership: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return errMembership
+		}
+		return nil
+	})
+}
+
+// keepOwner refuses to take the Owner role from the last who has it. It locks
+// the Owners, so that two of them cannot leave at once.
+func keepOwner(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID string) error {
+	rows, err := tx.Query(ctx, `
+		SELECT m.user_id::text, m.role_id::text FROM account_users m
+		JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id
+		WHERE m.account_id = $1 AND r.name = $2 ORDER BY m.user_id FOR UPDATE OF m`, accountID, account.RoleOwner)
+	if err != nil {
+		return fmt.Errorf("lock owners: %w", err)
+	}
+	type owner struct{ UserID, RoleID string }
+	owners, err := pgx.CollectRows(rows, pgx.RowToStructByPos[owner])
+	if err != nil {
+		return fmt.Errorf("lock owners: %w", err)
+	}
+	if len(owners) == 1 && owners[0].UserID == userID && owners[0].RoleID != newRoleID {
+		return account.ErrLastOwner
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+// Package postgres is the account service's store. Every method takes the scope
+// (account ids) explicitly and every query filters on it; row-level security
+// and the contacts view are the second net.
+package postgres
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations are the sets that the service's database needs.
+func Migrations() []pg.MigrationSet {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the folder is embedded above
+	}
+	return []pg.MigrationSet{{Name: "account", FS: sub}, pg.IdempotencyMigrations()}
+}
+
+// Store is the account service's PostgreSQL.
+type Store struct {
+	db *pg.DB
+
+	accounts, roles, memberships, contacts, groups, groupContacts *query.Spec
+}
+
+// New makes a store. tokenKey authenticates page tokens.
+func New(db *pg.DB, tokenKey []byte) (*Store, error) {
+	s := &Store{db: db}
+	for _, def := range []struct {
+		spec  **query.Spec
+		make  func() (*query.Spec, error)
+		named string
+	}{
+		{&s.accounts, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.Account{}).ProtoReflect().Descriptor(), query.Table{
+				From: "accounts", Select: []string{accountColumns}, Tenant: "id", TokenKey: tokenKey,
+				Columns: map[string]query.Column{"name": {NotNull: true}, "status": {NotNull: true}},
+			})
+		}, "accounts"},
+		{&s.roles, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.Role{}).ProtoReflect().Descriptor(), query.Table{
+				From: "roles", Select: []string{roleColumns}, TokenKey: tokenKey,
+				Columns: map[string]query.Column{"name": {NotNull: true}},
+			})
+		}, "roles"},
+		{&s.memberships, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.Membership{}).ProtoReflect().Descriptor(), query.Table{
+				From: membershipFrom, Select: []string{membershipColumns}, TokenKey: tokenKey,
+			})
+		}, "memberships"},
+		{&s.contacts, func() (*query.Spec, error) { return contactSpec("contacts", tokenKey) }, "contacts"},
+		{&s.groupContacts, func() (*query.Spec, error) { return contactSpec(groupContactsFrom, tokenKey) }, "contacts of a group"},
+		{&s.groups, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.ContactGroup{}).ProtoReflect().Descriptor(), query.Table{
+				From: "contact_groups", Select: []string{groupColumns}, TokenKey: tokenKey,
+				Columns: map[string]query.Column{"name": {NotNull: true}},
+			})
+		}, "contact groups"},
+	} {
+		spec, err := def.make()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", def.named, err)
+		}
+		*def.spec = spec
+	}
+	return s, nil
+}
+
+// DB is the store's database, for the transactions of handlers.
+func (s *Store) DB() *pg.DB { return s.db }

@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
+)
+
+// CreateContact implements accountv1.ContactServiceServer.
+func (s *Server) CreateContact(ctx context.Context, req *accountv1.CreateContactRequest) (*accountv1.CreateContactResponse, error) {
+	accountID, err := auth.ScopeFrom(ctx).Target(req.GetAccountId(), auth.From(ctx))
+	if err != nil {
+		return nil, err
+	}
+	c, err := fromProtoContact(req)
+	if err != nil {
+		return nil, err
+	}
+	c.AccountID = accountID
+	resp := &accountv1.CreateContactResponse{}
+	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, accountID); err != nil {
+			return err
+		}
+		if err := s.store.CreateContact(ctx, tx, c); err != nil {
+			return err
+		}
+		resp.Contact = toProtoContact(c)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// BatchCreateContacts implements accountv1.ContactServiceServer.
+func (s *Server) BatchCreateContacts(ctx context.Context, req *accountv1.BatchCreateContactsRequest) (*accountv1.BatchCreateContactsResponse, error) {
+	accountID, err := auth.ScopeFrom(ctx).Target(req.GetAccountId(), auth.From(ctx))
+	if err != nil {
+		return nil, err
+	}
+	batch, resp := newBatch(req.GetContacts())
+	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, accountID); err != nil {
+			return err
+		}
+		errs, err := s.store.CreateContacts(ctx, tx, accountID, batch.contacts)
+		if err != nil {
+			return err
+		}
+		for i, c := range batch.contacts {
+			resp.Results[batch.at[i]] = batchResult(c, errs[i])
+		}
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// batch is the good items of a batch create and where they stand in it.
+type batch struct {
+	contacts []*account.Contact
+	at       []int
+}
+
+// newBatch converts the items; those that break a rule have their result at once.
+func newBatch(items []*accountv1.ContactInput) (batch, *accountv1.BatchCreateContactsResponse) {
+	var b batch
+	resp := &accountv1.BatchCreateContactsResponse{Results: make([]*accountv1.BatchCreateContactsResult, len(items))}
+	for i, item := range items {
+		c, err := fromProtoContact(item)
+		if err != nil {
+			resp.Results[i] = batchResult(nil, err)
+			continue
+		}
+		b.contacts, b.at = append(b.contacts, c), append(b.at, i)
+	}
+	return b, resp
+}
+
+func batchResult(c *account.Contact, err error) *accountv1.BatchCreateContactsResult {
+	if err == nil {
+		return &accountv1.BatchCreateContactsResult{Contact: toProtoContact(c)}
+	}
+	e := apierr.From(err)
+	detail := e.Message
+	for _, f := range e.Fields {
+		detail += fmt.Sprintf("; %s %s", f.Field, f.Message)
+	}
+	return &accountv1.BatchCreateContactsResult{Code: apierr.Name(e.Reason), Detail: detail, ExistingId: e.Meta["existing_id"]}
+}
+
+// GetContact implements accountv1.ContactServiceServer.
+func (s *Server) GetContact(ctx context.Context, req *accountv1.GetContactRequest) (*accountv1.GetContactResponse, error) {
+	c, err := s.store.Contact(ctx, auth.ScopeFrom(ctx), req.GetContactId())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.GetContactResponse{Contact: toProtoContact(c)}, nil
+}
+
+// ListContacts implements accountv1.ContactServiceServer.
+func (s *Server) ListContacts(ctx context.Context, req *accountv1.ListContactsRequest) (*accountv1.ListContactsResponse, error) {
+	page, err := s.store.Contacts(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.ListContactsResponse{Data: mapAll(page.Data, toProtoContact), Meta: page.Meta}, nil
+}
+
+// UpdateContact implements accountv1.ContactServiceServer.
+func (s *Server) UpdateContact(ctx context.Context, req *accountv1.UpdateContactRequest) (*accountv1.UpdateContactResponse, error) {
+	c, err := s.store.UpdateContact(ctx, auth.ScopeFrom(ctx), req.GetContactId(), func(c *account.Contact) error {
+		return applyContact(c, req.GetContact(), req.GetUpdateMask().GetPaths())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.UpdateContactResponse{Contact: toProtoContact(c)}, nil
+}
+
+// DeleteContact implements accountv1.ContactServiceServer.
+func (s *Server) DeleteContact(ctx context.Context, req *accountv1.DeleteContactRequest) (*accountv1.DeleteContactResponse, error) {
+	if err := s.store.DeleteContact(ctx, auth.ScopeFrom(ctx), req.GetContactId()); err != nil {
+		return nil, err
+	}
+	return &accountv1.DeleteContactResponse{}, nil
+}
+
+// defaultPage is how many recipients one message of the stream holds.
+const defaultPage = 500
+
+// StreamRecipients implements accountv1.RecipientServiceServer.
+func (s *Server) StreamRecipients(req *accountv1.StreamRecipientsRequest, stream grpc.ServerStreamingServer[accountv1.StreamRecipientsResponse]) error {
+	size := int(req.GetPageSize())
+	if size == 0 {
+		size = defaultPage
+	}
+	cursor := req.GetCursor()
+	if cursor == "" {
+		cursor = "00000000-0000-0000-0000-000000000000"
+	}
+	for {
+		contacts, err := s.store.Recipients(stream.Context(), req.GetAccountId(), req.GetContactGroupIds(), cursor, size)
+		if err != nil {
+			return err
+		}
+		if len(contacts) == 0 {
+			return nil
+		}
+		resp := &accountv1.StreamRecipientsResponse{Recipients: mapAll(contacts, toProtoRecipient)}
+		if err := stream.Send(resp); err != nil {
+			return fmt.Errorf("send recipients: %w", err)
+		}
+		cursor = contacts[len(contacts)-1].ID
+	}
+}

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"slices"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
+)
+
+// inScope answers NOT_FOUND for an account outside the scope, as for any id.
+func inScope(ctx context.Context, accountID string) error {
+	if !slices.Contains(auth.ScopeFrom(ctx), accountID) {
+		return apierr.NotFound("account")
+	}
+	return nil
+}
+
+// grantable reads a role of the account that the caller may give.
+func (s *Server) grantable(ctx context.Context, accountID, roleID string) error {
+	role, err := s.store.Role(ctx, []string{accountID}, roleID)
+	if err != nil {
+		return err
+	}
+	m, _ := auth.From(ctx).Membership(accountID)
+	return account.CheckGrant(m.Permissions, *role)
+}
+
+// CreateMembership implements accountv1.MembershipServiceServer.
+func (s *Server) CreateMembership(ctx context.Context, req *accountv1.CreateMembershipRequest) (*accountv1.CreateMembershipResponse, error) {
+	if err := inScope(ctx, req.GetAccountId()); err != nil {
+		return nil, err
+	}
+	if err := s.grantable(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
+		return nil, err
+	}
+	userID := req.GetUserId()
+	if userID == "" {
+		var err error
+		if userID, err = s.store.UserIDByEmail(ctx, req.GetEmail()); err != nil {
+			return nil, err
+		}
+	}
+	resp := &accountv1.CreateMembershipResponse{}
+	err := s.store.DB().InTx(ctx, []string{req.GetAccountId()}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, req.GetAccountId()); err != nil {
+			return err
+		}
+		m, err := s.store.CreateMembership(ctx, tx, req.GetAccountId(), userID, req.GetRoleId())
+		if err != nil {
+			return err
+		}
+		resp.Membership = toProtoMembership(m)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.changed()
+	return resp, nil
+}
+
+// ListMemberships implements accountv1.MembershipServiceServer.
+func (s *Server) ListMemberships(ctx context.Context, req *accountv1.ListMembershipsRequest) (*accountv1.ListMembershipsResponse, error) {
+	if err := inScope(ctx, req.GetAccountId()); err != nil {
+		return nil, err
+	}
+	page, err := s.store.Memberships(ctx, req.GetAccountId(), query.RequestOf(req))
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.ListMembershipsResponse{Data: mapAll(page.Data, toProtoMembership), Meta: page.Meta}, nil
+}
+
+// UpdateMembership implements accountv1.MembershipServiceServer.
+func (s *Server) UpdateMembership(ctx context.Context, req *accountv1.UpdateMembershipRequest) (*accountv1.UpdateMembershipResponse, error) {
+	if err := inScope(ctx, req.GetAccountId()); err != nil {
+		return nil, err
+	}
+	if err := s.grantable(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
+		return nil, err
+	}
+	m, err := s.store.UpdateMembership(ctx, req.GetAccountId(), req.GetUserId(), req.GetRoleId())
+	if err != nil {
+		return nil, err
+	}
+	s.changed()
+	return &accountv1.UpdateMembershipResponse{Membership: toProtoMembership(m)}, nil
+}
+
+// DeleteMembership implements accountv1.MembershipServiceServer.
+func (s *Server) DeleteMembership(ctx context.Context, req *accountv1.DeleteMembershipRequest) (*accountv1.DeleteMembershipResponse, error) {
+	if err := inScope(ctx, req.GetAccountId()); err != nil {
+		return nil, err
+	}
+	if err := s.store.DeleteMembership(ctx, req.GetAccountId(), req.GetUserId()); err != nil {
+		return nil, err
+	}
+	s.changed()
+	return &accountv1.DeleteMembershipResponse{}, nil
+}

@@ -1,0 +1,55 @@
+// Package server answers the RPCs of the account service: one file per noun,
+// each method a transaction script between the contract and the store.
+package server
+
+import (
+	"google.golang.org/grpc"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/postgres"
+)
+
+// Config is what the server needs.
+type Config struct {
+	Store    *postgres.Store
+	Identity *local.Provider
+	// PublicURL is where the gateway is reached, for the discovery document.
+	PublicURL string
+	// Changed is called after a change of memberships, to drop cached contexts.
+	Changed func()
+}
+
+// Server implements the services of turumba.account.v1.
+type Server struct {
+	accountv1.UnimplementedAuthServiceServer
+	accountv1.UnimplementedContextServiceServer
+	accountv1.UnimplementedInternalContextServiceServer
+	accountv1.UnimplementedUserServiceServer
+	accountv1.UnimplementedAccountServiceServer
+	accountv1.UnimplementedRoleServiceServer
+	accountv1.UnimplementedMembershipServiceServer
+	accountv1.UnimplementedContactServiceServer
+	accountv1.UnimplementedContactGroupServiceServer
+	accountv1.UnimplementedRecipientServiceServer
+
+	store     *postgres.Store
+	identity  *local.Provider
+	publicURL string
+	changed   func()
+}
+
+// Register adds the services to r.
+func Register(r grpc.ServiceRegistrar, cfg Config) {
+	s := &Server{store: cfg.Store, identity: cfg.Identity, publicURL: cfg.PublicURL, changed: cfg.Changed}
+	accountv1.RegisterAuthServiceServer(r, s)
+	accountv1.RegisterContextServiceServer(r, s)
+	accountv1.RegisterInternalContextServiceServer(r, s)
+	accountv1.RegisterUserServiceServer(r, s)
+	accountv1.RegisterAccountServiceServer(r, s)
+	accountv1.RegisterRoleServiceServer(r, s)
+	accountv1.RegisterMembershipServiceServer(r, s)
+	accountv1.RegisterContactServiceServer(r, s)
+	accountv1.RegisterContactGroupServiceServer(r, s)
+	accountv1.RegisterRecipientServiceServer(r, s)
+}

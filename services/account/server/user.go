@@ -1,0 +1,22 @@
+package server
+
+import (
+	"context"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+)
+
+// GetMe implements accountv1.UserServiceServer.
+func (s *Server) GetMe(ctx context.Context, _ *accountv1.GetMeRequest) (*accountv1.GetMeResponse, error) {
+	c := auth.From(ctx)
+	if c.UserID == "" {
+		return nil, apierr.NotFound("user")
+	}
+	u, err := s.store.User(ctx, c.UserID)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.GetMeResponse{User: toProtoUser(u)}, nil
+}
