@@ -1,0 +1,146 @@
+// Package outbox carries events from a database transaction to the bus.
+//
+// A store appends an event in the transaction that changes an entity, so neither
+// exists without the other. A Relay claims unpublished rows, publishes them and
+// marks those the broker has confirmed; it may publish a row twice and never
+// gives one up. A consumer writes an Inbox row in the transaction of its effect,
+// so the effect happens once.
+//
+// Wake-ups by NOTIFY only make it quicker: everything works, within the poll
+// interval, without them.
+package outbox
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
+	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/pg"
+)
+
+// MaxPayload is the largest event as JSON, in bytes. Events carry ids and
+// states, never contents.
+const MaxPayload = 64 << 10
+
+// maxType is the longest event type, in bytes.
+const maxType = 100
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations returns the tables of this package. The roles turumba_api and
+// turumba_worker must exist before they run.
+func Migrations() pg.MigrationSet {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return pg.MigrationSet{Name: "outbox", FS: sub}
+}
+
+const insertEvents = `
+	INSERT INTO outbox_events (id, event_type, aggregate_type, aggregate_id, traceparent, payload)
+	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])`
+
+// Append adds events to the outbox in tx, all in one statement. It fills in an
+// empty EventId with a new UUIDv7 and an empty Traceparent from ctx. Wake the
+// relay with Notifier.Notify after the commit.
+func Append(ctx context.Context, tx pgx.Tx, events ...*eventv1.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	var c columns
+	for _, ev := range events {
+		if err := complete(ctx, ev); err != nil {
+			return err
+		}
+		if err := c.add(ev); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, insertEvents, c.ids, c.types, c.aggregates, c.aggregateIDs, c.traceparents, c.payloads); err != nil {
+		return fmt.Errorf("append %d events to the outbox: %w", len(events), err)
+	}
+	return nil
+}
+
+// columns are the arguments of insertEvents.
+type columns struct {
+	ids, types, aggregates, aggregateIDs, traceparents, payloads []string
+}
+
+func (c *columns) add(ev *eventv1.Event) error {
+	payload, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(ev)
+	if err != nil {
+		return fmt.Errorf("encode event %s: %w", ev.GetEventType(), err)
+	}
+	if len(payload) > MaxPayload {
+		return fmt.Errorf("event %s has %d bytes, want at most %d", ev.GetEventType(), len(payload), MaxPayload)
+	}
+	c.ids = append(c.ids, ev.GetEventId())
+	c.types = append(c.types, ev.GetEventType())
+	c.aggregates = append(c.aggregates, ev.GetAggregateType())
+	c.aggregateIDs = append(c.aggregateIDs, ev.GetAggregateId())
+	c.traceparents = append(c.traceparents, ev.GetTraceparent())
+	c.payloads = append(c.payloads, string(payload))
+	return nil
+}
+
+// complete fills in what may be missing and checks the rest: a row that cannot
+// be published would wait for ever.
+func complete(ctx context.Context, ev *eventv1.Event) error {
+	if ev.GetEventId() == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make event id: %w", err)
+		}
+		ev.EventId = id.String()
+	}
+	if id, err := uuid.Parse(ev.GetEventId()); err != nil || id.String() != ev.GetEventId() {
+		return fmt.Errorf("event id %q is not a UUID in its canonical form", ev.GetEventId())
+	}
+	if n := len(ev.GetEventType()); n == 0 || n > maxType {
+		return fmt.Errorf("event type has %d bytes, want 1 to %d", n, maxType)
+	}
+	if ev.GetOccurredAt() == nil || !ev.GetOccurredAt().IsValid() {
+		return fmt.Errorf("event %s does not say when it occurred", ev.GetEventType())
+	}
+	if ev.GetTraceparent() == "" {
+		ev.Traceparent = traceparent(ctx)
+	}
+	return nil
+}
+
+// traceparent is the W3C header of the span in ctx, or "".
+func traceparent(ctx context.Context) string {
+	span := trace.SpanContextFromContext(ctx)
+	if !span.IsValid() {
+		return ""
+	}
+	return fmt.Sprintf("00-%s-%s-%s", span.TraceID(), span.SpanID(), span.TraceFlags())
+}
+
+// Decode reads the event in a message from the bus. Fields that this program
+// does not know are ignored: the publisher may be newer.
+func Decode(m bus.Message) (*eventv1.Event, error) {
+	ev := &eventv1.Event{}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(m.Body, ev); err != nil {
+		// The library's error quotes the input, which must not reach a log.
+		return nil, fmt.Errorf("message %q is no event in JSON", m.ID)
+	}
+	if ev.GetEventId() != m.ID {
+		return nil, fmt.Errorf("message %q holds another event", m.ID)
+	}
+	if ev.GetEventType() == "" {
+		return nil, fmt.Errorf("message %q holds an event without a type", m.ID)
+	}
+	return ev, nil
+}

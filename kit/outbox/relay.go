@@ -1,0 +1,227 @@
+package outbox
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/clock"
+)
+
+// Limits of a relay.
+const (
+	// MaxBatch is the largest batch, in events.
+	MaxBatch = 500
+
+	defaultWorkers = 2
+	defaultPoll    = time.Second
+	sampleEvery    = 10 * time.Second
+	sampleTimeout  = 5 * time.Second
+
+	// batchTimeout bounds the transaction of a batch, which is the one place
+	// where a transaction stays open during network traffic.
+	batchTimeout   = 10 * time.Second
+	publishTimeout = 7 * time.Second
+
+	// alarmAfter failures in a row are worth waking somebody; the relay goes on.
+	alarmAfter = 10
+
+	minRelayPause = 100 * time.Millisecond
+	maxRelayPause = 2 * time.Second
+)
+
+// Relay publishes the outbox of one database. Several relays share the work
+// without talking to each other; every one of them may be killed at any time.
+// Set Pool, Bus, Clock and Logger; the rest has defaults. Do not change the
+// fields after Run has begun.
+type Relay struct {
+	// Pool connects as turumba_worker.
+	Pool *pgxpool.Pool
+	// Bus takes the events.
+	Bus bus.Publisher
+	// NeedsConsumer says whether an event type is published mandatory: then a
+	// message that no queue wants counts as a failure. Nil means none needs one.
+	NeedsConsumer func(eventType string) bool
+	// Clock times the polls and pauses.
+	Clock clock.Clock
+	// Logger gets failures and alarms.
+	Logger *slog.Logger
+	// Metrics counts; nil counts nothing that anybody sees.
+	Metrics *Metrics
+
+	// BatchSize is the number of events of one transaction; default and most
+	// MaxBatch.
+	BatchSize int
+	// Workers is the number of batches in work at a time: while one waits for the
+	// broker, another is claimed or marked. Default 2; each uses a connection.
+	Workers int
+	// Poll is the longest time between two looks; default 1 s.
+	Poll time.Duration
+	// NoListen leaves out the connection that listens for notifications.
+	NoListen bool
+
+	once  sync.Once
+	wake  chan struct{} // a token while there may be something to do
+	state alarmState
+}
+
+// Run publishes until ctx ends and returns nil; a batch under way is finished
+// first, which takes at most 10 s. It never gives up on a database or a broker.
+func (r *Relay) Run(ctx context.Context) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for range r.Workers {
+		g.Go(func() error {
+			r.work(ctx)
+			return nil
+		})
+	}
+	g.Go(func() error {
+		r.watch(ctx)
+		return nil
+	})
+	if !r.NoListen {
+		l := &Listener{Pool: r.Pool, Clock: r.Clock, Logger: r.Logger}
+		g.Go(func() error { return l.Run(ctx, r.Wake) })
+	}
+	return g.Wait()
+}
+
+func (r *Relay) prepare() (err error) {
+	if r.BatchSize <= 0 || r.BatchSize > MaxBatch {
+		r.BatchSize = MaxBatch
+	}
+	if r.Workers <= 0 {
+		r.Workers = defaultWorkers
+	}
+	if r.Poll <= 0 {
+		r.Poll = defaultPoll
+	}
+	if r.NeedsConsumer == nil {
+		r.NeedsConsumer = func(string) bool { return false }
+	}
+	if r.Metrics == nil {
+		r.Metrics, err = NewMetrics(nil)
+	}
+	return err
+}
+
+// Wake makes the relay look at once. It never blocks.
+func (r *Relay) Wake() {
+	select {
+	case r.woken() <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Relay) woken() chan struct{} {
+	r.once.Do(func() { r.wake = make(chan struct{}, 1) })
+	return r.wake
+}
+
+// work publishes batch after batch and waits when there is nothing to do.
+func (r *Relay) work(ctx context.Context) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = minRelayPause, maxRelayPause, 2
+	pause.Reset()
+	for ctx.Err() == nil {
+		claimed, err := r.batch(ctx)
+		if err != nil {
+			delay := pause.NextBackOff()
+			r.failed(ctx, err, delay)
+			// The only error is the end of ctx, seen by the loop.
+			_ = clock.Sleep(ctx, r.Clock, delay)
+			continue
+		}
+		pause.Reset()
+		if claimed > 0 {
+			r.state.succeeded()
+		}
+		if claimed == r.BatchSize {
+			r.Wake() // there is more than this worker's share
+			continue
+		}
+		r.wait(ctx)
+	}
+}
+
+// wait returns on a wake-up, after the poll interval or at the end of ctx.
+func (r *Relay) wait(ctx context.Context) {
+	poll := r.Clock.NewTimer(r.Poll)
+	defer poll.Stop()
+	select {
+	case <-r.woken():
+	case <-poll.C():
+	case <-ctx.Done():
+	}
+}
+
+// failed tells about a batch that could not be published or marked at all.
+func (r *Relay) failed(ctx context.Context, err error, delay time.Duration) {
+	r.Metrics.failures.WithLabelValues(reason(err)).Inc()
+	level, failures := slog.LevelWarn, r.state.failed()
+	if failures%alarmAfter == 0 {
+		level = slog.LevelError
+		r.Metrics.alarms.Inc()
+	}
+	r.Logger.LogAttrs(ctx, level, "outbox batch not published", slog.Int("failures_in_a_row", failures),
+		slog.Duration("retry_in", delay), slog.Any("err", err))
+}
+
+// alarmState counts failed batches in a row, over all workers.
+type alarmState struct {
+	mu       sync.Mutex
+	failures int
+}
+
+func (s *alarmState) failed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures++
+	return s.failures
+}
+
+func (s *alarmState) succeeded() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = 0
+}
+
+// watch keeps the gauges.
+func (r *Relay) watch(ctx context.Context) {
+	for {
+		if err := r.sample(ctx); err != nil && ctx.Err() == nil {
+			r.Logger.LogAttrs(ctx, slog.LevelWarn, "outbox not measured", slog.Any("err", err))
+		}
+		if clock.Sleep(ctx, r.Clock, sampleEvery) != nil {
+			return
+		}
+	}
+}
+
+// sample counts what waits, within bounds, and how old the oldest is. It goes
+// by created_at: due_at moves with every failure.
+func (r *Relay) sample(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
+	defer cancel()
+	var count int
+	var age float64
+	err := r.Pool.QueryRow(ctx, `
+		SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+		FROM (SELECT created_at FROM outbox_events
+		      WHERE published_at IS NULL AND created_at < now() + interval '1 day' LIMIT 10001) waiting`).Scan(&count, &age)
+	if err != nil {
+		return err
+	}
+	r.Metrics.unpublished.Set(float64(count))
+	r.Metrics.oldest.Set(max(age, 0))
+	return nil
+}
