@@ -139,7 +139,7 @@ func start(t *testing.T) world {
 	t.Helper()
 	h := &contacts{}
 	s, err := grpcserver.New(grpcserver.Config{
-		Name: "test", Logger: slog.New(slog.DiscardHandler), Clock: clock.System(), Verifier: tokens{}, Context: people{}, ServiceToken: token,
+		Name: "test", Logger: slog.New(slog.DiscardHandler), Clock: clock.System(), Verifier: tokens{}, Context: people{}, Mesh: grpcserver.Mesh{ServiceToken: token},
 	})
 	require.NoError(t, err)
 	accountv1.RegisterContactServiceServer(s, h)
@@ -151,9 +151,9 @@ func start(t *testing.T) world {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
+	go func() { served <- grpcserver.Serve(ctx, l, s) }()
 	dial := func(service string) *grpc.ClientConn {
-		conn, err := grpcserver.Dial("passthrough:///"+l.Addr().String(), grpcserver.DialConfig{Service: service, Token: token, Clock: clock.System()})
+		conn, err := grpcserver.Mesh{ServiceToken: token}.Dial("passthrough:///"+l.Addr().String(), service, clock.System())
 		require.NoError(t, err)
 		return conn
 	}

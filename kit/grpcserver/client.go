@@ -1,7 +1,6 @@
 package grpcserver
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -16,38 +15,31 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 )
 
-// DialConfig says who calls and how.
-type DialConfig struct {
-	// Service is the identity of the caller; empty for the gateway, which only
-	// forwards users.
-	Service string
-	// Token is the shared service token; with TLS the certificate serves instead.
-	Token string
-	// TLS is the client side of mTLS; nil connects in plain text.
-	TLS *tls.Config
-	// Clock stamps the service identity.
-	Clock clock.Clock
-}
-
 // Dial prepares a connection to a service; it connects at the first call.
-// target is a gRPC target, for example "dns:///account:9000". Calls spread over
-// all addresses of the name, and are retried by their idempotency level only.
-func Dial(target string, cfg DialConfig) (*grpc.ClientConn, error) {
+// target is a gRPC target, for example "dns:///account:9000"; service is the
+// identity of the caller, empty for one that only forwards users. Calls spread
+// over all addresses of the name, and are retried by their idempotency level
+// only.
+func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, error) {
 	serviceConfig, err := clientServiceConfig()
 	if err != nil {
 		return nil, err
 	}
+	tls, err := m.clientTLS()
+	if err != nil {
+		return nil, err
+	}
 	transport := insecure.NewCredentials()
-	if cfg.TLS != nil {
-		transport = credentials.NewTLS(cfg.TLS)
+	if tls != nil {
+		transport = credentials.NewTLS(tls)
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)),
 	}
-	if cfg.Service != "" && cfg.Token != "" {
-		opts = append(opts, grpc.WithPerRPCCredentials(serviceCredentials{name: cfg.Service, token: cfg.Token, clock: cfg.Clock}))
+	if service != "" && m.ServiceToken != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(serviceCredentials{name: service, token: m.ServiceToken.Reveal(), clock: c}))
 	}
 	conn, err := grpc.NewClient(target, opts...)
 	if err != nil {

@@ -38,7 +38,7 @@ func (s *Server) serviceOf(ctx context.Context) (string, error) {
 		return name, nil
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	name, err := checkServiceToken(first(md, serviceHeader), s.cfg.ServiceToken, s.cfg.Clock)
+	name, err := checkServiceToken(first(md, serviceHeader), s.cfg.Mesh.ServiceToken.Reveal(), s.cfg.Clock)
 	if err != nil {
 		return "", apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "this RPC is for services of the mesh").Wrap(err)
 	}
