@@ -50,7 +50,8 @@ type ChannelServiceClient interface {
 	// DeleteChannel removes a channel. Messages keep their history; queued ones fail.
 	DeleteChannel(ctx context.Context, in *DeleteChannelRequest, opts ...grpc.CallOption) (*DeleteChannelResponse, error)
 	// VerifyChannel asks the provider whether it accepts the credentials (at most 10 s)
-	// and stores the answer as the status.
+	// and stores the answer as the status; CHANNEL_VERIFICATION_FAILED
+	// says why not.
 	VerifyChannel(ctx context.Context, in *VerifyChannelRequest, opts ...grpc.CallOption) (*VerifyChannelResponse, error)
 	// EnableChannel lets a disabled channel send again.
 	EnableChannel(ctx context.Context, in *EnableChannelRequest, opts ...grpc.CallOption) (*EnableChannelResponse, error)
@@ -165,7 +166,8 @@ type ChannelServiceServer interface {
 	// DeleteChannel removes a channel. Messages keep their history; queued ones fail.
 	DeleteChannel(context.Context, *DeleteChannelRequest) (*DeleteChannelResponse, error)
 	// VerifyChannel asks the provider whether it accepts the credentials (at most 10 s)
-	// and stores the answer as the status.
+	// and stores the answer as the status; CHANNEL_VERIFICATION_FAILED
+	// says why not.
 	VerifyChannel(context.Context, *VerifyChannelRequest) (*VerifyChannelResponse, error)
 	// EnableChannel lets a disabled channel send again.
 	EnableChannel(context.Context, *EnableChannelRequest) (*EnableChannelResponse, error)

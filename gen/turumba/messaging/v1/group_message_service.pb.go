@@ -994,7 +994,7 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\xa0\x01\n" +
 	"\x1dListSkippedRecipientsResponse\x12E\n" +
 	"\x04data\x18\x01 \x03(\v2&.turumba.messaging.v1.SkippedRecipientB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xf0\f\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xff\f\n" +
 	"\x13GroupMessageService\x12\xc1\x01\n" +
 	"\x12CreateGroupMessage\x12/.turumba.messaging.v1.CreateGroupMessageRequest\x1a0.turumba.messaging.v1.CreateGroupMessageResponse\"H\x8a\xb5\x18\x15\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02&:\x01*b\rgroup_message\"\x12/v1/group-messages\x90\x02\x02\x12\xc8\x01\n" +
@@ -1007,9 +1007,9 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x12CancelGroupMessage\x12/.turumba.messaging.v1.CancelGroupMessageRequest\x1a0.turumba.messaging.v1.CancelGroupMessageResponse\"d\x8a\xb5\x18\x17\n" +
 	"\x15group_messages.cancel\x82\xd3\xe4\x93\x02@:\x01*b\rgroup_message\",/v1/group-messages/{group_message_id}/cancel\x90\x02\x02\x12\xc2\x01\n" +
 	"\x12DeleteGroupMessage\x12/.turumba.messaging.v1.DeleteGroupMessageRequest\x1a0.turumba.messaging.v1.DeleteGroupMessageResponse\"I\x8a\xb5\x18\x15\n" +
-	"\x13group_messages.send\x82\xd3\xe4\x93\x02'*%/v1/group-messages/{group_message_id}\x90\x02\x02\x12\xc9\x01\n" +
-	"\x11WatchGroupMessage\x12..turumba.messaging.v1.WatchGroupMessageRequest\x1a/.turumba.messaging.v1.WatchGroupMessageResponse\"Q\x8a\xb5\x18\x170\x01\n" +
-	"\x13group_messages.read\x82\xd3\xe4\x93\x02-\x12+/v1/group-messages/{group_message_id}/watch\x90\x02\x010\x01\x12\xd3\x01\n" +
+	"\x13group_messages.send\x82\xd3\xe4\x93\x02'*%/v1/group-messages/{group_message_id}\x90\x02\x02\x12\xd8\x01\n" +
+	"\x11WatchGroupMessage\x12..turumba.messaging.v1.WatchGroupMessageRequest\x1a/.turumba.messaging.v1.WatchGroupMessageResponse\"`\x8a\xb5\x18\x170\x01\n" +
+	"\x13group_messages.read\x82\xd3\xe4\x93\x02<b\rgroup_message\x12+/v1/group-messages/{group_message_id}/watch\x90\x02\x010\x01\x12\xd3\x01\n" +
 	"\x15ListSkippedRecipients\x122.turumba.messaging.v1.ListSkippedRecipientsRequest\x1a3.turumba.messaging.v1.ListSkippedRecipientsResponse\"Q\x8a\xb5\x18\x15\n" +
 	"\x13group_messages.read\x82\xd3\xe4\x93\x02/\x12-/v1/group-messages/{group_message_id}/skipped\x90\x02\x01B\xe7\x01\n" +
 	"\x18com.turumba.messaging.v1B\x18GroupMessageServiceProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"

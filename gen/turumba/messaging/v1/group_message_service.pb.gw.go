@@ -657,7 +657,10 @@ func RegisterGroupMessageServiceHandlerClient(ctx context.Context, mux *runtime.
 			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		forward_GroupMessageService_WatchGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, func() (proto.Message, error) { return resp.Recv() }, mux.GetForwardResponseOptions()...)
+		forward_GroupMessageService_WatchGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, func() (proto.Message, error) {
+			res, err := resp.Recv()
+			return response_GroupMessageService_WatchGroupMessage_0{res}, err
+		}, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodGet, pattern_GroupMessageService_ListSkippedRecipients_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -712,6 +715,15 @@ type response_GroupMessageService_CancelGroupMessage_0 struct {
 
 func (m response_GroupMessageService_CancelGroupMessage_0) XXX_ResponseBody() interface{} {
 	response := m.CancelGroupMessageResponse
+	return response.GroupMessage
+}
+
+type response_GroupMessageService_WatchGroupMessage_0 struct {
+	*WatchGroupMessageResponse
+}
+
+func (m response_GroupMessageService_WatchGroupMessage_0) XXX_ResponseBody() interface{} {
+	response := m.WatchGroupMessageResponse
 	return response.GroupMessage
 }
 
