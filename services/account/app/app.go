@@ -32,8 +32,8 @@ type Config struct {
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the gateway's public URL"`
 	// ClientID is the client_id of tokens.
 	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens"`
-	// ServiceToken proves other services; see grpcserver.Config.
-	ServiceToken config.Secret `env:"SERVICE_TOKEN" help:"secret shared by the services, 32 characters or more"`
+	// Mesh proves the services to each other.
+	Mesh grpcserver.Mesh
 }
 
 // Deps are what the service stands on.
@@ -107,7 +107,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
 	a.Server, err = grpcserver.New(grpcserver.Config{
 		Name: "account", Logger: deps.Logger, Clock: deps.Clock, Verifier: a.Verifier, Context: callers,
-		Registry: deps.Registry, ServiceToken: cfg.ServiceToken.Reveal(),
+		Registry: deps.Registry, Mesh: cfg.Mesh,
 	})
 	if err != nil {
 		return err

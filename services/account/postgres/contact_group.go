@@ -46,6 +46,19 @@ func (s *Store) Group(ctx context.Context, scope []string, id string) (*account.
 		"SELECT "+groupColumns+" FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
 }
 
+// CheckGroups answers NOT_FOUND unless all groups are the account's.
+func (s *Store) CheckGroups(ctx context.Context, accountID string, ids []string) error {
+	known, err := pg.Read(ctx, s.db, []string{accountID}, func(rows pgx.Rows) (int, error) { return pgx.CollectExactlyOneRow(rows, pgx.RowTo[int]) },
+		"SELECT count(*)::int FROM contact_groups WHERE account_id = $1 AND id = ANY ($2::uuid[])", accountID, ids)
+	if err != nil {
+		return err
+	}
+	if known < len(ids) {
+		return errGroup
+	}
+	return nil
+}
+
 // Groups returns a page of the scope's contact groups.
 func (s *Store) Groups(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Group], error) {
 	c, err := query.Compile(s.groups, r, scope)

@@ -151,6 +151,9 @@ func (s *Server) StreamRecipients(req *accountv1.StreamRecipientsRequest, stream
 	if cursor == "" {
 		cursor = "00000000-0000-0000-0000-000000000000"
 	}
+	if err := s.store.CheckGroups(stream.Context(), req.GetAccountId(), req.GetContactGroupIds()); err != nil {
+		return err
+	}
 	for {
 		contacts, err := s.store.Recipients(stream.Context(), req.GetAccountId(), req.GetContactGroupIds(), cursor, size)
 		if err != nil {

@@ -1,0 +1,76 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/egress"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/process"
+	"github.com/turumba/turumba/kit/telemetry"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/account/identity/local"
+)
+
+// Settings are those of the account binary.
+type Settings struct {
+	Config
+	process.Admin
+	// GRPCAddr is where the service is reached.
+	GRPCAddr string `env:"GRPC_ADDR" envDefault:"127.0.0.1:9000" flag:"grpc" help:"address that gRPC is served on"`
+	// MasterKey opens the vault.
+	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
+	// MailURL is the server for our own mails.
+	MailURL config.Secret `env:"MAIL_URL,required" help:"smtp://user:password@host:port?from=address for verification codes"`
+	// EgressAllow are the private addresses that may be reached.
+	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
+}
+
+// Main serves the account service until ctx ends.
+func Main(ctx context.Context, cfg Settings) error {
+	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
+	deps := Deps{Logger: log, Clock: c, Registry: registry}
+	rules, err := egress.ParseAllow(cfg.EgressAllow)
+	if err != nil {
+		return fmt.Errorf("EGRESS_ALLOW: %w", err)
+	}
+	if deps.Mailer, err = local.NewSMTPMailer(cfg.MailURL.Reveal(), egress.NewDialer(egress.Options{Allow: rules})); err != nil {
+		return err
+	}
+	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
+		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	if err := pg.EnsureDatabase(ctx, cfg.DatabaseURL.Reveal()); err != nil {
+		return err
+	}
+	a, err := New(ctx, cfg.Config, deps)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.GRPCAddr)
+	if err != nil {
+		return fmt.Errorf("cannot serve gRPC on %s: %w (set GRPC_ADDR to a free address)", cfg.GRPCAddr, err)
+	}
+	reflection, err := grpcserver.Reflection(a.Server)
+	if err != nil {
+		return err
+	}
+	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready}, reflection)
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "account service is serving", "grpc", l.Addr().String(), "admin", cfg.Addr)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return grpcserver.Serve(ctx, l, a.Server) })
+	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return a.Run(ctx) })
+	return g.Wait()
+}
