@@ -1,0 +1,166 @@
+// Package app wires the messaging service, for its own binary and for the
+// single process.
+package app
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/outbox"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/directory"
+	"github.com/turumba/turumba/services/messaging/postgres"
+	"github.com/turumba/turumba/services/messaging/server"
+)
+
+// Config is the messaging service's own settings.
+type Config struct {
+	// DatabaseURL is the service's PostgreSQL.
+	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"PostgreSQL 15 or newer: postgres://user:password@host:port/turumba_messaging"`
+	// Mesh proves the services to each other.
+	Mesh grpcserver.Mesh
+}
+
+// Deps are what the service stands on.
+type Deps struct {
+	Logger   *slog.Logger
+	Clock    clock.Clock
+	Registry prometheus.Registerer
+	// MasterKey opens the vault and authenticates page tokens.
+	MasterKey []byte
+	// Verifier verifies the tokens of users.
+	Verifier *auth.Verifier
+	// Account is a connection to the account service as "messaging".
+	Account grpc.ClientConnInterface
+	// Adapters check the settings of channels.
+	Adapters channel.Adapters
+	// Wake is called after commits that left events; nil notifies the relays of
+	// other processes through the database.
+	Wake func()
+}
+
+// App is the messaging service, ready to serve.
+type App struct {
+	// Server has the service's RPCs.
+	Server *grpcserver.Server
+
+	db       *pg.DB
+	notifier *outbox.Notifier
+	clock    clock.Clock
+	log      *slog.Logger
+}
+
+// New migrates the database and wires the service.
+func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
+	url := cfg.DatabaseURL.Reveal()
+	if err := Migrate(ctx, url); err != nil {
+		return nil, err
+	}
+	v, err := vault.New(deps.MasterKey)
+	if err != nil {
+		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: url, Role: pg.RoleAPI, Clock: deps.Clock, Name: "messaging"})
+	if err != nil {
+		return nil, err
+	}
+	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
+	if err := a.wire(cfg, deps, v); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// Migrate brings the database to the newest schema, with partitions for the
+// time to come.
+func Migrate(ctx context.Context, url string) error {
+	if err := pg.Migrate(ctx, url, postgres.Migrations()...); err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: url, Role: pg.RoleWorker, Name: "messaging-migrate", MaxConns: 1})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	s, err := postgres.New(db, make([]byte, 32), func() {}) // lists nothing
+	if err != nil {
+		return err
+	}
+	return s.Upkeep(ctx)
+}
+
+// TokenKey authenticates page tokens; every process of one master key has the same.
+func TokenKey(masterKey []byte) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, masterKey, nil, "turumba page tokens v1", 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive the page token key: %w", err)
+	}
+	return key, nil
+}
+
+func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
+	tokenKey, err := TokenKey(deps.MasterKey)
+	if err != nil {
+		return err
+	}
+	wake := deps.Wake
+	if wake == nil {
+		a.notifier = outbox.NewNotifier(a.db.Pool(), deps.Clock, deps.Logger)
+		wake = a.notifier.Notify
+	}
+	store, err := postgres.New(a.db, tokenKey, wake)
+	if err != nil {
+		return err
+	}
+	accounts := directory.New(deps.Account)
+	a.Server, err = grpcserver.New(grpcserver.Config{
+		Name: "messaging", Logger: deps.Logger, Clock: deps.Clock, Verifier: deps.Verifier, Context: auth.NewCachedContext(accounts, deps.Clock),
+		Registry: deps.Registry, Mesh: cfg.Mesh,
+	})
+	if err != nil {
+		return err
+	}
+	server.Register(a.Server, server.Config{Store: store, Vault: v, Adapters: deps.Adapters, Directory: accounts, Clock: deps.Clock})
+	return a.Server.Check()
+}
+
+// Ready reports whether the database answers.
+func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
+
+// purgeEvery is how often expired rows are removed.
+const purgeEvery = time.Hour
+
+// Run notifies and removes expired rows until ctx ends, then closes the database.
+func (a *App) Run(ctx context.Context) error {
+	defer a.db.Close()
+	var g errgroup.Group
+	if a.notifier != nil {
+		g.Go(func() error { return a.notifier.Run(ctx) })
+	}
+	g.Go(func() error {
+		for {
+			if _, err := a.db.PurgeIdempotencyKeys(ctx); err != nil && ctx.Err() == nil {
+				a.log.WarnContext(ctx, "expired idempotency keys could not be removed", "err", err)
+			}
+			if clock.Sleep(ctx, a.clock, purgeEvery) != nil {
+				return nil
+			}
+		}
+	})
+	return g.Wait()
+}

@@ -1,0 +1,100 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/egress"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/process"
+	"github.com/turumba/turumba/kit/telemetry"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging/channel/providers"
+	"github.com/turumba/turumba/services/messaging/directory"
+)
+
+// Settings are those of the messaging binary.
+type Settings struct {
+	Config
+	process.Admin
+	// GRPCAddr is where the service is reached.
+	GRPCAddr string `env:"GRPC_ADDR" envDefault:"127.0.0.1:9000" flag:"grpc" help:"address that gRPC is served on"`
+	// AccountAddr is where the account service is reached.
+	AccountAddr string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
+	// Issuer and ClientID are what tokens must name.
+	Issuer   string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens that are accepted"`
+	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens that are accepted"`
+	// MasterKey opens the vault.
+	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
+	// EgressAllow are the private addresses that may be reached.
+	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
+}
+
+// keysLimit is how long the account service may take to show its keys.
+const keysLimit = 5 * time.Second
+
+// Main serves the messaging service until ctx ends.
+func Main(ctx context.Context, cfg Settings) error {
+	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
+	deps := Deps{Logger: log, Clock: c, Registry: registry}
+	rules, err := egress.ParseAllow(cfg.EgressAllow)
+	if err != nil {
+		return fmt.Errorf("EGRESS_ALLOW: %w", err)
+	}
+	deps.Adapters = providers.All(providers.Config{Dialer: egress.NewDialer(egress.Options{Allow: rules}), Clock: c})
+	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
+		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "messaging", c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = account.Close() }() // nothing is in flight any more
+	deps.Account = account
+	deps.Verifier, err = auth.NewVerifier(auth.VerifierConfig{
+		Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: directory.Keys(account, keysLimit), Clock: c,
+	})
+	if err != nil {
+		return err
+	}
+	if err := pg.EnsureDatabase(ctx, cfg.DatabaseURL.Reveal()); err != nil {
+		return err
+	}
+	a, err := New(ctx, cfg.Config, deps)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, cfg, a, deps, registry)
+}
+
+func serve(ctx context.Context, cfg Settings, a *App, deps Deps, registry *prometheus.Registry) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.GRPCAddr)
+	if err != nil {
+		return fmt.Errorf("cannot serve gRPC on %s: %w (set GRPC_ADDR to a free address)", cfg.GRPCAddr, err)
+	}
+	reflection, err := grpcserver.Reflection(a.Server)
+	if err != nil {
+		return err
+	}
+	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready}, reflection)
+	if err != nil {
+		return err
+	}
+	deps.Logger.InfoContext(ctx, "messaging service is serving", "grpc", l.Addr().String(), "admin", cfg.Addr)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return grpcserver.Serve(ctx, l, a.Server) })
+	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return a.Run(ctx) })
+	return g.Wait()
+}

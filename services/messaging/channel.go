@@ -1,0 +1,141 @@
+package messaging
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// NewID returns a new UUIDv7.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// TypeEmail is the kind of channel that sends e-mail.
+const TypeEmail = "email"
+
+// The states of a channel.
+const (
+	ChannelDisconnected = "disconnected"
+	ChannelConnected    = "connected"
+	ChannelRateLimited  = "rate_limited"
+	ChannelError        = "error"
+	ChannelDisabled     = "disabled"
+)
+
+// What to do when an outcome stays unknown.
+const (
+	UnknownHold   = "hold"
+	UnknownResend = "resend"
+)
+
+// ProviderSMTP is an SMTP submission server.
+const ProviderSMTP = "smtp"
+
+// Defaults of a channel.
+const (
+	DefaultRetryCount    = 3
+	DefaultRetryInterval = 60 // seconds
+	DefaultConnections   = 4
+	DefaultSMTPPort      = 587
+)
+
+// SMTP is what reaches an SMTP submission server. The password is kept apart,
+// sealed.
+type SMTP struct {
+	Host            string `json:"host"`
+	Port            int    `json:"port"`
+	TLSMode         string `json:"tls_mode"` // starttls, implicit or none
+	Username        string `json:"username,omitempty"`
+	FromEmail       string `json:"from_email,omitempty"`
+	FromName        string `json:"from_name,omitempty"`
+	ReplyTo         string `json:"reply_to,omitempty"`
+	SubjectTemplate string `json:"subject_template,omitempty"`
+	AllowPlaintext  bool   `json:"allow_plaintext,omitempty"`
+}
+
+// From is the address that mails come from.
+func (s SMTP) From() string {
+	if s.FromEmail != "" {
+		return s.FromEmail
+	}
+	return s.Username
+}
+
+// Check reports what keeps the settings from working.
+func (s SMTP) Check() error {
+	var fields []apierr.Field
+	if s.Host == "" {
+		fields = append(fields, apierr.Field{Field: "credentials.smtp.host", Message: "is needed"})
+	}
+	if s.From() == "" {
+		fields = append(fields, apierr.Field{Field: "credentials.smtp.from_email", Message: "is needed where the username is no address"})
+	}
+	if s.TLSMode == "none" && s.Username != "" && !s.AllowPlaintext {
+		fields = append(fields, apierr.Field{Field: "credentials.smtp.allow_plaintext", Message: "must be set to log in without TLS"})
+	}
+	if _, err := Parse(s.SubjectTemplate); err != nil {
+		fields = append(fields, apierr.Field{Field: "credentials.smtp.subject_template", Message: err.Error()})
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(fields...)
+}
+
+// Secret is what may be shown of a stored secret.
+type Secret struct {
+	Fingerprint string    `json:"fingerprint"`
+	UpdatedAt   time.Time `json:"updated_at"`
+}
+
+// Channel is one authenticated connection of an account to a provider.
+type Channel struct {
+	ID        string
+	AccountID string
+	Name      string
+	// ChannelType and Provider follow from the credentials.
+	ChannelType string
+	Provider    string
+	Status      string
+	IsEnabled   bool
+	// SMTP are the settings without the secrets, Secrets what is known of those,
+	// and Sealed the secrets themselves by field name.
+	SMTP    SMTP              `db:"settings"`
+	Secrets map[string]Secret `db:"secrets"`
+	Sealed  map[string][]byte `db:"sealed"`
+
+	SenderName         string
+	DefaultCountryCode string
+	RateLimit          *int32 // messages per minute
+	Priority           int32
+	RetryCount         int32
+	RetryInterval      int32 // seconds
+	Connections        int32
+	OnUnknown          string
+	// SendEpoch changes with everything that a running send must notice.
+	SendEpoch      int64
+	LastVerifiedAt *time.Time
+	ErrorMessage   string
+	PausedUntil    *time.Time
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+// MaySend reports whether messages may leave now.
+func (c *Channel) MaySend(now time.Time) bool {
+	return c.IsEnabled && c.Status != ChannelError && (c.PausedUntil == nil || !c.PausedUntil.After(now))
+}
+
+// ShownStatus is the status to show: a channel that is switched off is disabled
+// whatever was known of its connection.
+func (c *Channel) ShownStatus(now time.Time) string {
+	switch {
+	case !c.IsEnabled:
+		return ChannelDisabled
+	case c.Status != ChannelError && c.PausedUntil != nil && c.PausedUntil.After(now):
+		return ChannelRateLimited
+	}
+	return c.Status
+}

@@ -1,0 +1,98 @@
+package messaging
+
+import (
+	"time"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// The states of a group message (decision D2).
+const (
+	GroupDraft           = "draft"
+	GroupScheduled       = "scheduled"
+	GroupQueued          = "queued"
+	GroupProcessing      = "processing"
+	GroupCompleted       = "completed"
+	GroupPartiallyFailed = "partially_failed"
+	GroupFailed          = "failed"
+	GroupCancelled       = "cancelled"
+)
+
+// GroupMessage is one bulk send. At every commit
+// Total = Pending + Sent + Failed + Cancelled.
+type GroupMessage struct {
+	ID                string
+	AccountID         string
+	Name              string
+	ChannelID         string
+	TemplateID        string
+	Status            string
+	ContactGroupIDs   []string `db:"contact_group_ids"`
+	ExcludeContactIDs []string `db:"exclude_contact_ids"`
+	CustomValues      map[string]string
+	Metadata          []byte
+	Snapshot          *Snapshot
+	Total             int32 `db:"total_recipients"`
+	Pending           int32 `db:"pending_count"`
+	Sent              int32 `db:"sent_count"`
+	Failed            int32 `db:"failed_count"`
+	Cancelled         int32 `db:"cancelled_count"`
+	Unknown           int32 `db:"unknown_count"`
+	Skipped           int32 `db:"skipped_count"`
+	Delivered         int32 `db:"delivered_count"`
+	FanoutDone        bool
+	CreatedByUserID   string
+	ErrorMessage      string
+	StartedAt         *time.Time
+	CompletedAt       *time.Time
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+}
+
+// Skip is a contact that a send left out.
+type Skip struct {
+	ContactID string
+	Reason    string
+	CreatedAt time.Time
+}
+
+// Final reports whether the send will not change any more.
+func (g *GroupMessage) Final() bool {
+	switch g.Status {
+	case GroupCompleted, GroupPartiallyFailed, GroupFailed:
+		return true
+	case GroupCancelled:
+		return g.Pending == 0
+	}
+	return false
+}
+
+// MaySend refuses to send anything but a draft.
+func (g *GroupMessage) MaySend() error {
+	if g.Status != GroupDraft {
+		return invalidState("a %s group message cannot be sent", g.Status)
+	}
+	return nil
+}
+
+// MayCancel refuses to cancel what has ended.
+func (g *GroupMessage) MayCancel() error {
+	switch g.Status {
+	case GroupDraft, GroupScheduled, GroupQueued, GroupProcessing:
+		return nil
+	}
+	return invalidState("a %s group message cannot be cancelled", g.Status)
+}
+
+// MayDelete refuses to delete what is running.
+func (g *GroupMessage) MayDelete() error {
+	if g.Status == GroupDraft || g.Final() {
+		return nil
+	}
+	return invalidState("a %s group message cannot be deleted; cancel it first", g.Status)
+}
+
+func invalidState(format string, a ...any) error {
+	return apierr.New(errorv1.Reason_REASON_INVALID_STATE, format, a...)
+}

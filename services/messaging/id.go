@@ -1,0 +1,28 @@
+package messaging
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// IDsAt returns n UUIDv7 of the same millisecond t, in ascending order. first is
+// how many came before them, so that a send's ids keep its order and rows land
+// side by side in the index; 44 bits of each are random (RFC 9562 section 6.2,
+// method 1).
+func IDsAt(t time.Time, first, n int) []string {
+	ids := make([]string, n)
+	noise := make([]byte, 8*n)
+	_, _ = rand.Read(noise) // never fails: crypto/rand ends the program instead
+	ms := uint64(t.UnixMilli())
+	for i := range ids {
+		counter := uint64(first+i) & (1<<30 - 1)
+		var id uuid.UUID
+		binary.BigEndian.PutUint64(id[:8], ms<<16|7<<12|counter>>18)
+		binary.BigEndian.PutUint64(id[8:], 1<<63|(counter&(1<<18-1))<<44|binary.BigEndian.Uint64(noise[8*i:])&(1<<44-1))
+		ids[i] = id.String()
+	}
+	return ids
+}

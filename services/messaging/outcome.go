@@ -1,0 +1,96 @@
+package messaging
+
+import (
+	"math"
+	"strings"
+	"time"
+
+	"github.com/turumba/turumba/services/messaging/channel"
+)
+
+// Outcome is what becomes of a message after an attempt, or without one.
+type Outcome struct {
+	MessageID string
+	// Status is the state the message gets: sent, failed (tried again after
+	// RetryIn), queued (waits RetryIn, no attempt used) or permanently_failed.
+	Status string
+	// ProviderID is the provider's name for the message.
+	ProviderID string
+	// Code is our word for a failure, ProviderCode and Text the provider's.
+	Code, ProviderCode, Text string
+	// Attempt is the outcome word of an attempt that took place; empty for none.
+	Attempt string
+	// Class is the adapter's class of the attempt.
+	Class string
+	// RetryIn is how long the message waits when it is failed or queued.
+	RetryIn time.Duration
+}
+
+// Unknown reports whether the message may or may not have arrived and is held.
+func (o Outcome) Unknown() bool {
+	return o.Status == MessagePermanentlyFailed && o.Code == CodeOutcomeUnknown
+}
+
+const (
+	// MendedCheck is how long messages wait before they try a channel again whose
+	// settings or balance are wrong.
+	MendedCheck = 5 * time.Second
+	// DefaultPause is how long a channel rests when the provider throttles and
+	// gives no hint.
+	DefaultPause = 2 * time.Second
+	// maxRetryWait bounds the exponential growth of retry waits.
+	maxRetryWait = time.Hour
+)
+
+// Decide turns an adapter's result into an outcome (decisions D7 and D8).
+// attempts is how many the message has used before this one; random is in [0, 1).
+func Decide(r channel.Result, c *Channel, attempts int32, random float64) Outcome {
+	o := Outcome{ProviderID: strings.Join(r.ProviderIDs, ","), Code: r.Class.String(), ProviderCode: r.Code, Text: r.Text, Class: r.Class.String(), Attempt: r.Outcome.String()}
+	switch r.Class {
+	case channel.ClassOK:
+		return Outcome{Status: MessageSent, ProviderID: o.ProviderID, Attempt: o.Attempt, Class: o.Class}
+	case channel.ClassRateLimited:
+		o.Status, o.Attempt, o.RetryIn = MessageQueued, "", Pause(r)
+	case channel.ClassConfig, channel.ClassBilling:
+		o.Status, o.Attempt, o.RetryIn = MessageQueued, "", MendedCheck
+	case channel.ClassTransient:
+		o.Status, o.RetryIn = retry(c, attempts, random)
+	case channel.ClassUnknown:
+		return DecideUnknown(c, attempts, random, o)
+	case channel.ClassPermanentRecipient, channel.ClassPermanentContent, channel.ClassOptedOut, channel.ClassWindowClosed:
+		o.Status = MessagePermanentlyFailed
+	default: // an adapter that broke its contract may have sent the message
+		return DecideUnknown(c, attempts, random, o)
+	}
+	return o
+}
+
+// DecideUnknown says what becomes of a message that may or may not have
+// arrived: held for good, or sent again where the channel says so.
+func DecideUnknown(c *Channel, attempts int32, random float64, o Outcome) Outcome {
+	o.Code, o.Class, o.Attempt, o.Status = CodeOutcomeUnknown, channel.ClassUnknown.String(), channel.Unknown.String(), MessagePermanentlyFailed
+	if o.Text == "" {
+		o.Text = "the provider may or may not have taken the message"
+	}
+	if c != nil && c.OnUnknown == UnknownResend {
+		o.Status, o.RetryIn = retry(c, attempts, random)
+	}
+	return o
+}
+
+// Pause is how long a channel rests after the provider throttled it.
+func Pause(r channel.Result) time.Duration {
+	if r.RetryAfter > 0 {
+		return r.RetryAfter
+	}
+	return DefaultPause
+}
+
+// retry is failed with a full-jitter wait while the channel grants retries.
+func retry(c *Channel, attempts int32, random float64) (status string, in time.Duration) {
+	if attempts >= c.RetryCount {
+		return MessagePermanentlyFailed, 0
+	}
+	wait := float64(time.Duration(c.RetryInterval)*time.Second) * math.Pow(2, float64(attempts))
+	return MessageFailed, time.Duration(random * min(wait, float64(maxRetryWait)))
+}

@@ -1,0 +1,277 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/services/messaging"
+)
+
+// Chunk is the unit of dispatch (decision E4): up to MaxChunk messages of one
+// channel and lane, leased as a whole.
+type Chunk struct {
+	ID             string
+	AccountID      string
+	ChannelID      string
+	ChannelType    string
+	GroupMessageID string
+	Lane           string
+	// MessageIDs are the messages by ordinal.
+	MessageIDs []string `db:"message_ids"`
+	// First and Last bound the messages' created_at.
+	First time.Time `db:"first_created_at"`
+	Last  time.Time `db:"last_created_at"`
+	// CallingUpto is how many messages, from the first, have been called. Those
+	// without a result are unknown once the lease is over.
+	CallingUpto int
+	Epoch       int64
+}
+
+const chunkColumns = `id, account_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane,
+	message_ids, first_created_at, last_created_at, calling_upto, epoch`
+
+// insertChunk stores a ready chunk at its account's turn in the lane and
+// announces it. Turns go by start-time fair queueing: an account that has had
+// more than its share comes later, one that was away does not save up.
+func insertChunk(ctx context.Context, tx *pg.Tx, c *Chunk, delay time.Duration) error {
+	n := len(c.MessageIDs)
+	var vtime int64
+	err := tx.QueryRow(ctx, `
+		WITH now AS (SELECT coalesce((SELECT vtime FROM lane_clocks WHERE lane = $1 AND channel_type = $2), 0) AS vtime)
+		INSERT INTO lane_accounts (lane, channel_type, account_id, finish) SELECT $1, $2, $3, vtime + $4 FROM now
+		ON CONFLICT (lane, channel_type, account_id) DO UPDATE SET finish = greatest(lane_accounts.finish, (SELECT vtime FROM now)) + $4
+		RETURNING finish - $4`, c.Lane, c.ChannelType, c.AccountID, n).Scan(&vtime)
+	if err != nil {
+		return fmt.Errorf("take a turn in the lane: %w", err)
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, group_message_id, lane, n, message_ids,
+			first_created_at, last_created_at, not_before, vtime, created_at)
+		VALUES ($1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, now() + $11::interval, $12, $13)`,
+		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, n, c.MessageIDs, c.First, c.Last, interval(delay), vtime, tx.Now)
+	if err != nil {
+		return fmt.Errorf("insert chunk: %w", err)
+	}
+	return event(ctx, tx, "message.dispatch."+c.ChannelType+"."+c.Lane, "dispatch_chunk", c.ID, c.AccountID, map[string]string{"channel_id": c.ChannelID})
+}
+
+// ClaimChunk leases the ready chunk whose turn it is, of the channel types given
+// and none of the channels at their cap; nil if there is none.
+func (s *Store) ClaimChunk(ctx context.Context, lane string, types, capped []string, lease time.Duration) (*Chunk, error) {
+	rows, err := s.db.Pool().Query(ctx, `
+		WITH next AS (
+			SELECT id, channel_type, vtime FROM dispatch_chunks
+			WHERE state = 'ready' AND lane = $1 AND channel_type = ANY ($2) AND not_before <= now() AND channel_id <> ALL ($3::uuid[])
+			ORDER BY vtime LIMIT 1 FOR UPDATE SKIP LOCKED),
+		clock AS (
+			INSERT INTO lane_clocks (lane, channel_type, vtime) SELECT $1, channel_type, vtime FROM next
+			ON CONFLICT (lane, channel_type) DO UPDATE SET vtime = greatest(lane_clocks.vtime, excluded.vtime))
+		UPDATE dispatch_chunks SET state = 'leased', epoch = epoch + 1, lease_until = now() + $4::interval
+		WHERE id = (SELECT id FROM next)
+		RETURNING `+chunkColumns, lane, types, texts(capped), interval(lease))
+	if err != nil {
+		return nil, fmt.Errorf("claim chunk: %w", err)
+	}
+	return optional(pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[Chunk]))
+}
+
+// ExtendChunk keeps the lease; ErrFenced says that it is lost.
+func (s *Store) ExtendChunk(ctx context.Context, c *Chunk, lease time.Duration) error {
+	tag, err := s.db.Pool().Exec(ctx, "UPDATE dispatch_chunks SET lease_until = now() + $3::interval WHERE id = $1 AND epoch = $2", c.ID, c.Epoch, interval(lease))
+	if err != nil {
+		return fmt.Errorf("extend lease: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrFenced
+	}
+	return nil
+}
+
+// ChunkMessage is what dispatch needs of a message.
+type ChunkMessage struct {
+	ID        string
+	ContactID string
+	Address   string
+	Values    messaging.Values `db:"vars"`
+	Body      *string
+	Attempts  int32
+	Ordinal   int
+	CreatedAt time.Time
+}
+
+// ChunkMessages returns the chunk's messages from ordinal `from` on that are
+// still to be sent, by ordinal.
+func (s *Store) ChunkMessages(ctx context.Context, c *Chunk, from int) ([]ChunkMessage, error) {
+	return pg.Read(ctx, s.db, []string{c.AccountID}, func(rows pgx.Rows) ([]ChunkMessage, error) {
+		return pgx.CollectRows(rows, pgx.RowToStructByName[ChunkMessage])
+	}, `
+		SELECT id, coalesce(contact_id::text, '') AS contact_id, delivery_address AS address, vars, message_body AS body, attempts, ordinal, created_at
+		FROM messages
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')
+		ORDER BY ordinal`, c.MessageIDs[from:], c.First, c.Last, c.AccountID, c.ID)
+}
+
+// Gate is what one passage of the gate found.
+type Gate struct {
+	// Open says that the messages up to the asked ordinal may be called.
+	Open bool
+	// Suppressed are the addresses of the window that must not be written to.
+	Suppressed map[string]bool
+}
+
+// PassGate is the one statement of decision E4 and what belongs to it, in one
+// transaction: it writes the outcomes of the window before and lets the next one
+// start, up to ordinal upto, only while the lease is the caller's, the channel is
+// as it was seen at sendEpoch and may send, and the send is not cancelled. The
+// outcomes are written also where the gate stays closed.
+func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, addresses []string, outcomes []messaging.Outcome) (Gate, error) {
+	g := Gate{}
+	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE dispatch_chunks SET calling_upto = $3, lease_until = now() + $5::interval
+			WHERE id = $1 AND epoch = $2 AND state = 'leased'
+			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
+				AND (c.paused_until IS NULL OR c.paused_until <= now()))
+			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))`,
+			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID)
+		if err != nil {
+			return fmt.Errorf("pass the gate: %w", err)
+		}
+		g.Open = tag.RowsAffected() == 1
+		if g.Open {
+			if g.Suppressed, err = suppressed(ctx, tx, c, addresses); err != nil {
+				return err
+			}
+		}
+		return storeOutcomes(ctx, tx, c, outcomes, counts{})
+	})
+	if err != nil {
+		return Gate{}, err
+	}
+	if g.Open {
+		c.CallingUpto = upto
+	}
+	return g, nil
+}
+
+func suppressed(ctx context.Context, tx *pg.Tx, c *Chunk, addresses []string) (map[string]bool, error) {
+	rows, err := tx.Query(ctx, "SELECT address FROM suppressions WHERE account_id = $1 AND channel_type = $2 AND address = ANY ($3)", c.AccountID, c.ChannelType, addresses)
+	if err != nil {
+		return nil, fmt.Errorf("read suppressions: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read suppressions: %w", err)
+	}
+	set := make(map[string]bool, len(found))
+	for _, a := range found {
+		set[a] = true
+	}
+	return set, nil
+}
+
+// Rest says what becomes of the messages that a chunk has not called.
+type Rest struct {
+	// Status is cancelled or permanently_failed (with Code); empty leaves them
+	// ready, for whoever claims the chunk after Delay.
+	Status string
+	Code   string
+	Delay  time.Duration
+}
+
+// EndChunk writes the last outcomes and lets go of the chunk. A chunk without
+// messages to send is gone.
+func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Outcome, rest Rest) error {
+	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+		fenced, err := letGo(ctx, tx, c, rest)
+		if err != nil {
+			return err
+		}
+		var extra counts
+		if rest.Status != "" && !fenced {
+			if extra, err = settleRest(ctx, tx, c, rest); err != nil {
+				return err
+			}
+		}
+		return storeOutcomes(ctx, tx, c, outcomes, extra)
+	})
+	if err == nil {
+		s.notify()
+	}
+	return err
+}
+
+func letGo(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (fenced bool, err error) {
+	sql, args := "DELETE FROM dispatch_chunks WHERE id = $1 AND epoch = $2", []any{c.ID, c.Epoch}
+	if rest.Status == "" && c.CallingUpto < len(c.MessageIDs) {
+		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval WHERE id = $1 AND epoch = $2"
+		args = append(args, interval(rest.Delay))
+	}
+	tag, err := tx.Exec(ctx, sql, args...)
+	if err != nil {
+		return false, fmt.Errorf("let go of the chunk: %w", err)
+	}
+	return tag.RowsAffected() == 0, nil
+}
+
+// settleRest gives what was not called its final state.
+func settleRest(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (counts, error) {
+	tag, err := tx.Exec(ctx, `
+		UPDATE messages SET status = $6, error_code = nullif($7, ''), failed_at = CASE WHEN $6 = 'permanently_failed' THEN $8 END, updated_at = $8
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')`,
+		c.MessageIDs[c.CallingUpto:], c.First, c.Last, c.AccountID, c.ID, rest.Status, rest.Code, tx.Now)
+	if err != nil {
+		return counts{}, fmt.Errorf("settle the rest of the chunk: %w", err)
+	}
+	n := int32(tag.RowsAffected())
+	if rest.Status == messaging.MessageCancelled {
+		return counts{cancelled: n}, nil
+	}
+	return counts{failed: n}, nil
+}
+
+// HoldChannel keeps the channel's ready chunks from being claimed for a while.
+func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
+	_, err := s.db.Pool().Exec(ctx, `
+		UPDATE dispatch_chunks SET not_before = now() + $2::interval
+		WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval`, channelID, interval(delay))
+	if err != nil {
+		return fmt.Errorf("hold the channel's chunks: %w", err)
+	}
+	return nil
+}
+
+// Work is what a claimed chunk is to be sent with.
+type Work struct {
+	// Channel is nil if it was deleted.
+	Channel *messaging.Channel
+	// Cancelled says that the send was cancelled.
+	Cancelled bool
+	// Snapshot is the send's text; nil for single messages.
+	Snapshot *messaging.Snapshot
+}
+
+// ChunkWork reads the channel and the send of a chunk.
+func (s *Store) ChunkWork(ctx context.Context, c *Chunk) (Work, error) {
+	scope := []string{c.AccountID}
+	channel, err := s.Channel(ctx, scope, c.ChannelID)
+	if err != nil && !errors.Is(err, errChannel) {
+		return Work{}, err
+	}
+	w := Work{Channel: channel}
+	if c.GroupMessageID == "" {
+		return w, nil
+	}
+	g, err := pg.Read(ctx, s.db, scope, pg.One[messaging.GroupMessage](errGroupMessage),
+		"SELECT "+groupColumns+" FROM group_messages WHERE account_id = $1 AND id = $2", c.AccountID, c.GroupMessageID)
+	if err != nil {
+		return Work{}, err
+	}
+	w.Cancelled, w.Snapshot = g.Status == messaging.GroupCancelled, g.Snapshot
+	return w, nil
+}

@@ -1,0 +1,322 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/services/messaging"
+)
+
+// The lanes of dispatch.
+const (
+	LaneBulk          = "bulk"
+	LaneTransactional = "transactional"
+)
+
+// MaxChunk is the largest number of messages of one chunk.
+const MaxChunk = 500
+
+var (
+	// ErrFenced says that the lease was lost and somebody else goes on with the work.
+	ErrFenced = errors.New("the lease was lost")
+	// ErrStopped says that the send is not processing any more.
+	ErrStopped = errors.New("the send was stopped")
+)
+
+// FanoutJob is a send whose recipients are being written, leased to the caller.
+type FanoutJob struct {
+	GroupMessageID string
+	AccountID      string
+	// Cursor is the last contact that was handled; empty at the start.
+	Cursor string
+	Epoch  int64
+}
+
+// ClaimFanout leases a due job, the one that waits longest; nil if there is none.
+func (s *Store) ClaimFanout(ctx context.Context, lease time.Duration) (*FanoutJob, error) {
+	rows, err := s.db.Pool().Query(ctx, `
+		UPDATE fanout_jobs SET epoch = epoch + 1, lease_until = now() + $1::interval
+		WHERE group_message_id = (
+			SELECT group_message_id FROM fanout_jobs
+			WHERE not_before <= now() AND (lease_until IS NULL OR lease_until < now())
+			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
+		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, epoch`, interval(lease))
+	if err != nil {
+		return nil, fmt.Errorf("claim fan-out job: %w", err)
+	}
+	return optional(pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[FanoutJob]))
+}
+
+// optional turns "no row" into nil.
+func optional[T any](v *T, err error) (*T, error) {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return v, err
+}
+
+// Fanout is a send in the making.
+type Fanout struct {
+	Job         FanoutJob
+	Group       *messaging.GroupMessage
+	ChannelType string
+	lease       time.Duration
+}
+
+// StartFanout brings the send to `processing` with a snapshot of its template,
+// or finds how far it is. A send that cannot start fails with its reason. The
+// result is nil when there is nothing to do any more.
+func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Duration) (*Fanout, error) {
+	f := &Fanout{Job: job, lease: lease}
+	done := false
+	err := s.db.InTx(ctx, []string{job.AccountID}, func(tx *pg.Tx) error {
+		if err := extendFanout(ctx, tx, job, job.Cursor, lease); err != nil {
+			return err
+		}
+		g, err := lockGroup(ctx, tx, []string{job.AccountID}, job.GroupMessageID)
+		if errors.Is(err, errGroupMessage) {
+			done = true
+			return deleteFanout(ctx, tx, job)
+		}
+		if err != nil {
+			return err
+		}
+		f.Group = g
+		err = tx.QueryRow(ctx, "SELECT channel_type FROM channels WHERE account_id = $1 AND id = $2", g.AccountID, g.ChannelID).Scan(&f.ChannelType)
+		if errors.Is(err, pgx.ErrNoRows) && g.Status == messaging.GroupQueued {
+			done = true
+			return failFanout(ctx, tx, f, "the channel does not exist any more")
+		}
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("read the send's channel: %w", err)
+		}
+		if g.Status == messaging.GroupQueued {
+			done, err = beginFanout(ctx, tx, f)
+			return err
+		}
+		if g.Status == messaging.GroupProcessing && !g.FanoutDone {
+			return nil
+		}
+		done = true
+		return endFanout(ctx, tx, f)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.notify()
+	if done {
+		return nil, nil
+	}
+	return f, nil
+}
+
+// beginFanout takes the snapshot; started_at is a whole millisecond because it
+// is the time inside the ids of the send's messages.
+func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err error) {
+	g := f.Group
+	rows, err := tx.Query(ctx, "SELECT "+templateColumns+" FROM templates WHERE account_id = $1 AND id = $2", g.AccountID, g.TemplateID)
+	if err != nil {
+		return false, fmt.Errorf("read the send's template: %w", err)
+	}
+	t, err := pg.One[messaging.Template](errTemplate)(rows)
+	if errors.Is(err, errTemplate) {
+		return true, failFanout(ctx, tx, f, "the template does not exist any more")
+	}
+	if err != nil {
+		return false, err
+	}
+	snapshot := t.Snapshot()
+	started := tx.Now.Truncate(time.Millisecond)
+	g.Snapshot, g.StartedAt, g.Status = &snapshot, &started, messaging.GroupProcessing
+	_, err = tx.Exec(ctx, `
+		UPDATE group_messages SET status = $3, snapshot = $4, started_at = $5, updated_at = $6
+		WHERE account_id = $1 AND id = $2`, g.AccountID, g.ID, g.Status, snapshot, started, tx.Now)
+	if err != nil {
+		return false, fmt.Errorf("start group message: %w", err)
+	}
+	return false, groupEvent(ctx, tx, g, "group_message.processing", messaging.GroupQueued)
+}
+
+func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, cursor string, lease time.Duration) error {
+	tag, err := tx.Exec(ctx, `
+		UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, lease_until = now() + $4::interval
+		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, cursor, interval(lease))
+	if err != nil {
+		return fmt.Errorf("extend fan-out lease: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrFenced
+	}
+	return nil
+}
+
+// FanoutMessage is one recipient of a send.
+type FanoutMessage struct {
+	ContactID string
+	Address   string
+	Values    messaging.Values
+}
+
+// FanoutBatch is a stretch of a send's recipients, in order of contact id.
+type FanoutBatch struct {
+	// Cursor is the last contact of the stretch.
+	Cursor string
+	// Messages are at most MaxChunk.
+	Messages []FanoutMessage
+	// Skips are the contacts left out.
+	Skips []messaging.Skip
+}
+
+// WriteFanout writes a stretch: messages, their chunk, the skipped, the cursor
+// and the counters, or nothing. It returns ErrFenced or ErrStopped when the
+// caller must let go of the send.
+func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch) error {
+	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error {
+		if err := extendFanout(ctx, tx, f.Job, b.Cursor, f.lease); err != nil {
+			return err
+		}
+		if err := insertMessages(ctx, tx, f, b.Messages); err != nil {
+			return err
+		}
+		if err := insertSkips(ctx, tx, f.Group, b.Skips); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `
+			UPDATE group_messages SET total_recipients = total_recipients + $3, pending_count = pending_count + $3,
+				skipped_count = skipped_count + $4, updated_at = $5
+			WHERE account_id = $1 AND id = $2 AND status = 'processing'`,
+			f.Job.AccountID, f.Job.GroupMessageID, len(b.Messages), len(b.Skips), tx.Now)
+		if err != nil {
+			return fmt.Errorf("count recipients: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrStopped
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.Group.Total += int32(len(b.Messages))
+	s.notify()
+	return nil
+}
+
+func insertMessages(ctx context.Context, tx *pg.Tx, f *Fanout, list []FanoutMessage) error {
+	if len(list) == 0 {
+		return nil
+	}
+	g, n := f.Group, len(list)
+	c := &Chunk{
+		ID: messaging.NewID(), AccountID: g.AccountID, ChannelID: g.ChannelID, ChannelType: f.ChannelType, GroupMessageID: g.ID, Lane: LaneBulk,
+		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total), n), First: *g.StartedAt, Last: *g.StartedAt,
+	}
+	contacts, addresses, vars := make([]string, n), make([]string, n), make([]string, n)
+	for i, m := range list {
+		raw, err := json.Marshal(m.Values)
+		if err != nil {
+			return fmt.Errorf("write values: %w", err)
+		}
+		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(raw)
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
+			delivery_address, vars, sent_by_user_id, created_at, updated_at)
+		SELECT id, $1, $2, contact_id, $3, $4, $5, ordinal - 1, 'queued', address, vars, nullif($6, '')::uuid, $7, $8
+		FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::jsonb[]) WITH ORDINALITY AS n (id, contact_id, address, vars, ordinal)`,
+		g.AccountID, g.ChannelID, g.ID, g.TemplateID, c.ID, g.CreatedByUserID, *g.StartedAt, tx.Now, c.MessageIDs, contacts, addresses, vars)
+	if err != nil {
+		return fmt.Errorf("insert messages: %w", err)
+	}
+	return insertChunk(ctx, tx, c, 0)
+}
+
+func insertSkips(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, skips []messaging.Skip) error {
+	if len(skips) == 0 {
+		return nil
+	}
+	contacts, reasons := make([]string, len(skips)), make([]string, len(skips))
+	for i, skip := range skips {
+		contacts[i], reasons[i] = skip.ContactID, skip.Reason
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO group_message_skips (account_id, group_message_id, contact_id, reason, created_at)
+		SELECT $1, $2, contact_id, reason, $3 FROM unnest($4::uuid[], $5::text[]) AS n (contact_id, reason)`,
+		g.AccountID, g.ID, tx.Now, contacts, reasons)
+	if err != nil {
+		return fmt.Errorf("insert skipped recipients: %w", err)
+	}
+	return nil
+}
+
+// FinishFanout says that all recipients are written, or that no more will be.
+func (s *Store) FinishFanout(ctx context.Context, f *Fanout) error {
+	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error { return endFanout(ctx, tx, f) })
+	if err == nil {
+		s.notify()
+	}
+	return err
+}
+
+// FailFanout ends a send that cannot reach its recipients.
+func (s *Store) FailFanout(ctx context.Context, f *Fanout, message string) error {
+	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error { return failFanout(ctx, tx, f, message) })
+	if err == nil {
+		s.notify()
+	}
+	return err
+}
+
+func failFanout(ctx context.Context, tx *pg.Tx, f *Fanout, message string) error {
+	_, err := tx.Exec(ctx, "UPDATE group_messages SET error_message = $3 WHERE account_id = $1 AND id = $2", f.Job.AccountID, f.Job.GroupMessageID, message)
+	if err != nil {
+		return fmt.Errorf("note why the send failed: %w", err)
+	}
+	return endFanout(ctx, tx, f)
+}
+
+func endFanout(ctx context.Context, tx *pg.Tx, f *Fanout) error {
+	if err := deleteFanout(ctx, tx, f.Job); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, "UPDATE group_messages SET fanout_done = true WHERE account_id = $1 AND id = $2", f.Job.AccountID, f.Job.GroupMessageID)
+	if err != nil {
+		return fmt.Errorf("end fan-out: %w", err)
+	}
+	return count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{})
+}
+
+func deleteFanout(ctx context.Context, tx *pg.Tx, job FanoutJob) error {
+	tag, err := tx.Exec(ctx, "DELETE FROM fanout_jobs WHERE group_message_id = $1 AND epoch = $2", job.GroupMessageID, job.Epoch)
+	if err != nil {
+		return fmt.Errorf("delete fan-out job: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrFenced
+	}
+	return nil
+}
+
+// SentAddresses returns the addresses that the send has messages for, so that a
+// fan-out that goes on knows the duplicates.
+func (s *Store) SentAddresses(ctx context.Context, g *messaging.GroupMessage) ([]string, error) {
+	return pg.Read(ctx, s.db, []string{g.AccountID}, func(rows pgx.Rows) ([]string, error) { return pgx.CollectRows(rows, pgx.RowTo[string]) },
+		"SELECT delivery_address FROM messages WHERE account_id = $1 AND group_message_id = $2 AND created_at = $3", g.AccountID, g.ID, g.StartedAt)
+}
+
+// ReleaseFanout gives a job back, to be claimed again after the delay.
+func (s *Store) ReleaseFanout(ctx context.Context, job FanoutJob, delay time.Duration) error {
+	_, err := s.db.Pool().Exec(ctx, `
+		UPDATE fanout_jobs SET lease_until = NULL, not_before = now() + $3::interval
+		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, interval(delay))
+	if err != nil {
+		return fmt.Errorf("release fan-out job: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/services/messaging"
+)
+
+const (
+	// shownStatus derives `sending`: the chunk is in work and has called past it.
+	shownStatus = `CASE WHEN status IN ('queued', 'failed') AND EXISTS (
+		SELECT 1 FROM dispatch_chunks d WHERE d.id = chunk_id AND d.state = 'leased' AND ordinal < d.calling_upto) THEN 'sending' ELSE status END`
+
+	messageColumns = `id, account_id, coalesce(channel_id::text, '') AS channel_id, coalesce(contact_id::text, '') AS contact_id,
+		coalesce(group_message_id::text, '') AS group_message_id, coalesce(template_id::text, '') AS template_id, direction,
+		` + shownStatus + ` AS status, delivery_address, vars, message_body AS body, coalesce(provider_message_id, '') AS provider_message_id,
+		attempts, coalesce(error_code, '') AS error_code, coalesce(error_provider, '') AS error_provider, coalesce(error_text, '') AS error_text,
+		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, sent_at, delivered_at, failed_at, created_at, updated_at`
+)
+
+var errMessage = apierr.NotFound("message")
+
+func messageSpec(tokenKey []byte) (*query.Spec, error) {
+	return query.SpecFor((&messagingv1.Message{}).ProtoReflect().Descriptor(), query.Table{
+		From: "messages", Where: "direction <> 'none'", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
+		Columns: map[string]query.Column{"status": {Expr: shownStatus}, "delivery_address": {NotNull: true}},
+	})
+}
+
+// Message returns one message of the scope, with its body.
+func (s *Store) Message(ctx context.Context, scope []string, id string) (*messaging.Message, error) {
+	m, err := pg.Read(ctx, s.db, scope, pg.One[messaging.Message](errMessage), `
+		SELECT `+messageColumns+` FROM messages
+		WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND created_at = uuid7_time($2)`, scope, id)
+	if err != nil {
+		return nil, err
+	}
+	return m, s.renderBodies(ctx, []*messaging.Message{m})
+}
+
+// Messages returns a page of the scope's messages, with their bodies.
+func (s *Store) Messages(ctx context.Context, scope []string, r query.Request) (*query.Page[*messaging.Message], error) {
+	page, err := list[messaging.Message](ctx, s, s.messages, r, scope)
+	if err != nil {
+		return nil, err
+	}
+	return page, s.renderBodies(ctx, page.Data)
+}
+
+// renderBodies fills in the bodies that rows do not keep, from the snapshots of
+// their sends.
+func (s *Store) renderBodies(ctx context.Context, list []*messaging.Message) error {
+	var accounts, groups []string
+	for _, m := range list {
+		if m.Body == nil && m.GroupMessageID != "" {
+			accounts, groups = append(accounts, m.AccountID), append(groups, m.GroupMessageID)
+		}
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	type row struct {
+		ID       string
+		Snapshot messaging.Snapshot
+	}
+	snapshots, err := pg.Read(ctx, s.db, accounts, func(rows pgx.Rows) ([]row, error) {
+		return pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	}, "SELECT id, snapshot FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($2::uuid[]) AND snapshot IS NOT NULL", accounts, groups)
+	if err != nil {
+		return err
+	}
+	renderers := make(map[string]*messaging.Renderer, len(snapshots))
+	for _, r := range snapshots {
+		if renderers[r.ID], err = messaging.NewRenderer(r.Snapshot); err != nil {
+			return fmt.Errorf("parse the snapshot of send %s: %w", r.ID, err)
+		}
+	}
+	for _, m := range list {
+		if r := renderers[m.GroupMessageID]; m.Body == nil && r != nil {
+			text := r.Render(m.Values).Text
+			m.Body = &text
+		}
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
+)
+
+// storeOutcomes writes what became of called messages, and then the counters of
+// their send, from the rows that really changed. A message that has its final
+// state already stays as it is.
+func storeOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk, outcomes []messaging.Outcome, extra counts) error {
+	var sent, other []messaging.Outcome
+	for _, o := range outcomes {
+		if o.Status == messaging.MessageSent {
+			sent = append(sent, o)
+		} else {
+			other = append(other, o)
+		}
+	}
+	if err := storeSent(ctx, tx, c, sent, &extra); err != nil {
+		return err
+	}
+	if err := storeOthers(ctx, tx, c, other, &extra); err != nil {
+		return err
+	}
+	if extra == (counts{}) {
+		return nil
+	}
+	return count(ctx, tx, c.AccountID, c.GroupMessageID, extra)
+}
+
+func storeSent(ctx context.Context, tx *pg.Tx, c *Chunk, sent []messaging.Outcome, n *counts) error {
+	if len(sent) == 0 {
+		return nil
+	}
+	ids, refs := make([]string, len(sent)), make([]string, len(sent))
+	for i, o := range sent {
+		ids[i], refs[i] = o.MessageID, o.ProviderID
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE messages SET status = 'sent', sent_at = $6, updated_at = $6, attempts = attempts + 1, channel_id = $8,
+			provider_message_id = ($7::text[])[array_position($1::uuid[], id)],
+			error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')`,
+		ids, c.First, c.Last, c.AccountID, c.ID, tx.Now, refs, c.ChannelID)
+	if err != nil {
+		return fmt.Errorf("store sent messages: %w", err)
+	}
+	n.sent += int32(tag.RowsAffected())
+	if int(tag.RowsAffected()) == len(sent) {
+		return nil
+	}
+	return lift(ctx, tx, c, ids, refs, n)
+}
+
+// lift corrects messages that were given up as unknown and turn out to be sent:
+// the caller was taken for dead and was not.
+func lift(ctx context.Context, tx *pg.Tx, c *Chunk, ids, refs []string, n *counts) error {
+	rows, err := tx.Query(ctx, `
+		UPDATE messages SET status = 'sent', sent_at = $6, updated_at = $6, provider_message_id = ($7::text[])[array_position($1::uuid[], id)],
+			error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5
+			AND status = 'permanently_failed' AND error_code = 'outcome_unknown'
+		RETURNING id, status, attempts`, ids, c.First, c.Last, c.AccountID, c.ID, tx.Now, refs)
+	if err != nil {
+		return fmt.Errorf("lift unknown messages: %w", err)
+	}
+	lifted, err := pgx.CollectRows(rows, pgx.RowToStructByName[changed])
+	if err != nil {
+		return fmt.Errorf("lift unknown messages: %w", err)
+	}
+	n.lifted += int32(len(lifted))
+	late := make(map[string]messaging.Outcome, len(lifted))
+	for _, m := range lifted {
+		late[m.ID] = messaging.Outcome{Attempt: "reversal", Class: channel.ClassOK.String()}
+	}
+	return insertAttempts(ctx, tx, c, lifted, late)
+}
+
+// changed is a row that an outcome changed.
+type changed struct {
+	ID       string
+	Status   string
+	Attempts int32
+}
+
+func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outcome, n *counts) error {
+	if len(list) == 0 {
+		return nil
+	}
+	byID := make(map[string]messaging.Outcome, len(list))
+	a := newOutcomeColumns(len(list))
+	for _, o := range list {
+		byID[o.MessageID] = o
+		a.add(o)
+	}
+	// A message that is to be tried again leaves the chunk: what stays in it
+	// without a result is unknown.
+	rows, err := tx.Query(ctx, `
+		UPDATE messages SET
+			status = ($6::text[])[array_position($1::uuid[], id)],
+			error_code = ($7::text[])[array_position($1::uuid[], id)],
+			error_provider = nullif(($8::text[])[array_position($1::uuid[], id)], ''),
+			error_text = nullif(($9::text[])[array_position($1::uuid[], id)], ''),
+			provider_message_id = nullif(($10::text[])[array_position($1::uuid[], id)], ''),
+			attempts = attempts + ($11::int[])[array_position($1::uuid[], id)],
+			failed_at = CASE WHEN ($6::text[])[array_position($1::uuid[], id)] = 'queued' THEN failed_at ELSE $12 END,
+			chunk_id = CASE WHEN ($6::text[])[array_position($1::uuid[], id)] IN ('queued', 'failed') THEN NULL ELSE chunk_id END,
+			updated_at = $12
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')
+		RETURNING id, status, attempts`,
+		a.ids, c.First, c.Last, c.AccountID, c.ID, a.statuses, a.codes, a.providers, a.texts, a.refs, a.used, tx.Now)
+	if err != nil {
+		return fmt.Errorf("store outcomes: %w", err)
+	}
+	done, err := pgx.CollectRows(rows, pgx.RowToStructByName[changed])
+	if err != nil {
+		return fmt.Errorf("store outcomes: %w", err)
+	}
+	for _, m := range done {
+		if m.Status == messaging.MessagePermanentlyFailed {
+			n.failed++
+			if byID[m.ID].Unknown() {
+				n.unknown++
+			}
+		}
+	}
+	if err := insertAttempts(ctx, tx, c, done, byID); err != nil {
+		return err
+	}
+	return insertDue(ctx, tx, c, done, byID)
+}
+
+// outcomeColumns are outcomes as the arrays of one statement.
+type outcomeColumns struct {
+	ids, statuses, codes, providers, texts, refs []string
+	used                                         []int32
+}
+
+func newOutcomeColumns(n int) *outcomeColumns {
+	make1 := func() []string { return make([]string, 0, n) }
+	return &outcomeColumns{make1(), make1(), make1(), make1(), make1(), make1(), make([]int32, 0, n)}
+}
+
+func (a *outcomeColumns) add(o messaging.Outcome) {
+	a.ids, a.statuses, a.codes = append(a.ids, o.MessageID), append(a.statuses, o.Status), append(a.codes, o.Code)
+	a.providers, a.texts, a.refs = append(a.providers, o.ProviderCode), append(a.texts, o.Text), append(a.refs, o.ProviderID)
+	var used int32
+	if o.Attempt != "" {
+		used = 1
+	}
+	a.used = append(a.used, used)
+}
+
+// insertAttempts keeps a row of each attempt that was not a plain success.
+func insertAttempts(ctx context.Context, tx *pg.Tx, c *Chunk, done []changed, byID map[string]messaging.Outcome) error {
+	var a outcomeColumns
+	var classes, outcomes []string
+	for _, m := range done {
+		o := byID[m.ID]
+		if o.Attempt == "" {
+			continue
+		}
+		a.ids, a.used, a.codes, a.texts = append(a.ids, m.ID), append(a.used, m.Attempts), append(a.codes, o.ProviderCode), append(a.texts, o.Text)
+		outcomes, classes = append(outcomes, o.Attempt), append(classes, o.Class)
+	}
+	if len(a.ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO message_attempts (account_id, message_id, attempt, outcome, class, code, text, created_at)
+		SELECT $1, id, attempt, outcome, class, code, text, $2
+		FROM unnest($3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[]) AS n (id, attempt, outcome, class, code, text)`,
+		c.AccountID, tx.Now, a.ids, a.used, outcomes, classes, a.codes, a.texts)
+	if err != nil {
+		return fmt.Errorf("insert attempts: %w", err)
+	}
+	return nil
+}
+
+// insertDue lets messages wait for their next attempt.
+func insertDue(ctx context.Context, tx *pg.Tx, c *Chunk, done []changed, byID map[string]messaging.Outcome) error {
+	var ids, waits []string
+	for _, m := range done {
+		if m.Status == messaging.MessageFailed || m.Status == messaging.MessageQueued {
+			ids, waits = append(ids, m.ID), append(waits, interval(byID[m.ID].RetryIn))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO message_due (message_id, account_id, channel_id, channel_type, group_message_id, lane, due_at)
+		SELECT id, $1, $2, $3, nullif($4, '')::uuid, $5, now() + wait::interval FROM unnest($6::uuid[], $7::text[]) AS n (id, wait)`,
+		c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, ids, waits)
+	if err != nil {
+		return fmt.Errorf("insert due messages: %w", err)
+	}
+	return nil
+}

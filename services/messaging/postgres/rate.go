@@ -1,0 +1,48 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// rateWindow is how far ahead bulk may reserve, and how much at a time.
+	rateWindow = 250 * time.Millisecond
+	// bulkShare of a channel's rate is open to bulk; the rest is kept for
+	// transactional messages.
+	bulkShare = 0.9
+)
+
+// Reserve takes slots of a channel's rate of perMinute messages (decision D9),
+// by the generic cell rate algorithm on one row. It returns how many of the
+// wanted messages may leave now, or how long to wait. Time that passes unused is
+// lost: an idle channel saves nothing up.
+func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute int32, want int) (granted int, wait time.Duration, err error) {
+	rate := float64(perMinute) / 60
+	ahead := time.Duration(0)
+	if lane == LaneBulk {
+		rate *= bulkShare
+		ahead = rateWindow
+		want = min(want, max(1, int(rate*rateWindow.Seconds())))
+	} else {
+		want = 1
+	}
+	step := time.Duration(float64(want) / rate * float64(time.Second))
+	var taken bool
+	var seconds float64
+	err = s.db.Pool().QueryRow(ctx, `
+		WITH taken AS (
+			INSERT INTO channel_rates AS r (key, tat) VALUES ($1, now() + $2::interval)
+			ON CONFLICT (key) DO UPDATE SET tat = greatest(r.tat, now()) + $2::interval WHERE r.tat <= now() + $3::interval
+			RETURNING 1)
+		SELECT EXISTS (SELECT 1 FROM taken), coalesce((SELECT extract(epoch FROM tat - now() - $3::interval)::float8 FROM channel_rates WHERE key = $1), 0)`,
+		channelID, interval(step), interval(ahead)).Scan(&taken, &seconds)
+	if err != nil {
+		return 0, 0, fmt.Errorf("reserve the channel's rate: %w", err)
+	}
+	if taken {
+		return want, 0, nil
+	}
+	return 0, max(time.Duration(seconds*float64(time.Second)), time.Millisecond), nil
+}

@@ -1,0 +1,298 @@
+package server
+
+import (
+	"context"
+	"strings"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
+)
+
+// CreateChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) CreateChannel(ctx context.Context, req *messagingv1.CreateChannelRequest) (*messagingv1.CreateChannelResponse, error) {
+	accountID, err := auth.ScopeFrom(ctx).Target(req.GetAccountId(), auth.From(ctx))
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.newChannel(req, accountID)
+	if err != nil {
+		return nil, err
+	}
+	resp := &messagingv1.CreateChannelResponse{}
+	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, accountID); err != nil {
+			return err
+		}
+		if err := s.store.CreateChannel(ctx, tx, c); err != nil {
+			return err
+		}
+		resp.Channel = s.toProtoChannel(c)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.store.Notify()
+	return resp, nil
+}
+
+// newChannel makes a channel of a request, with its defaults.
+func (s *Server) newChannel(req *messagingv1.CreateChannelRequest, accountID string) (*messaging.Channel, error) {
+	c := &messaging.Channel{
+		ID: messaging.NewID(), AccountID: accountID, Name: req.GetName(), ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP,
+		Status: messaging.ChannelDisconnected, IsEnabled: true, SMTP: messaging.SMTP{Port: messaging.DefaultSMTPPort, TLSMode: string(channel.TLSStartTLS)},
+		SenderName: req.GetSenderName(), DefaultCountryCode: req.GetDefaultCountryCode(), RateLimit: req.RateLimit, Priority: req.GetPriority(),
+		RetryCount: or(req.RetryCount, messaging.DefaultRetryCount), RetryInterval: or(req.RetryInterval, messaging.DefaultRetryInterval),
+		Connections: or(req.Connections, messaging.DefaultConnections), OnUnknown: unknownWord(req.GetOnUnknown()),
+		Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
+	}
+	return c, s.applySMTP(c, req.GetCredentials().GetSmtp(), "")
+}
+
+func or(v *int32, fallback int32) int32 {
+	if v == nil {
+		return fallback
+	}
+	return *v
+}
+
+func unknownWord(v messagingv1.UnknownOutcome) string {
+	if v == 0 {
+		return messaging.UnknownHold
+	}
+	return toWord(v)
+}
+
+// applySMTP sets the present fields, or only the named one, and checks that the
+// settings can work.
+func (s *Server) applySMTP(c *messaging.Channel, in *messagingv1.SmtpCredentials, only string) error {
+	wanted := func(name string, present bool) bool { return present && only == "" || only == name }
+	for _, f := range []struct {
+		name    string
+		present bool
+		set     func()
+	}{
+		{"host", in.Host != nil, func() { c.SMTP.Host = in.GetHost() }},
+		{"port", in.Port != nil, func() { c.SMTP.Port = int(in.GetPort()) }},
+		{"tls_mode", in.GetTlsMode() != 0, func() { c.SMTP.TLSMode = toWord(in.GetTlsMode()) }},
+		{"username", in.Username != nil, func() { c.SMTP.Username = in.GetUsername() }},
+		{"from_email", in.FromEmail != nil, func() { c.SMTP.FromEmail = in.GetFromEmail() }},
+		{"from_name", in.FromName != nil, func() { c.SMTP.FromName = in.GetFromName() }},
+		{"reply_to", in.ReplyTo != nil, func() { c.SMTP.ReplyTo = in.GetReplyTo() }},
+		{"subject_template", in.SubjectTemplate != nil, func() { c.SMTP.SubjectTemplate = in.GetSubjectTemplate() }},
+		{"allow_plaintext", in.AllowPlaintext != nil, func() { c.SMTP.AllowPlaintext = in.GetAllowPlaintext() }},
+	} {
+		if wanted(f.name, f.present) {
+			f.set()
+		}
+	}
+	if wanted("password", in.Password != nil) {
+		if err := c.SetPassword(s.vault, in.GetPassword(), s.clock.Now().UTC()); err != nil {
+			return err
+		}
+	}
+	if err := c.SMTP.Check(); err != nil {
+		return err
+	}
+	sender, err := s.open(c)
+	if err != nil {
+		return err
+	}
+	return sender.Close()
+}
+
+// open makes a sender of the channel, which checks its settings once more with
+// the adapter's own rules.
+func (s *Server) open(c *messaging.Channel) (channel.Sender, error) {
+	adapter, ok := s.adapters.For(c.ChannelType, c.Provider)
+	if !ok {
+		return nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "no adapter serves %s by %s", c.ChannelType, c.Provider)
+	}
+	settings, err := c.Settings(s.vault)
+	if err != nil {
+		return nil, err
+	}
+	sender, err := adapter.Open(settings)
+	if e := apierr.From(err); err != nil && e.Reason == errorv1.Reason_REASON_VALIDATION_FAILED {
+		return nil, underCredentials(e)
+	}
+	return sender, err
+}
+
+// underCredentials names the adapter's fields as the contract does.
+func underCredentials(e *apierr.Error) error {
+	fields := make([]apierr.Field, len(e.Fields))
+	for i, f := range e.Fields {
+		name := f.Field
+		if name == "tls" {
+			name = "tls_mode"
+		}
+		fields[i] = apierr.Field{Field: "credentials.smtp." + name, Message: f.Message}
+	}
+	return apierr.New(e.Reason, "the request is not valid").WithFields(fields...)
+}
+
+// GetChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) GetChannel(ctx context.Context, req *messagingv1.GetChannelRequest) (*messagingv1.GetChannelResponse, error) {
+	c, err := s.store.Channel(ctx, auth.ScopeFrom(ctx), req.GetChannelId())
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.GetChannelResponse{Channel: s.toProtoChannel(c)}, nil
+}
+
+// ListChannels implements messagingv1.ChannelServiceServer.
+func (s *Server) ListChannels(ctx context.Context, req *messagingv1.ListChannelsRequest) (*messagingv1.ListChannelsResponse, error) {
+	page, err := s.store.Channels(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.ListChannelsResponse{Data: mapAll(page.Data, s.toProtoChannel), Meta: page.Meta}, nil
+}
+
+// UpdateChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) UpdateChannel(ctx context.Context, req *messagingv1.UpdateChannelRequest) (*messagingv1.UpdateChannelResponse, error) {
+	c, err := s.store.UpdateChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId(), func(c *messaging.Channel) error {
+		for _, path := range req.GetUpdateMask().GetPaths() {
+			if err := s.applyChannel(c, req.GetChannel(), path); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.UpdateChannelResponse{Channel: s.toProtoChannel(c)}, nil
+}
+
+func (s *Server) applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate, path string) error {
+	field, inner, _ := strings.Cut(path, ".")
+	switch field {
+	case "name":
+		c.Name = u.GetName()
+	case "sender_name":
+		c.SenderName = u.GetSenderName()
+	case "default_country_code":
+		c.DefaultCountryCode = u.GetDefaultCountryCode()
+	case "rate_limit":
+		c.RateLimit = u.RateLimit
+	case "priority":
+		c.Priority = u.GetPriority()
+	case "retry_count":
+		c.RetryCount = or(u.RetryCount, messaging.DefaultRetryCount)
+	case "retry_interval":
+		c.RetryInterval = or(u.RetryInterval, messaging.DefaultRetryInterval)
+	case "connections":
+		c.Connections = or(u.Connections, messaging.DefaultConnections)
+	case "on_unknown":
+		c.OnUnknown = unknownWord(u.GetOnUnknown())
+	case "is_enabled":
+		c.IsEnabled = u.GetIsEnabled()
+	case "credentials":
+		// What was wrong may be mended: the next send or verification tells.
+		c.Status, c.ErrorMessage, c.PausedUntil, c.LastVerifiedAt = messaging.ChannelDisconnected, "", nil, nil
+		_, only, _ := strings.Cut(inner, ".")
+		return s.applySMTP(c, u.GetCredentials().GetSmtp(), only)
+	}
+	return nil
+}
+
+// DeleteChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) DeleteChannel(ctx context.Context, req *messagingv1.DeleteChannelRequest) (*messagingv1.DeleteChannelResponse, error) {
+	if err := s.store.DeleteChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId()); err != nil {
+		return nil, err
+	}
+	return &messagingv1.DeleteChannelResponse{}, nil
+}
+
+// VerifyChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) VerifyChannel(ctx context.Context, req *messagingv1.VerifyChannelRequest) (*messagingv1.VerifyChannelResponse, error) {
+	c, err := s.store.Channel(ctx, auth.ScopeFrom(ctx), req.GetChannelId())
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.verify(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	seen := c.SendEpoch
+	c, err = s.store.UpdateChannel(ctx, auth.ScopeFrom(ctx), c.ID, func(c *messaging.Channel) error {
+		if c.SendEpoch != seen {
+			return apierr.New(errorv1.Reason_REASON_CONFLICT, "the channel was changed while it was being verified")
+		}
+		s.noteVerification(c, res)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if res.Class != channel.ClassOK {
+		return nil, apierr.New(errorv1.Reason_REASON_CHANNEL_VERIFICATION_FAILED, "%s", c.ErrorMessage)
+	}
+	return &messagingv1.VerifyChannelResponse{Channel: s.toProtoChannel(c)}, nil
+}
+
+func (s *Server) verify(ctx context.Context, c *messaging.Channel) (channel.Result, error) {
+	sender, err := s.open(c)
+	if err != nil {
+		return channel.Result{}, err
+	}
+	v, ok := sender.(channel.Verifier)
+	if !ok {
+		return channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK}, sender.Close()
+	}
+	res := v.Verify(ctx)
+	return res, sender.Close()
+}
+
+func (s *Server) noteVerification(c *messaging.Channel, res channel.Result) {
+	switch res.Class {
+	case channel.ClassOK:
+		now := s.clock.Now().UTC()
+		c.Status, c.ErrorMessage, c.PausedUntil, c.LastVerifiedAt = messaging.ChannelConnected, "", nil, &now
+	case channel.ClassConfig, channel.ClassBilling:
+		c.Status, c.ErrorMessage = messaging.ChannelError, res.Text
+	default:
+		c.Status, c.ErrorMessage = messaging.ChannelDisconnected, res.Text
+	}
+}
+
+// EnableChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) EnableChannel(ctx context.Context, req *messagingv1.EnableChannelRequest) (*messagingv1.EnableChannelResponse, error) {
+	c, err := s.switchChannel(ctx, req.GetChannelId(), true)
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.EnableChannelResponse{Channel: s.toProtoChannel(c)}, nil
+}
+
+// DisableChannel implements messagingv1.ChannelServiceServer.
+func (s *Server) DisableChannel(ctx context.Context, req *messagingv1.DisableChannelRequest) (*messagingv1.DisableChannelResponse, error) {
+	c, err := s.switchChannel(ctx, req.GetChannelId(), false)
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.DisableChannelResponse{Channel: s.toProtoChannel(c)}, nil
+}
+
+// switchChannel also forgets an error or a pause when a channel is enabled:
+// its owner says that it may try again.
+func (s *Server) switchChannel(ctx context.Context, id string, on bool) (*messaging.Channel, error) {
+	return s.store.UpdateChannel(ctx, auth.ScopeFrom(ctx), id, func(c *messaging.Channel) error {
+		c.IsEnabled = on
+		if on && c.Status == messaging.ChannelError {
+			c.Status, c.ErrorMessage = messaging.ChannelDisconnected, ""
+		}
+		if on {
+			c.PausedUntil = nil
+		}
+		return nil
+	})
+}

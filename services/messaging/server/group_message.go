@@ -1,0 +1,237 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/services/messaging"
+)
+
+// maxMetadata is the most free data of a send, in bytes of JSON.
+const maxMetadata = 32 << 10
+
+// CreateGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.CreateGroupMessageRequest) (*messagingv1.CreateGroupMessageResponse, error) {
+	accountID, err := auth.ScopeFrom(ctx).Target(req.GetAccountId(), auth.From(ctx))
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := fromStruct(req.GetMetadata())
+	if err != nil {
+		return nil, err
+	}
+	g := &messaging.GroupMessage{
+		ID: messaging.NewID(), AccountID: accountID, Name: req.GetName(), ChannelID: req.GetChannelId(), TemplateID: req.GetTemplateId(),
+		Status: messaging.GroupDraft, ContactGroupIDs: req.GetContactGroupIds(), ExcludeContactIDs: req.GetExcludeContactIds(),
+		CustomValues: req.GetCustomValues(), Metadata: metadata, CreatedByUserID: auth.From(ctx).UserID,
+	}
+	if req.GetStatus() == messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_QUEUED {
+		g.Status = messaging.GroupQueued
+	}
+	auto, err := s.checkReferences(ctx, g, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := &messagingv1.CreateGroupMessageResponse{}
+	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, accountID); err != nil {
+			return err
+		}
+		if auto != nil {
+			if err := s.store.CreateTemplate(ctx, tx, auto); err != nil {
+				return err
+			}
+		}
+		if err := s.store.CreateGroupMessage(ctx, tx, g); err != nil {
+			return err
+		}
+		resp.GroupMessage = toProtoGroup(g)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.store.Notify()
+	return resp, nil
+}
+
+// checkReferences answers UNRESOLVED_REFERENCE for what the account does not
+// have, and makes the template of a message_body.
+func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage, req *messagingv1.CreateGroupMessageRequest) (auto *messaging.Template, err error) {
+	scope := []string{g.AccountID}
+	c, err := s.store.Channel(ctx, scope, g.ChannelID)
+	if err != nil {
+		return nil, unresolved(err, "channel_id")
+	}
+	if err := s.directory.CheckGroups(ctx, g.AccountID, g.ContactGroupIDs); err != nil {
+		return nil, unresolved(err, "contact_group_ids")
+	}
+	if req.GetMessageBody() != "" {
+		auto = &messaging.Template{
+			ID: messaging.NewID(), AccountID: g.AccountID, Name: "auto-generated", Body: req.GetMessageBody(), Subject: req.GetSubject(),
+			Category: messaging.CategoryAuto, ChannelType: c.ChannelType, IsActive: true, CreatedByUserID: g.CreatedByUserID,
+		}
+		g.TemplateID = auto.ID
+		return auto, auto.Prepare()
+	}
+	t, err := s.store.Template(ctx, scope, g.TemplateID)
+	switch {
+	case err != nil:
+		return nil, unresolved(err, "template_id")
+	case !t.IsActive:
+		return nil, invalid("template_id", "is not active")
+	case t.ChannelType != "" && t.ChannelType != c.ChannelType:
+		return nil, invalid("template_id", "is for "+t.ChannelType+" and the channel is "+c.ChannelType)
+	}
+	return nil, nil
+}
+
+func unresolved(err error, field string) error {
+	if !apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+		return err
+	}
+	return apierr.New(errorv1.Reason_REASON_UNRESOLVED_REFERENCE, "%s refers to nothing in this account", field).
+		WithFields(apierr.Field{Field: field, Message: "does not exist in this account"})
+}
+
+func invalid(field, message string) error {
+	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{Field: field, Message: message})
+}
+
+func fromStruct(in *structpb.Struct) ([]byte, error) {
+	if len(in.GetFields()) == 0 {
+		return nil, nil
+	}
+	raw, err := protojson.Marshal(in)
+	if err != nil {
+		return nil, invalid("metadata", "must be an object of JSON")
+	}
+	if len(raw) > maxMetadata {
+		return nil, invalid("metadata", "must have at most 32 KiB")
+	}
+	return raw, nil
+}
+
+// GetGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) GetGroupMessage(ctx context.Context, req *messagingv1.GetGroupMessageRequest) (*messagingv1.GetGroupMessageResponse, error) {
+	g, err := s.store.GroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId())
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.GetGroupMessageResponse{GroupMessage: toProtoGroup(g)}, nil
+}
+
+// ListGroupMessages implements messagingv1.GroupMessageServiceServer.
+func (s *Server) ListGroupMessages(ctx context.Context, req *messagingv1.ListGroupMessagesRequest) (*messagingv1.ListGroupMessagesResponse, error) {
+	page, err := s.store.GroupMessages(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.ListGroupMessagesResponse{Data: mapAll(page.Data, toProtoGroup), Meta: page.Meta}, nil
+}
+
+// SendGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) SendGroupMessage(ctx context.Context, req *messagingv1.SendGroupMessageRequest) (*messagingv1.SendGroupMessageResponse, error) {
+	resp := &messagingv1.SendGroupMessageResponse{}
+	err := s.changeGroup(ctx, req.GetGroupMessageId(), s.store.SendGroupMessage, func(tx *pg.Tx, g *messaging.GroupMessage) error {
+		resp.GroupMessage = toProtoGroup(g)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// CancelGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) CancelGroupMessage(ctx context.Context, req *messagingv1.CancelGroupMessageRequest) (*messagingv1.CancelGroupMessageResponse, error) {
+	resp := &messagingv1.CancelGroupMessageResponse{}
+	err := s.changeGroup(ctx, req.GetGroupMessageId(), s.store.CancelGroupMessage, func(tx *pg.Tx, g *messaging.GroupMessage) error {
+		resp.GroupMessage = toProtoGroup(g)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// changeGroup runs a change of a send's state once per idempotency key.
+func (s *Server) changeGroup(ctx context.Context, id string,
+	change func(context.Context, *pg.Tx, []string, string) (*messaging.GroupMessage, error), respond func(*pg.Tx, *messaging.GroupMessage) error,
+) error {
+	scope := auth.ScopeFrom(ctx)
+	current, err := s.store.GroupMessage(ctx, scope, id)
+	if err != nil {
+		return err
+	}
+	err = s.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, current.AccountID); err != nil {
+			return err
+		}
+		g, err := change(ctx, tx, scope, id)
+		if err != nil {
+			return err
+		}
+		return respond(tx, g)
+	})
+	if err == nil {
+		s.store.Notify()
+	}
+	return err
+}
+
+// DeleteGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) DeleteGroupMessage(ctx context.Context, req *messagingv1.DeleteGroupMessageRequest) (*messagingv1.DeleteGroupMessageResponse, error) {
+	if err := s.store.DeleteGroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId()); err != nil {
+		return nil, err
+	}
+	return &messagingv1.DeleteGroupMessageResponse{}, nil
+}
+
+// watchEvery is the least time between two states of a watched send.
+const watchEvery = 500 * time.Millisecond
+
+// WatchGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) WatchGroupMessage(req *messagingv1.WatchGroupMessageRequest, stream grpc.ServerStreamingServer[messagingv1.WatchGroupMessageResponse]) error {
+	ctx := stream.Context()
+	var shown time.Time
+	for {
+		g, err := s.store.GroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId())
+		if err != nil {
+			return err
+		}
+		if !g.UpdatedAt.Equal(shown) {
+			if err := stream.Send(&messagingv1.WatchGroupMessageResponse{GroupMessage: toProtoGroup(g)}); err != nil {
+				return err
+			}
+			shown = g.UpdatedAt
+		}
+		if g.Final() {
+			return nil
+		}
+		if err := clock.Sleep(ctx, s.clock, watchEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// ListSkippedRecipients implements messagingv1.GroupMessageServiceServer.
+func (s *Server) ListSkippedRecipients(ctx context.Context, req *messagingv1.ListSkippedRecipientsRequest) (*messagingv1.ListSkippedRecipientsResponse, error) {
+	page, err := s.store.Skips(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId(), query.Request{Skip: req.GetSkip(), Limit: req.GetLimit(), PageToken: req.GetPageToken()})
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.ListSkippedRecipientsResponse{Data: mapAll(page.Data, toProtoSkip), Meta: page.Meta}, nil
+}

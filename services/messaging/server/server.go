@@ -1,0 +1,55 @@
+// Package server answers the RPCs of the messaging service: one file per noun,
+// each method a transaction script between the contract and the store.
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
+)
+
+// Directory is what the account service tells about recipients and senders.
+type Directory interface {
+	// CheckGroups answers NOT_FOUND unless all contact groups are the account's.
+	CheckGroups(ctx context.Context, accountID string, groupIDs []string) error
+	// Sender returns the names that templates may use.
+	Sender(ctx context.Context, accountID, userID string) (accountName, senderName, senderEmail string, err error)
+}
+
+// Config is what the server needs.
+type Config struct {
+	Store     *postgres.Store
+	Vault     *vault.Vault
+	Adapters  channel.Adapters
+	Directory Directory
+	Clock     clock.Clock
+}
+
+// Server implements the services of turumba.messaging.v1.
+type Server struct {
+	messagingv1.UnimplementedChannelServiceServer
+	messagingv1.UnimplementedTemplateServiceServer
+	messagingv1.UnimplementedGroupMessageServiceServer
+	messagingv1.UnimplementedMessageServiceServer
+
+	store     *postgres.Store
+	vault     *vault.Vault
+	adapters  channel.Adapters
+	directory Directory
+	clock     clock.Clock
+}
+
+// Register adds the services to r.
+func Register(r grpc.ServiceRegistrar, cfg Config) {
+	s := &Server{store: cfg.Store, vault: cfg.Vault, adapters: cfg.Adapters, directory: cfg.Directory, clock: cfg.Clock}
+	messagingv1.RegisterChannelServiceServer(r, s)
+	messagingv1.RegisterTemplateServiceServer(r, s)
+	messagingv1.RegisterGroupMessageServiceServer(r, s)
+	messagingv1.RegisterMessageServiceServer(r, s)
+}

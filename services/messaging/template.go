@@ -1,0 +1,259 @@
+package messaging
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// Fallback strategies for variables that no source resolves.
+const (
+	FallbackKeep    = "keep_placeholder"
+	FallbackDefault = "use_default"
+	FallbackSkip    = "skip_contact"
+)
+
+// CategoryAuto marks templates that were made from a message_body.
+const CategoryAuto = "auto-generated"
+
+// Template is reusable text with {VARIABLES}.
+type Template struct {
+	ID                 string
+	AccountID          string
+	Name               string
+	Body               string
+	HTMLBody           string `db:"html_body"`
+	Subject            string
+	Category           string
+	ChannelType        string // empty: any
+	Language           string
+	Variables          []string
+	DefaultValues      map[string]string
+	FallbackStrategy   string
+	ApprovalStatus     string
+	ExternalTemplateID string
+	IsActive           bool
+	CreatedByUserID    string
+	CreatedAt          time.Time
+	UpdatedAt          time.Time
+}
+
+// Prepare checks a template before it is stored and finds its variables.
+func (t *Template) Prepare() error {
+	r, err := NewRenderer(t.Snapshot())
+	if err != nil {
+		return err
+	}
+	t.Variables = r.Variables()
+	if t.FallbackStrategy == "" {
+		t.FallbackStrategy = FallbackKeep
+	}
+	return nil
+}
+
+// Snapshot is what a send keeps of its template.
+func (t *Template) Snapshot() Snapshot {
+	return Snapshot{Version: RendererVersion, Subject: t.Subject, Body: t.Body, HTMLBody: t.HTMLBody, Defaults: t.DefaultValues, Fallback: t.FallbackStrategy}
+}
+
+// RendererVersion names the rules of rendering. A snapshot is always rendered
+// by the rules it was taken under.
+const RendererVersion = 1
+
+// Snapshot is a template as a send uses it, however the template changes later.
+type Snapshot struct {
+	Version  int               `json:"version"`
+	Subject  string            `json:"subject,omitempty"`
+	Body     string            `json:"body"`
+	HTMLBody string            `json:"html_body,omitempty"`
+	Defaults map[string]string `json:"defaults,omitempty"`
+	Fallback string            `json:"fallback,omitempty"`
+}
+
+// Values are the values of variables by name.
+type Values map[string]string
+
+// segment is literal text or one variable.
+type segment struct {
+	text     string
+	variable bool
+}
+
+// Text is a parsed template text.
+type Text []segment
+
+// maxVariables is the most different variables of one template.
+const maxVariables = 200
+
+// Parse splits a text at its variables. {NAME} with NAME = [A-Z_][A-Z0-9_]* is
+// a variable, {{NAME}} the literal {NAME}; other braces are plain text.
+func Parse(s string) (Text, error) {
+	var t Text
+	lit := 0
+	for i := 0; i < len(s); {
+		if s[i] != '{' {
+			i++
+			continue
+		}
+		if name, ok := nameAt(s, i+2, "}}"); ok && strings.HasPrefix(s[i:], "{{") {
+			t = append(t.literal(s[lit:i]), segment{text: "{" + name + "}"})
+			i += len(name) + 4
+			lit = i
+			continue
+		}
+		name, ok := nameAt(s, i+1, "}")
+		if !ok {
+			i++
+			continue
+		}
+		t = append(t.literal(s[lit:i]), segment{text: name, variable: true})
+		i += len(name) + 2
+		lit = i
+	}
+	t = t.literal(s[lit:])
+	if n := len(t.Variables()); n > maxVariables {
+		return nil, fmt.Errorf("has %d variables, at most %d are allowed", n, maxVariables)
+	}
+	return t, nil
+}
+
+func (t Text) literal(s string) Text {
+	if s == "" {
+		return t
+	}
+	return append(t, segment{text: s})
+}
+
+// maxName is the longest name of a variable.
+const maxName = 64
+
+// nameAt reads a variable name at i that ends with closing.
+func nameAt(s string, i int, closing string) (string, bool) {
+	end := i
+	for end < len(s) && end-i < maxName && isNameByte(s[end], end == i) {
+		end++
+	}
+	if end == i || !strings.HasPrefix(s[end:], closing) {
+		return "", false
+	}
+	return s[i:end], true
+}
+
+func isNameByte(c byte, first bool) bool {
+	return c == '_' || (c >= 'A' && c <= 'Z') || (!first && c >= '0' && c <= '9')
+}
+
+// Variables are the names in the text, in order of first use.
+func (t Text) Variables() []string {
+	var names []string
+	for _, s := range t {
+		if s.variable && !slices.Contains(names, s.text) {
+			names = append(names, s.text)
+		}
+	}
+	return names
+}
+
+// append renders the text to b. escape may be nil.
+func (t Text) append(b []byte, values Values, escape func(string) string) []byte {
+	for _, s := range t {
+		if !s.variable {
+			b = append(b, s.text...)
+			continue
+		}
+		v, ok := values[s.text]
+		switch {
+		case !ok:
+			b = append(b, '{')
+			b = append(b, s.text...)
+			b = append(b, '}')
+		case escape != nil:
+			b = append(b, escape(v)...)
+		default:
+			b = append(b, v...)
+		}
+	}
+	return b
+}
+
+// Renderer renders one snapshot for many recipients. It is immutable.
+type Renderer struct {
+	subject, body, html Text
+	defaults            map[string]string
+	fallback            string
+	variables           []string
+}
+
+// Rendered is a snapshot with its values filled in.
+type Rendered struct {
+	Subject, Text, HTML string
+}
+
+// NewRenderer parses a snapshot.
+func NewRenderer(s Snapshot) (*Renderer, error) {
+	r := &Renderer{defaults: s.Defaults, fallback: s.Fallback}
+	for _, part := range []struct {
+		name, text string
+		to         *Text
+	}{{"subject", s.Subject, &r.subject}, {"body", s.Body, &r.body}, {"html_body", s.HTMLBody, &r.html}} {
+		t, err := Parse(part.text)
+		if err != nil {
+			return nil, apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template %s", err).WithFields(apierr.Field{Field: part.name, Message: err.Error()})
+		}
+		*part.to = t
+		for _, v := range t.Variables() {
+			if !slices.Contains(r.variables, v) {
+				r.variables = append(r.variables, v)
+			}
+		}
+	}
+	if len(r.variables) > maxVariables {
+		return nil, apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template has more than %d variables", maxVariables)
+	}
+	return r, nil
+}
+
+// Variables are the names in subject, body and HTML, in order of first use.
+func (r *Renderer) Variables() []string { return r.variables }
+
+// Resolve picks the values that the template needs from lookup, falling back as
+// the template says. unresolved are the names without a value; skip says that
+// the recipient gets no message because of them.
+func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Values, unresolved []string, skip bool) {
+	values = make(Values, len(r.variables))
+	for _, name := range r.variables {
+		v, ok := lookup(name)
+		if !ok && r.fallback == FallbackDefault {
+			v, ok = r.defaults[name]
+		}
+		if ok {
+			values[name] = v
+			continue
+		}
+		unresolved = append(unresolved, name)
+	}
+	return values, unresolved, len(unresolved) > 0 && r.fallback == FallbackSkip
+}
+
+// Render fills in the values. Values in HTML are escaped.
+func (r *Renderer) Render(values Values) Rendered {
+	return Rendered{
+		Subject: oneLine(string(r.subject.append(nil, values, nil))),
+		Text:    string(r.body.append(nil, values, nil)),
+		HTML:    string(r.html.append(nil, values, htmlEscaper.Replace)),
+	}
+}
+
+var htmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
+
+// oneLine keeps a value with line breaks from becoming more headers.
+func oneLine(s string) string {
+	if !strings.ContainsAny(s, "\r\n\x00") {
+		return s
+	}
+	return strings.Join(strings.FieldsFunc(s, func(c rune) bool { return c == '\r' || c == '\n' || c == 0 }), " ")
+}

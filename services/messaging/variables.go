@@ -1,0 +1,127 @@
+package messaging
+
+import (
+	"strings"
+	"time"
+)
+
+// Recipient is what a send knows of a contact.
+type Recipient struct {
+	ContactID string
+	Name      string
+	FirstName string
+	LastName  string
+	Email     string
+	Phone     string
+	// Attributes are the contact's free data as text, by variable name.
+	Attributes map[string]string
+}
+
+// Address is where a channel of the type reaches the contact; empty for nowhere.
+func (r Recipient) Address(channelType string) string {
+	switch channelType {
+	case TypeEmail:
+		return r.Email
+	case "sms", "smpp", "whatsapp":
+		return r.Phone
+	case "telegram", "messenger":
+		return r.Attributes[VariableName(channelType+"_chat_id")]
+	}
+	return ""
+}
+
+// Sources are the values that are the same for every recipient of a send.
+type Sources struct {
+	Custom      map[string]string
+	AccountName string
+	SenderName  string
+	SenderEmail string
+	Now         time.Time
+}
+
+// Lookup finds the value of a variable: custom values, then the contact's own
+// fields, its free data, the account, the sender and the system (decision D3).
+func (s Sources) Lookup(r Recipient) func(name string) (string, bool) {
+	return func(name string) (string, bool) {
+		if v, ok := s.Custom[name]; ok {
+			return v, true
+		}
+		if v := r.field(name); v != "" {
+			return v, true
+		}
+		if v := r.Attributes[name]; v != "" {
+			return v, true
+		}
+		v := s.common(name)
+		return v, v != ""
+	}
+}
+
+func (r Recipient) field(name string) string {
+	switch name {
+	case "FIRST_NAME":
+		if r.FirstName == "" {
+			first, _ := splitName(r.Name)
+			return first
+		}
+		return r.FirstName
+	case "LAST_NAME":
+		if r.LastName == "" && r.FirstName == "" {
+			_, last := splitName(r.Name)
+			return last
+		}
+		return r.LastName
+	case "NAME", "FULL_NAME":
+		return r.Name
+	case "EMAIL":
+		return r.Email
+	case "PHONE":
+		return r.Phone
+	}
+	return ""
+}
+
+func (s Sources) common(name string) string {
+	switch name {
+	case "ACCOUNT_NAME":
+		return s.AccountName
+	case "SENDER_NAME":
+		return s.SenderName
+	case "SENDER_EMAIL":
+		return s.SenderEmail
+	case "CURRENT_DATE":
+		return s.Now.UTC().Format(time.DateOnly)
+	case "CURRENT_TIME":
+		return s.Now.UTC().Format("15:04")
+	}
+	return ""
+}
+
+func splitName(full string) (first, last string) {
+	full = strings.TrimSpace(full)
+	i := strings.LastIndexByte(full, ' ')
+	if i < 0 {
+		return full, ""
+	}
+	return strings.TrimSpace(full[:i]), full[i+1:]
+}
+
+// VariableName is the variable of a free attribute: upper case, everything but
+// letters and digits an underscore.
+func VariableName(key string) string {
+	var b strings.Builder
+	for _, r := range strings.ToUpper(key) {
+		if (r >= 'A' && r <= 'Z') || (r >= '0' && r <= '9') {
+			b.WriteRune(r)
+		} else {
+			b.WriteByte('_')
+		}
+	}
+	return b.String()
+}
+
+// SampleSources are the values of a preview.
+func SampleSources(values map[string]string, accountName, senderName, senderEmail string, now time.Time) (Sources, Recipient) {
+	return Sources{Custom: values, AccountName: accountName, SenderName: senderName, SenderEmail: senderEmail, Now: now},
+		Recipient{Name: "Selam Tesfaye", FirstName: "Selam", LastName: "Tesfaye", Email: "selam@example.org", Phone: "+251911000000"}
+}
