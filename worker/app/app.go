@@ -1,0 +1,175 @@
+// Package app wires the worker: messaging's background half. Any number of
+// workers share the work; any of them may be killed at any time.
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/outbox"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/directory"
+	"github.com/turumba/turumba/services/messaging/postgres"
+	"github.com/turumba/turumba/worker/dispatch"
+	"github.com/turumba/turumba/worker/fanout"
+	"github.com/turumba/turumba/worker/relay"
+	"github.com/turumba/turumba/worker/upkeep"
+)
+
+// The roles of a worker.
+const (
+	RoleRelay    = "relay"
+	RoleFanout   = "fanout"
+	RoleDispatch = "dispatch"
+	RoleUpkeep   = "upkeep"
+)
+
+// Config is the worker's own settings.
+type Config struct {
+	// DatabaseURL is the messaging service's PostgreSQL.
+	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"the messaging service's PostgreSQL"`
+	// Roles are what this process does.
+	Roles []string `env:"WORKER_ROLES" envDefault:"relay,fanout,dispatch,upkeep" flag:"roles" help:"comma-separated: relay, fanout, dispatch, upkeep"`
+}
+
+// AllRoles are the roles of a worker that does everything.
+func AllRoles() []string { return []string{RoleRelay, RoleFanout, RoleDispatch, RoleUpkeep} }
+
+// Validate refuses roles that do not exist.
+func (c Config) Validate() error {
+	all := AllRoles()
+	for _, role := range c.Roles {
+		if !slices.Contains(all, role) {
+			return fmt.Errorf("WORKER_ROLES: %q is not one of %s", role, strings.Join(all, ", "))
+		}
+	}
+	if len(c.Roles) == 0 {
+		return fmt.Errorf("WORKER_ROLES: at least one of %s is needed", strings.Join(all, ", "))
+	}
+	return nil
+}
+
+// Deps are what the worker stands on.
+type Deps struct {
+	Logger    *slog.Logger
+	Clock     clock.Clock
+	Registry  prometheus.Registerer
+	MasterKey []byte
+	// Account is a connection to the account service as "worker".
+	Account  grpc.ClientConnInterface
+	Adapters channel.Adapters
+	Bus      bus.Bus
+}
+
+// App is a worker, ready to run.
+type App struct {
+	db       *pg.DB
+	cfg      Config
+	deps     Deps
+	relay    *outbox.Relay
+	notifier *outbox.Notifier
+	fanout   *fanout.Role
+	dispatch *dispatch.Role
+	upkeep   *upkeep.Role
+}
+
+// New opens the database, which the messaging service must have migrated, and
+// wires the roles.
+func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
+	v, err := vault.New(deps.MasterKey)
+	if err != nil {
+		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Role: pg.RoleWorker, Clock: deps.Clock, Name: "worker", MaxConns: 24})
+	if err != nil {
+		return nil, err
+	}
+	a := &App{db: db, cfg: cfg, deps: deps}
+	if err := a.wire(v); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) wire(v *vault.Vault) (err error) {
+	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
+		return err
+	}
+	wake := a.relay.Wake
+	if !a.has(RoleRelay) {
+		a.notifier = outbox.NewNotifier(a.db.Pool(), a.deps.Clock, a.deps.Logger)
+		wake = a.notifier.Notify
+	}
+	store, err := postgres.New(a.db, make([]byte, 32), wake) // a worker lists nothing
+	if err != nil {
+		return err
+	}
+	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger})
+	a.fanout = fanout.New(store, directory.New(a.deps.Account), a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
+	a.upkeep = &upkeep.Role{Store: store, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake}
+	return nil
+}
+
+func (a *App) has(role string) bool { return slices.Contains(a.cfg.Roles, role) }
+
+// Wake makes the relay look at the outbox at once; for services of the same
+// process.
+func (a *App) Wake() { a.relay.Wake() }
+
+// Ready reports whether the database answers.
+func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
+
+// Run works until ctx ends and what is in flight is stored, then closes the
+// database.
+func (a *App) Run(ctx context.Context) error {
+	defer a.db.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	if a.has(RoleRelay) {
+		g.Go(func() error { return a.relay.Run(ctx) })
+	} else {
+		g.Go(func() error { return a.notifier.Run(ctx) })
+	}
+	if a.has(RoleFanout) {
+		g.Go(func() error { return a.fanout.Run(ctx) })
+		a.consume(ctx, g, relay.GroupQueue, a.fanout.Wake)
+	}
+	if a.has(RoleDispatch) {
+		g.Go(func() error { return a.dispatch.Run(ctx) })
+		for _, t := range a.dispatch.Types() {
+			for _, lane := range []string{postgres.LaneTransactional, postgres.LaneBulk} {
+				a.consume(ctx, g, relay.DispatchQueue(t, lane), a.dispatch.Wake)
+			}
+		}
+	}
+	if a.has(RoleUpkeep) {
+		g.Go(func() error { return a.upkeep.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// prefetch is how many hints a queue may have in hand; a hint is one wake-up.
+const prefetch = 100
+
+// consume takes the hints of a queue. The work itself is claimed from the
+// database, so a hint that is lost or comes twice does no harm.
+func (a *App) consume(ctx context.Context, g *errgroup.Group, queue string, wake func()) {
+	g.Go(func() error {
+		return a.deps.Bus.Consume(ctx, queue, prefetch, func(context.Context, bus.Message) error {
+			wake()
+			return nil
+		})
+	})
+}

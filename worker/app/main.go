@@ -1,0 +1,77 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turumba/turumba/kit/bus/rabbitmq"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/egress"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/process"
+	"github.com/turumba/turumba/kit/telemetry"
+	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging/channel/providers"
+	"github.com/turumba/turumba/worker/relay"
+)
+
+// Settings are those of the worker binary.
+type Settings struct {
+	Config
+	process.Admin
+	// Mesh proves the worker to the account service.
+	Mesh grpcserver.Mesh
+	// AccountAddr is where the account service is reached.
+	AccountAddr string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
+	// AMQPURL is the broker.
+	AMQPURL config.Secret `env:"AMQP_URL,required" help:"RabbitMQ: amqp://user:password@host:port/vhost"`
+	// QuorumQueues asks for replicated queues.
+	QuorumQueues bool `env:"AMQP_QUORUM_QUEUES" envDefault:"true" help:"quorum queues (true) or classic durable ones (false); the same in every worker"`
+	// MasterKey opens the vault.
+	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
+	// EgressAllow are the private addresses that may be reached.
+	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
+}
+
+// Main works until ctx ends.
+func Main(ctx context.Context, cfg Settings) error {
+	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
+	deps := Deps{Logger: log, Clock: c, Registry: registry}
+	rules, err := egress.ParseAllow(cfg.EgressAllow)
+	if err != nil {
+		return fmt.Errorf("EGRESS_ALLOW: %w", err)
+	}
+	deps.Adapters = providers.All(providers.Config{Dialer: egress.NewDialer(egress.Options{Allow: rules}), Clock: c})
+	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
+		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "worker", c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = account.Close() }() // nothing is in flight any more
+	deps.Account = account
+	broker, err := rabbitmq.Dial(ctx, cfg.AMQPURL.Reveal(), relay.Topology(true, cfg.QuorumQueues), rabbitmq.Options{Name: "worker", Clock: c, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = broker.Close() }() // its consumers have ended
+	deps.Bus = broker
+	a, err := New(ctx, cfg.Config, deps)
+	if err != nil {
+		return err
+	}
+	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "broker": broker.Ready}, nil)
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "worker is working", "roles", cfg.Roles, "admin", cfg.Addr)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return a.Run(ctx) })
+	return g.Wait()
+}

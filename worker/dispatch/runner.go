@@ -1,0 +1,323 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
+)
+
+const (
+	// maxWait is the longest a chunk stays in work for the channel's rate.
+	maxWait = 5 * time.Second
+	// busyWindow is the longest a window should take; slower channels get smaller
+	// ones, so that a cancel is noticed within two of them.
+	busyWindow = time.Second
+	// sendLimit bounds one call of an adapter, above the adapter's own limits.
+	sendLimit = 2 * time.Minute
+	// storeLimit is how long outcomes are offered to a database that is away, and
+	// lastStore how long after the drain.
+	storeLimit = 5 * time.Minute
+	lastStore  = 2 * time.Second
+	// again is how long a chunk waits after an error that may pass.
+	again = time.Second
+)
+
+// runner sends one chunk.
+type runner struct {
+	*Role
+	chunk    *postgres.Chunk
+	channel  *messaging.Channel
+	sender   channel.Sender
+	renderer *messaging.Renderer
+	subject  *messaging.Renderer // the channel's own subject line; nil for none
+	messages []postgres.ChunkMessage
+	// outcomes wait for the next passage of the gate.
+	outcomes []messaging.Outcome
+	window   int
+}
+
+func newRunner(r *Role, c *postgres.Chunk) *runner { return &runner{Role: r, chunk: c, window: window} }
+
+// run sends until the chunk is done or must be let go. stop ends it between two
+// windows; work bounds what is in flight.
+func (r *runner) run(stop, work context.Context) {
+	beat, end := context.WithCancel(work)
+	var beating sync.WaitGroup
+	beating.Go(func() { r.keepLease(beat) })
+	rest, err := r.send(stop, work)
+	if err != nil && !errors.Is(err, postgres.ErrFenced) {
+		r.cfg.Logger.WarnContext(work, "chunk interrupted", "chunk_id", r.chunk.ID, "err", err)
+		rest, err = postgres.Rest{Delay: again}, nil
+	}
+	if err == nil {
+		err = r.store(work, func(ctx context.Context) error { return r.cfg.Store.EndChunk(ctx, r.chunk, r.outcomes, rest) })
+	}
+	end()
+	beating.Wait()
+	if err != nil && !errors.Is(err, postgres.ErrFenced) {
+		r.cfg.Logger.WarnContext(work, "chunk left to its lease", "chunk_id", r.chunk.ID, "err", err)
+	}
+}
+
+// keepLease extends the lease while windows take long.
+func (r *runner) keepLease(ctx context.Context) {
+	for clock.Sleep(ctx, r.cfg.Clock, heartbeat) == nil {
+		if err := r.cfg.Store.ExtendChunk(ctx, r.chunk, lease); errors.Is(err, postgres.ErrFenced) {
+			return // the gate finds out too
+		}
+	}
+}
+
+// send passes window after window and says what becomes of the rest.
+func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
+	if rest, ok, err := r.load(work); !ok || err != nil {
+		return rest, err
+	}
+	var err error
+	if r.messages, err = r.cfg.Store.ChunkMessages(work, r.chunk, r.chunk.CallingUpto); err != nil {
+		return postgres.Rest{}, err
+	}
+	for r.chunk.CallingUpto < len(r.chunk.MessageIDs) {
+		if stop.Err() != nil {
+			return postgres.Rest{}, nil
+		}
+		upto := min(r.chunk.CallingUpto+r.window, len(r.chunk.MessageIDs))
+		granted, rest, err := r.reserve(stop, work, upto-r.chunk.CallingUpto)
+		if err != nil || rest.Delay > 0 {
+			return rest, err
+		}
+		if granted == 0 {
+			continue
+		}
+		open, err := r.pass(work, r.chunk.CallingUpto+granted)
+		if err != nil {
+			return postgres.Rest{}, err
+		}
+		if !open {
+			if rest, ok, err := r.reload(work); !ok || err != nil {
+				return rest, err
+			}
+			continue
+		}
+		if err := r.effects(work); err != nil {
+			return postgres.Rest{}, err
+		}
+	}
+	return postgres.Rest{}, nil
+}
+
+// load reads what the chunk is sent with. ok is false if it cannot be sent now;
+// rest says what to do with it.
+func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err error) {
+	w, err := r.cfg.Store.ChunkWork(ctx, r.chunk)
+	switch {
+	case err != nil:
+		return rest, false, err
+	case w.Cancelled:
+		return postgres.Rest{Status: messaging.MessageCancelled}, false, nil
+	case w.Channel == nil:
+		return postgres.Rest{Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeChannelDeleted}, false, nil
+	case !w.Channel.MaySend(r.cfg.Clock.Now()):
+		return r.hold(ctx, w.Channel)
+	}
+	r.channel = w.Channel
+	if r.sender, err = r.senders.get(w.Channel); err != nil {
+		if err := r.cfg.Store.FailChannel(ctx, r.chunk.AccountID, w.Channel.ID, w.Channel.SendEpoch, "the channel's settings cannot be used: "+err.Error()); err != nil {
+			return rest, false, err
+		}
+		return r.hold(ctx, w.Channel)
+	}
+	return rest, true, r.parse(w)
+}
+
+func (r *runner) parse(w postgres.Work) (err error) {
+	if w.Snapshot != nil {
+		if r.renderer, err = messaging.NewRenderer(*w.Snapshot); err != nil {
+			return err
+		}
+	}
+	if t := r.channel.SMTP.SubjectTemplate; t != "" {
+		r.subject, err = messaging.NewRenderer(messaging.Snapshot{Version: messaging.RendererVersion, Subject: t})
+	}
+	return err
+}
+
+// hold keeps all chunks of a channel that may not send from being claimed in
+// vain.
+func (r *runner) hold(ctx context.Context, c *messaging.Channel) (postgres.Rest, bool, error) {
+	delay := messaging.MendedCheck
+	if c.IsEnabled && c.Status != messaging.ChannelError && c.PausedUntil != nil {
+		delay = min(max(c.PausedUntil.Sub(r.cfg.Clock.Now()), 0)+time.Millisecond, delay)
+	}
+	return postgres.Rest{Delay: delay}, false, r.cfg.Store.HoldChannel(ctx, c.ID, delay)
+}
+
+// reload finds out why the gate was closed. Nothing changed means that the
+// lease is lost.
+func (r *runner) reload(ctx context.Context) (postgres.Rest, bool, error) {
+	seen := r.channel.SendEpoch
+	rest, ok, err := r.load(ctx)
+	if ok && err == nil && r.channel.SendEpoch == seen {
+		return rest, false, postgres.ErrFenced
+	}
+	return rest, ok, err
+}
+
+// reserve takes slots of the channel's rate for up to want messages. A short
+// wait is spent here, a long one lets go of the chunk (rest.Delay).
+func (r *runner) reserve(stop, work context.Context, want int) (granted int, rest postgres.Rest, err error) {
+	if r.channel.RateLimit == nil {
+		return want, rest, nil
+	}
+	granted, wait, err := r.cfg.Store.Reserve(stop, r.channel.ID, r.chunk.Lane, *r.channel.RateLimit, want)
+	if stop.Err() != nil {
+		return 0, rest, nil
+	}
+	if err != nil || granted > 0 {
+		return granted, rest, err
+	}
+	if wait > maxWait {
+		return 0, postgres.Rest{Delay: wait}, nil
+	}
+	// What is known must not wait with the rest: pass the gate on the spot.
+	if len(r.outcomes) > 0 {
+		if _, err := r.pass(work, r.chunk.CallingUpto); err != nil {
+			return 0, rest, err
+		}
+	}
+	// It fails only when stop ends, which the caller sees.
+	_ = clock.Sleep(stop, r.cfg.Clock, wait)
+	return 0, rest, nil
+}
+
+// pass stores the outcomes so far and opens the window up to upto, whose
+// messages are sent at once.
+func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
+	next := r.between(r.chunk.CallingUpto, upto)
+	addresses := make([]string, len(next))
+	for i, m := range next {
+		addresses[i] = m.Address
+	}
+	var g postgres.Gate
+	err = r.store(work, func(ctx context.Context) error {
+		var err error
+		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, addresses, r.outcomes)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	r.outcomes = nil
+	if g.Open {
+		r.sendWindow(work, next, g.Suppressed)
+	}
+	return g.Open, nil
+}
+
+// between are the messages with an ordinal in [from, upto).
+func (r *runner) between(from, upto int) []postgres.ChunkMessage {
+	var out []postgres.ChunkMessage
+	for _, m := range r.messages {
+		if m.Ordinal >= from && m.Ordinal < upto {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// store offers outcomes to the database until it takes them: what happened
+// outside must not be forgotten because of a restart inside.
+func (r *runner) store(work context.Context, fn func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), storeLimit)
+	defer cancel()
+	defer context.AfterFunc(work, func() {
+		if clock.Sleep(ctx, r.cfg.Clock, lastStore) == nil {
+			cancel()
+		}
+	})()
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, 2*time.Second
+	for {
+		err := fn(ctx)
+		if err == nil || errors.Is(err, postgres.ErrFenced) || len(r.outcomes) == 0 {
+			return err
+		}
+		r.cfg.Logger.WarnContext(ctx, "outcomes not stored yet", "chunk_id", r.chunk.ID, "outcomes", len(r.outcomes), "err", err)
+		if clock.Sleep(ctx, r.cfg.Clock, pause.NextBackOff()) != nil {
+			return err
+		}
+	}
+}
+
+// sendWindow sends messages side by side; the adapter's own connections bound
+// how many really are on their way.
+func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, suppressed map[string]bool) {
+	began := r.cfg.Clock.Now()
+	r.outcomes = make([]messaging.Outcome, len(list))
+	var sending sync.WaitGroup
+	for i, m := range list {
+		if suppressed[m.Address] {
+			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeOptedOut}
+			continue
+		}
+		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
+	}
+	sending.Wait()
+	switch took := r.cfg.Clock.Now().Sub(began); {
+	case took > busyWindow:
+		r.window = max(r.window/2, 1)
+	case took < busyWindow/4:
+		r.window = min(r.window*2, window)
+	}
+}
+
+func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messaging.Outcome {
+	ctx, cancel := context.WithTimeout(work, sendLimit)
+	defer cancel()
+	res := r.sender.Send(ctx, r.render(m))
+	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
+	o.MessageID = m.ID
+	return o
+}
+
+func (r *runner) render(m postgres.ChunkMessage) channel.Message {
+	out := channel.Message{ID: m.ID, AccountID: r.chunk.AccountID, ChannelID: r.channel.ID, To: m.Address, CreatedAt: m.CreatedAt}
+	switch {
+	case r.renderer != nil:
+		text := r.renderer.Render(m.Values)
+		out.Subject, out.Text, out.HTML = text.Subject, text.Text, text.HTML
+	case m.Body != nil:
+		out.Text = *m.Body
+	}
+	if out.Subject == "" && r.subject != nil {
+		out.Subject = r.subject.Render(m.Values).Subject
+	}
+	return out
+}
+
+// effects does to the channel what the outcomes of the window ask for, before
+// the gate is passed again.
+func (r *runner) effects(ctx context.Context) error {
+	for _, o := range r.outcomes {
+		if o.Status != messaging.MessageQueued {
+			continue
+		}
+		if o.Class == channel.ClassRateLimited.String() {
+			if err := r.cfg.Store.PauseChannel(ctx, r.chunk.AccountID, r.channel.ID, r.cfg.Clock.Now().Add(o.RetryIn)); err != nil {
+				return err
+			}
+			continue
+		}
+		return r.cfg.Store.FailChannel(ctx, r.chunk.AccountID, r.channel.ID, r.channel.SendEpoch, o.Text)
+	}
+	return nil
+}
