@@ -1,0 +1,80 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/turumba/turumba/gateway/rest"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/process"
+	"github.com/turumba/turumba/kit/telemetry"
+)
+
+// Settings are those of the gateway binary.
+type Settings struct {
+	Config
+	process.Admin
+	// Mesh encrypts the connections to the services; the gateway forwards users
+	// and has no identity of its own.
+	Mesh grpcserver.Mesh
+	// AccountAddr and MessagingAddr are where the services are reached.
+	AccountAddr   string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
+	MessagingAddr string `env:"MESSAGING_ADDR,required" help:"gRPC target of the messaging service, dns:///host:port"`
+}
+
+// Main serves REST until ctx ends.
+func Main(ctx context.Context, cfg Settings) error {
+	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
+	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "", c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = account.Close() }() // nothing is in flight any more
+	messaging, err := cfg.Mesh.Dial(cfg.MessagingAddr, "", c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = messaging.Close() }() // as above
+	checks := map[string]telemetry.Check{"account": serving(account), "messaging": serving(messaging)}
+	a, err := New(ctx, cfg.Config, Deps{
+		Backends: rest.Backends{Account: account, Messaging: messaging}, Logger: log, Clock: c,
+		Ready: func(ctx context.Context) error {
+			for name, check := range checks {
+				if err := check(ctx); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	admin, err := cfg.Listen(ctx, registry, checks, nil)
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "gateway is serving", "http", a.Addr().String(), "admin", cfg.Addr)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return a.Run(ctx) })
+	return g.Wait()
+}
+
+// serving asks a service whether it serves.
+func serving(conn grpc.ClientConnInterface) telemetry.Check {
+	client := grpc_health_v1.NewHealthClient(conn)
+	return func(ctx context.Context) error {
+		resp, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+		if err == nil && resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+			err = fmt.Errorf("is %s", resp.GetStatus())
+		}
+		return err
+	}
+}
