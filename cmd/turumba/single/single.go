@@ -1,0 +1,292 @@
+package single
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	gateway "github.com/turumba/turumba/gateway/app"
+	"github.com/turumba/turumba/gateway/rest"
+	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/bus/inproc"
+	"github.com/turumba/turumba/kit/bus/rabbitmq"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/egress"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/pg/embedded"
+	"github.com/turumba/turumba/kit/telemetry"
+	account "github.com/turumba/turumba/services/account/app"
+	"github.com/turumba/turumba/services/account/identity/local"
+	messaging "github.com/turumba/turumba/services/messaging/app"
+	"github.com/turumba/turumba/services/messaging/channel/providers"
+	worker "github.com/turumba/turumba/worker/app"
+	"github.com/turumba/turumba/worker/relay"
+)
+
+// clientID is the client_id of the tokens of a single process.
+const clientID = "turumba"
+
+// pgStopLimit is how long PostgreSQL may take to stop.
+const pgStopLimit = 5 * time.Second
+
+// Instance is a running mesh.
+type Instance struct {
+	// URL is where REST is served, GRPC and Admin the other addresses.
+	URL, GRPC, Admin string
+	// Simulator is the simulated provider; nil when MAIL_URL is set and nobody
+	// asked for it.
+	Simulator *Simulator
+	// Postgres is the own server; nil with DATABASE_URL.
+	Postgres *embedded.Server
+
+	cfg      Config
+	clock    clock.Clock
+	log      *slog.Logger
+	registry *prometheus.Registry
+	bus      bus.Bus
+
+	account   *account.App
+	messaging *messaging.App
+	worker    *worker.App
+	gateway   *gateway.App
+	grpc      net.Listener
+	admin     func(context.Context) error
+	closers   []func(context.Context)
+}
+
+// Start brings everything up. wantSimulator starts the simulator even with
+// MAIL_URL. The error is one line.
+func Start(ctx context.Context, cfg Config, log *slog.Logger, wantSimulator bool) (*Instance, error) {
+	in := &Instance{cfg: cfg, clock: clock.System(), log: log, registry: telemetry.NewRegistry()}
+	if err := in.start(ctx, wantSimulator); err != nil {
+		in.close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
+	if err := in.cfg.prepareDataDir(); err != nil {
+		return err
+	}
+	if err := in.listen(ctx); err != nil {
+		return err
+	}
+	key, err := in.cfg.masterKey()
+	if err != nil {
+		return err
+	}
+	if wantSimulator || in.cfg.MailURL == "" {
+		if in.Simulator, err = startSimulator(ctx, filepath.Join(in.cfg.DataDir, "simulator"), in.clock); err != nil {
+			return err
+		}
+		in.closers = append(in.closers, in.Simulator.Stop)
+	}
+	accountURL, messagingURL, err := in.databases(ctx)
+	if err != nil {
+		return err
+	}
+	if err := in.openBus(ctx); err != nil {
+		return err
+	}
+	return in.wire(ctx, key, accountURL, messagingURL)
+}
+
+// listen takes the gRPC port early: a port that is taken is the commonest
+// problem of a start and should cost no time.
+func (in *Instance) listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", in.cfg.GRPCAddr)
+	if err != nil {
+		return fmt.Errorf("cannot serve gRPC on %s: %w (set GRPC_ADDR to a free address)", in.cfg.GRPCAddr, err)
+	}
+	in.grpc, in.GRPC = l, l.Addr().String()
+	in.closers = append(in.closers, func(context.Context) { _ = l.Close() }) // a second close is harmless
+	return nil
+}
+
+// databases are those of DATABASE_URL or of an own server.
+func (in *Instance) databases(ctx context.Context) (accountURL, messagingURL config.Secret, err error) {
+	at := func(name string) string {
+		u, _ := url.Parse(in.cfg.DatabaseURL.Reveal()) // Validate has parsed it
+		u.Path = "/" + name
+		return u.String()
+	}
+	if in.cfg.DatabaseURL == "" {
+		in.Postgres, err = embedded.Start(ctx, embedded.Options{DataDir: in.cfg.DataDir, Clock: in.clock, HideInstalled: in.cfg.IgnoreInstalled})
+		if err != nil {
+			return "", "", err
+		}
+		in.closers = append(in.closers, in.stopPostgres)
+		at = in.Postgres.URL
+	}
+	for _, name := range []string{"turumba_account", "turumba_messaging"} {
+		if err := pg.EnsureDatabase(ctx, at(name)); err != nil {
+			return "", "", err
+		}
+	}
+	return config.Secret(at("turumba_account")), config.Secret(at("turumba_messaging")), nil
+}
+
+func (in *Instance) stopPostgres(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pgStopLimit)
+	defer cancel()
+	if err := in.Postgres.Stop(ctx); err != nil {
+		in.log.WarnContext(ctx, "PostgreSQL did not stop", "err", err)
+	}
+}
+
+func (in *Instance) openBus(ctx context.Context) (err error) {
+	if url := in.cfg.AMQPURL.Reveal(); url != "" {
+		in.bus, err = rabbitmq.Dial(ctx, url, relay.Topology(true, true), rabbitmq.Options{Clock: in.clock, Logger: in.log})
+	} else {
+		in.bus, err = inproc.New(relay.Topology(false, false), inproc.Options{Clock: in.clock, Logger: in.log})
+	}
+	if err == nil {
+		in.closers = append(in.closers, func(context.Context) { _ = in.bus.Close() }) // its consumers have ended
+	}
+	return err
+}
+
+// wire makes the services and connects them in process.
+func (in *Instance) wire(ctx context.Context, key []byte, accountURL, messagingURL config.Secret) (err error) {
+	dialer, err := in.dialer()
+	if err != nil {
+		return err
+	}
+	mailer, err := local.NewSMTPMailer(in.mailURL(), dialer)
+	if err != nil {
+		return err
+	}
+	if in.account, err = account.New(ctx, account.Config{DatabaseURL: accountURL, Issuer: in.cfg.Issuer, ClientID: clientID},
+		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer}); err != nil {
+		return err
+	}
+	adapters := providers.All(providers.Config{Dialer: dialer, Clock: in.clock})
+	if err := messaging.Migrate(ctx, messagingURL.Reveal()); err != nil {
+		return err
+	}
+	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: messagingURL, Roles: worker.AllRoles()}, worker.Deps{
+		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
+	}); err != nil {
+		return err
+	}
+	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: messagingURL}, messaging.Deps{
+		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Verifier: in.account.Verifier,
+		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
+	}); err != nil {
+		return err
+	}
+	return in.face(ctx)
+}
+
+// dialer may reach the simulator, besides what the operator allows.
+func (in *Instance) dialer() (*egress.Dialer, error) {
+	allow := in.cfg.EgressAllow
+	if in.Simulator != nil {
+		host, port := in.Simulator.HostPort()
+		if allow != "" {
+			allow += ","
+		}
+		allow += fmt.Sprintf("%s/32:%d", host, port)
+	}
+	rules, err := egress.ParseAllow(allow)
+	if err != nil {
+		return nil, fmt.Errorf("EGRESS_ALLOW: %w", err)
+	}
+	return egress.NewDialer(egress.Options{Allow: rules}), nil
+}
+
+func (in *Instance) mailURL() string {
+	if in.cfg.MailURL != "" {
+		return in.cfg.MailURL.Reveal()
+	}
+	return "smtp://" + in.Simulator.SMTP + "?plaintext=true&from=no-reply@turumba.example"
+}
+
+// face opens what callers see: REST and the operators' listener.
+func (in *Instance) face(ctx context.Context) (err error) {
+	in.gateway, err = gateway.New(ctx, in.cfg.Config, gateway.Deps{
+		Backends: rest.Backends{Account: in.account.Server.Conn(""), Messaging: in.messaging.Server.Conn("")},
+		Logger:   in.log, Clock: in.clock, Ready: in.ready,
+	})
+	if err != nil {
+		return err
+	}
+	in.URL = "http://" + local127(in.gateway.Addr())
+	reflection, err := grpcserver.Reflection(in.account.Server, in.messaging.Server)
+	if err != nil {
+		return err
+	}
+	in.Admin = in.cfg.Addr
+	in.admin, err = in.cfg.Listen(ctx, in.registry, map[string]telemetry.Check{"account": in.account.Ready, "messaging": in.messaging.Ready, "worker": in.worker.Ready}, reflection)
+	return err
+}
+
+// local127 is the address as a caller on this machine writes it.
+func local127(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); err == nil && (ip == nil || ip.IsUnspecified()) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return a.String()
+}
+
+func (in *Instance) ready(ctx context.Context) error {
+	for _, check := range []telemetry.Check{in.account.Ready, in.messaging.Ready, in.worker.Ready} {
+		if err := check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then stops everything within 10 s: first what takes
+// new work, then what the rest of the work needs.
+func (in *Instance) Run(ctx context.Context) error {
+	defer in.close(context.WithoutCancel(ctx))
+	under, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var below errgroup.Group
+	below.Go(func() error { return in.account.Run(under) })
+	below.Go(func() error { return in.messaging.Run(under) })
+
+	above, ctx := errgroup.WithContext(ctx)
+	above.Go(func() error { return in.gateway.Run(ctx) })
+	above.Go(func() error { return in.worker.Run(ctx) })
+	above.Go(func() error { return in.admin(ctx) })
+	above.Go(func() error { return grpcserver.Serve(ctx, in.grpc, in.account.Server, in.messaging.Server) })
+	if in.Postgres != nil {
+		above.Go(func() error {
+			select {
+			case <-in.Postgres.Done():
+				return fmt.Errorf("PostgreSQL ended; see %s", filepath.Join(in.cfg.DataDir, "postgres.log"))
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+	err := above.Wait()
+	stop()
+	if e := below.Wait(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// close lets go of what Start took, the last first.
+func (in *Instance) close(ctx context.Context) {
+	for i := len(in.closers) - 1; i >= 0; i-- {
+		in.closers[i](ctx)
+	}
+	in.closers = nil
+}
