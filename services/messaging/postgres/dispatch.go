@@ -222,7 +222,7 @@ func letGo(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (fenced bool, er
 // settleRest gives what was not called its final state.
 func settleRest(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (counts, error) {
 	tag, err := tx.Exec(ctx, `
-		UPDATE messages SET status = $6, error_code = nullif($7, ''), failed_at = CASE WHEN $6 = 'permanently_failed' THEN $8 END, updated_at = $8
+		UPDATE messages SET status = $6, error_code = nullif($7, ''), failed_at = CASE WHEN $6 = 'permanently_failed' THEN $8::timestamptz END, updated_at = $8
 		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')`,
 		c.MessageIDs[c.CallingUpto:], c.First, c.Last, c.AccountID, c.ID, rest.Status, rest.Code, tx.Now)
 	if err != nil {

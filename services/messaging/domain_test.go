@@ -1,0 +1,186 @@
+package messaging_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
+)
+
+func TestRender(t *testing.T) {
+	t.Parallel()
+	values := messaging.Values{"A": "one", "B_2": "<two> & {A}", "NL": "x\r\nBcc: y"}
+	for text, want := range map[string]string{
+		"":                                  "",
+		"plain":                             "plain",
+		"{A}":                               "one",
+		"{A}{A}":                            "oneone",
+		"{{A}}":                             "{A}",
+		"{{{A}}}":                           "{{A}}",
+		"{B_2}":                             "<two> & {A}",
+		"{MISSING}":                         "{MISSING}",
+		"{a} {1} {} { A} {A":                "{a} {1} {} { A} {A",
+		"{ {A} }":                           "{ one }",
+		"body { color: {A} }":               "body { color: one }",
+		"ünïcödé {A} ሰላም":                   "ünïcödé one ሰላም",
+		"{" + strings.Repeat("A", 65) + "}": "{" + strings.Repeat("A", 65) + "}",
+	} {
+		r, err := messaging.NewRenderer(messaging.Snapshot{Body: text})
+		require.NoError(t, err)
+		require.Equal(t, want, r.Render(values).Text, text)
+	}
+	r, err := messaging.NewRenderer(messaging.Snapshot{Subject: "S {NL}", Body: "{B_2}", HTMLBody: "<p>{B_2}</p>"})
+	require.NoError(t, err)
+	out := r.Render(values)
+	require.Equal(t, "S x Bcc: y", out.Subject, "a value cannot add header lines")
+	require.Equal(t, "<p>&lt;two&gt; &amp; {A}</p>", out.HTML, "values are escaped and not expanded again")
+	require.Equal(t, []string{"NL", "B_2"}, r.Variables())
+}
+
+func TestTooManyVariables(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 201 {
+		b.WriteString("{V" + strings.Repeat("X", i%50) + strings.Repeat("Y", i/50) + "}")
+	}
+	_, err := messaging.NewRenderer(messaging.Snapshot{Body: b.String()})
+	require.ErrorContains(t, err, "at most 200")
+}
+
+func TestVariablePrecedence(t *testing.T) {
+	t.Parallel()
+	r := messaging.Recipient{Name: "Abebe Bikila", Email: "a@example.org", Attributes: map[string]string{"CITY": "Adama", "EMAIL": "no"}}
+	s := messaging.Sources{Custom: map[string]string{"PHONE": "custom"}, AccountName: "School", SenderName: "Ada", Now: time.Date(2026, 3, 4, 5, 6, 0, 0, time.UTC)}
+	look := s.Lookup(r)
+	for name, want := range map[string]string{
+		"PHONE": "custom", "FIRST_NAME": "Abebe", "LAST_NAME": "Bikila", "EMAIL": "a@example.org", "CITY": "Adama",
+		"ACCOUNT_NAME": "School", "SENDER_NAME": "Ada", "CURRENT_DATE": "2026-03-04", "CURRENT_TIME": "05:06",
+	} {
+		v, ok := look(name)
+		require.True(t, ok, name)
+		require.Equal(t, want, v, name)
+	}
+	_, ok := look("SENDER_EMAIL")
+	require.False(t, ok, "an empty value is none")
+	require.Equal(t, "START_DATE_2", messaging.VariableName("start-date 2"))
+}
+
+func TestFallbacks(t *testing.T) {
+	t.Parallel()
+	none := func(string) (string, bool) { return "", false }
+	for _, c := range []struct {
+		fallback, text string
+		skip           bool
+		unresolved     []string
+	}{
+		{messaging.FallbackKeep, "{A} {B}", false, []string{"A", "B"}},
+		{messaging.FallbackDefault, "d {B}", false, []string{"B"}},
+		{messaging.FallbackSkip, "{A} {B}", true, []string{"A", "B"}},
+	} {
+		r, err := messaging.NewRenderer(messaging.Snapshot{Body: "{A} {B}", Defaults: map[string]string{"A": "d"}, Fallback: c.fallback})
+		require.NoError(t, err)
+		values, unresolved, skip := r.Resolve(none)
+		require.Equal(t, c.skip, skip, c.fallback)
+		require.Equal(t, c.unresolved, unresolved, c.fallback)
+		require.Equal(t, c.text, r.Render(values).Text, c.fallback)
+	}
+}
+
+func FuzzRender(f *testing.F) {
+	for _, s := range []string{"", "{A}", "{{A}}", "{{{A}}}", "{A", "}{", "{_}", "{A1}{A}", "\xff{A}\x00"} {
+		f.Add(s, "value {A}")
+	}
+	f.Fuzz(func(t *testing.T, text, value string) {
+		r, err := messaging.NewRenderer(messaging.Snapshot{Subject: text, Body: text, HTMLBody: text})
+		if err != nil {
+			return
+		}
+		values := messaging.Values{}
+		for _, name := range r.Variables() {
+			values[name] = value
+		}
+		out := r.Render(values)
+		require.NotContains(t, out.Subject, "\n")
+		require.NotContains(t, out.Subject, "\r")
+		if len(r.Variables()) == 0 && !strings.Contains(text, "{{") {
+			require.Equal(t, text, out.Text)
+		}
+		require.Equal(t, out, r.Render(values), "rendering is deterministic")
+	})
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	c := &messaging.Channel{RetryCount: 2, RetryInterval: 60, OnUnknown: messaging.UnknownHold}
+	resend := &messaging.Channel{RetryCount: 2, RetryInterval: 60, OnUnknown: messaging.UnknownResend}
+	fail := func(class channel.Class) channel.Result {
+		return channel.Result{Outcome: channel.Rejected, Class: class, Code: "550", Text: "no"}
+	}
+	for name, tt := range map[string]struct {
+		result   channel.Result
+		channel  *messaging.Channel
+		attempts int32
+		status   string
+		code     string
+		attempt  bool
+		retry    time.Duration
+	}{
+		"sent":               {channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{"x"}}, c, 0, messaging.MessageSent, "", true, 0},
+		"first transient":    {fail(channel.ClassTransient), c, 0, messaging.MessageFailed, "transient", true, 30 * time.Second},
+		"second transient":   {fail(channel.ClassTransient), c, 1, messaging.MessageFailed, "transient", true, 60 * time.Second},
+		"last transient":     {fail(channel.ClassTransient), c, 2, messaging.MessagePermanentlyFailed, "transient", true, 0},
+		"recipient":          {fail(channel.ClassPermanentRecipient), c, 0, messaging.MessagePermanentlyFailed, "permanent_recipient", true, 0},
+		"opted out":          {fail(channel.ClassOptedOut), c, 0, messaging.MessagePermanentlyFailed, "opted_out", true, 0},
+		"throttled":          {channel.Result{Outcome: channel.Rejected, Class: channel.ClassRateLimited, RetryAfter: 7 * time.Second}, c, 2, messaging.MessageQueued, "rate_limited", false, 7 * time.Second},
+		"throttled, no hint": {fail(channel.ClassRateLimited), c, 2, messaging.MessageQueued, "rate_limited", false, messaging.DefaultPause},
+		"config":             {channel.Fail(channel.ClassConfig, "535", "login"), c, 2, messaging.MessageQueued, "config", false, messaging.MendedCheck},
+		"billing":            {channel.Fail(channel.ClassBilling, "402", "money"), c, 2, messaging.MessageQueued, "billing", false, messaging.MendedCheck},
+		"unknown, held":      {channel.Lost("eof", "lost"), c, 0, messaging.MessagePermanentlyFailed, messaging.CodeOutcomeUnknown, true, 0},
+		"unknown, resent":    {channel.Lost("eof", "lost"), resend, 0, messaging.MessageFailed, messaging.CodeOutcomeUnknown, true, 30 * time.Second},
+		"unknown, used up":   {channel.Lost("eof", "lost"), resend, 2, messaging.MessagePermanentlyFailed, messaging.CodeOutcomeUnknown, true, 0},
+		"no class at all":    {channel.Result{}, c, 0, messaging.MessagePermanentlyFailed, messaging.CodeOutcomeUnknown, true, 0},
+	} {
+		o := messaging.Decide(tt.result, tt.channel, tt.attempts, 0.5)
+		require.Equal(t, tt.status, o.Status, name)
+		require.Equal(t, tt.code, o.Code, name)
+		require.Equal(t, tt.attempt, o.Attempt != "", name)
+		require.Equal(t, tt.retry, o.RetryIn, name)
+	}
+}
+
+func TestIDsAt(t *testing.T) {
+	t.Parallel()
+	at := time.UnixMilli(1_790_000_000_123)
+	last := ""
+	for _, first := range []int{0, 3, 1 << 18, 1<<30 - 2} {
+		for _, id := range messaging.IDsAt(at, first, 2) {
+			u, err := uuid.Parse(id)
+			require.NoError(t, err)
+			require.Equal(t, uuid.Version(7), u.Version())
+			require.Equal(t, uuid.RFC4122, u.Variant())
+			sec, nsec := u.Time().UnixTime()
+			require.Equal(t, at.UnixMilli(), time.Unix(sec, nsec).UnixMilli())
+			require.Greater(t, id, last, "ascending")
+			last = id
+		}
+	}
+}
+
+func TestGroupMessageRules(t *testing.T) {
+	t.Parallel()
+	for status, can := range map[string]struct{ send, cancel, remove bool }{
+		messaging.GroupDraft: {true, true, true}, messaging.GroupScheduled: {false, true, false}, messaging.GroupQueued: {false, true, false},
+		messaging.GroupProcessing: {false, true, false}, messaging.GroupCompleted: {false, false, true},
+		messaging.GroupPartiallyFailed: {false, false, true}, messaging.GroupFailed: {false, false, true}, messaging.GroupCancelled: {false, false, false},
+	} {
+		g := &messaging.GroupMessage{Status: status, Pending: 1}
+		require.Equal(t, can.send, g.MaySend() == nil, status)
+		require.Equal(t, can.cancel, g.MayCancel() == nil, status)
+		require.Equal(t, can.remove, g.MayDelete() == nil, status)
+	}
+}
