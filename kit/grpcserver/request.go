@@ -146,7 +146,7 @@ func (s *Server) observe(ctx context.Context, method string, start time.Time, o 
 
 func levelOf(code codes.Code) slog.Level {
 	switch code {
-	case codes.OK:
+	case codes.OK, codes.Canceled: // who hung up knows why
 		return slog.LevelDebug
 	case codes.Internal, codes.Unknown, codes.DataLoss, codes.Unavailable:
 		return slog.LevelError

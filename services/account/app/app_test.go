@@ -385,5 +385,8 @@ func TestGroupsAndRecipients(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.groups.DeleteContactGroup(owner, &accountv1.DeleteContactGroupRequest{ContactGroupId: one})
 	require.NoError(t, err)
-	require.Len(t, stream(""), 150)
+	gone, err := accountv1.NewRecipientServiceClient(w.worker).StreamRecipients(t.Context(), &accountv1.StreamRecipientsRequest{AccountId: accountID, ContactGroupIds: []string{one, two}})
+	require.NoError(t, err)
+	_, err = gone.Recv()
+	reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
 }
