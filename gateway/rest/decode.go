@@ -22,6 +22,9 @@ var errTrailing = errors.New("unexpected data after the JSON value")
 func decodeMessage(data []byte, m proto.Message) error {
 	if needsWords(m.ProtoReflect().Descriptor()) {
 		named, err := renameEnums(data, m.ProtoReflect().Descriptor())
+		if errors.Is(err, io.EOF) { // the transcoder takes io.EOF for an empty body
+			return errors.New("unexpected end of JSON input")
+		}
 		if err != nil {
 			return err
 		}

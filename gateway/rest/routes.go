@@ -117,6 +117,9 @@ func byContract(now func() time.Time, routes []route, next http.Handler) http.Ha
 				return
 			}
 		}
+		if i >= 0 && routes[i].stream {
+			w, r = forStream(w, r)
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -1,0 +1,50 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/status"
+
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// streamWriter gives a stream that fails before its first line the status of
+// the error's reason; the transcoder knows only that of its gRPC code.
+type streamWriter struct {
+	http.ResponseWriter
+	failed int // status of the failure; 0 without one
+}
+
+type streamKey struct{}
+
+// forStream prepares a streamed exchange.
+func forStream(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
+	s := &streamWriter{ResponseWriter: w}
+	return s, r.WithContext(context.WithValue(r.Context(), streamKey{}, s))
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (s *streamWriter) WriteHeader(code int) {
+	if s.failed != 0 {
+		code = s.failed
+	}
+	s.ResponseWriter.WriteHeader(code)
+}
+
+// Flush implements http.Flusher, which the transcoder asks for.
+func (s *streamWriter) Flush() {
+	_ = http.NewResponseController(s.ResponseWriter).Flush() // the client went away; the next write tells
+}
+
+// Unwrap lets http.ResponseController through.
+func (s *streamWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// handleStreamError is the transcoder's handler of errors in streams.
+func handleStreamError(ctx context.Context, err error) *status.Status {
+	if s, ok := ctx.Value(streamKey{}).(*streamWriter); ok {
+		s.failed = apierr.HTTPStatus(restError(err).Reason)
+	}
+	return runtime.DefaultStreamErrorHandler(ctx, err)
+}
