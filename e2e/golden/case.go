@@ -47,7 +47,7 @@ type Case struct {
 type Want struct {
 	// HTTP is the status over REST.
 	HTTP int `yaml:"http"`
-	// Code is the gRPC status name; OK when empty.
+	// Code is the gRPC status name; when empty, the one of the reason, or OK.
 	Code string `yaml:"code"`
 	// Reason is the machine-readable code of an error.
 	Reason string `yaml:"reason"`

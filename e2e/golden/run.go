@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 )
 
 // World is the running mesh that the cases call.
@@ -39,13 +42,25 @@ type Run struct {
 // so that both wires can create the same things.
 func NewRun(w *World, wire, unique string) *Run {
 	vars := maps.Clone(w.Vars)
-	vars["wire"], vars["unique"] = wire, unique+"-"+wire
+	vars["wire"], vars["unique"], vars["code"] = wire, unique+"-"+wire, vars["code_"+wire]
 	return &Run{world: w, wire: wire, vars: vars, seen: map[string]Answer{}}
 }
 
-// Skips tells whether the case belongs to the other wire only.
-func (r *Run) Skips(c Case) bool {
-	return r.wire == "grpc" && (c.Raw != "" || c.Query != "")
+// Skips tells whether the case belongs to the other wire only. An RPC without a
+// route is internal and has no REST.
+func (r *Run) Skips(rpc string, c Case) bool {
+	if r.wire == "grpc" {
+		return c.Raw != "" || c.Query != ""
+	}
+	if c.RPC != "" {
+		rpc = c.RPC
+	}
+	md, err := findMethod(rpc)
+	if err != nil {
+		return false
+	}
+	_, path := verbOf(ruleOf(md))
+	return path == ""
 }
 
 // Do makes the call of a case and checks its answer.
@@ -130,7 +145,10 @@ func (r *Run) checkStatus(c Case, got Answer) error {
 		return nil
 	}
 	want := c.Want.Code
-	if want == "" {
+	switch {
+	case want == "" && c.Want.Reason != "":
+		want = apierr.CodeOf(errorv1.Reason(errorv1.Reason_value["REASON_"+c.Want.Reason])).String()
+	case want == "":
 		want = "OK"
 	}
 	if got.Code != want {

@@ -1,0 +1,82 @@
+package golden_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+)
+
+// TestContractIsComplete walks the descriptors: an RPC without an access rule,
+// an idempotency level, or a route (or `internal`) must not exist.
+func TestContractIsComplete(t *testing.T) {
+	t.Parallel()
+	routes := map[string]protoreflect.FullName{}
+	for _, md := range methods() {
+		auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+		require.NotNil(t, auth.GetRule(), "%s has no access rule", md.FullName())
+		opts, _ := md.Options().(*descriptorpb.MethodOptions)
+		require.NotEqual(t, descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN, opts.GetIdempotencyLevel(), "%s has no idempotency level", md.FullName())
+		rule, _ := proto.GetExtension(md.Options(), annotations.E_Http).(*annotations.HttpRule)
+		internal := auth.GetInternal() != nil
+		require.Equal(t, internal, rule.GetPattern() == nil, "%s needs a route, or to be internal", md.FullName())
+		require.True(t, !internal || len(auth.GetInternal().GetCallers()) > 0, "%s names no caller", md.FullName())
+		if !internal {
+			verb, path := verbAndPath(rule)
+			require.NotContains(t, routes, verb+" "+path, "%s shares its route", md.FullName())
+			routes[verb+" "+path] = md.FullName()
+			require.True(t, verb != "GET" || opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS, "%s is a GET with effects", md.FullName())
+		}
+		if md.IsStreamingServer() {
+			require.True(t, auth.GetStream(), "%s streams without saying so", md.FullName())
+		}
+	}
+}
+
+func verbAndPath(rule *annotations.HttpRule) (verb, path string) {
+	switch p := rule.GetPattern().(type) {
+	case *annotations.HttpRule_Get:
+		return "GET", p.Get
+	case *annotations.HttpRule_Post:
+		return "POST", p.Post
+	case *annotations.HttpRule_Patch:
+		return "PATCH", p.Patch
+	case *annotations.HttpRule_Put:
+		return "PUT", p.Put
+	case *annotations.HttpRule_Delete:
+		return "DELETE", p.Delete
+	}
+	return "", ""
+}
+
+// TestSecretsAreMarked: whatever is named like a secret is marked as one, so
+// that logs and answers leave it out.
+func TestSecretsAreMarked(t *testing.T) {
+	t.Parallel()
+	for _, md := range methods() {
+		eachField(md.Output(), map[protoreflect.FullName]bool{}, func(fd protoreflect.FieldDescriptor) {
+			if fd.Name() == "password" {
+				require.True(t, proto.GetExtension(fd.Options(), optionsv1.E_Secret).(bool), fd.FullName())
+			}
+		})
+	}
+}
+
+func eachField(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool, do func(protoreflect.FieldDescriptor)) {
+	if seen[md.FullName()] {
+		return
+	}
+	seen[md.FullName()] = true
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		do(fd)
+		if fd.Message() != nil {
+			eachField(fd.Message(), seen, do)
+		}
+	}
+}

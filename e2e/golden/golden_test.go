@@ -1,0 +1,113 @@
+package golden_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/turumba/turumba/cmd/turumba/single"
+	"github.com/turumba/turumba/e2e/golden"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	simapp "github.com/turumba/turumba/sim/app"
+)
+
+// TestMain is also the simulator, which the mesh starts as a process of its own.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == single.SimulatorCommand {
+		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	files, err := golden.Load(os.DirFS("."), "testdata")
+	require.NoError(t, err)
+	w := newWorld(t)
+	for i, name := range slices.Sorted(func(yield func(string) bool) {
+		for name := range files {
+			if !yield(name) {
+				return
+			}
+		}
+	}) {
+		file := files[name]
+		t.Run(strings.TrimSuffix(path.Base(name), ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			for _, wire := range golden.Wires() {
+				run := golden.NewRun(w, wire, fmt.Sprintf("f%d", i))
+				for _, c := range file.Cases {
+					if run.Skips(file.RPC, c) {
+						continue
+					}
+					if err := run.Do(t.Context(), file.RPC, c); err != nil {
+						t.Errorf("%s over %s: %v", c.Name, wire, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestEveryRPCHasCases walks the contract: each RPC has one file, with a good
+// call and a bad one.
+func TestEveryRPCHasCases(t *testing.T) {
+	t.Parallel()
+	files, err := golden.Load(os.DirFS("."), "testdata")
+	require.NoError(t, err)
+	byRPC := map[string]golden.File{}
+	for name, f := range files {
+		require.NotContains(t, byRPC, f.RPC, name)
+		byRPC[f.RPC] = f
+	}
+	for _, md := range methods() {
+		rpc := fmt.Sprintf("%s/%s", md.Parent().FullName(), md.Name())
+		f, ok := byRPC[rpc]
+		if !ok {
+			t.Errorf("%s has no cases", rpc)
+			continue
+		}
+		delete(byRPC, rpc)
+		good, bad := 0, 0
+		for _, c := range f.Cases {
+			if c.Want.Reason == "" {
+				good++
+			} else {
+				bad++
+			}
+		}
+		auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+		opts, _ := md.Options().(*descriptorpb.MethodOptions)
+		harmless := auth.GetPublic() && opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+		require.True(t, good > 0 || auth.GetInternal() != nil, "%s has no good case", rpc)
+		require.True(t, bad > 0 || harmless, "%s has no bad case", rpc)
+	}
+	require.Empty(t, byRPC, "cases of RPCs that do not exist")
+}
+
+// methods are the RPCs of the product's contract.
+func methods() (out []protoreflect.MethodDescriptor) {
+	protoregistry.GlobalFiles.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
+		if !strings.HasPrefix(string(fd.Package()), "turumba.") {
+			return true
+		}
+		for i := range fd.Services().Len() {
+			sd := fd.Services().Get(i)
+			for j := range sd.Methods().Len() {
+				out = append(out, sd.Methods().Get(j))
+			}
+		}
+		return true
+	})
+	return out
+}

@@ -1,0 +1,194 @@
+package golden_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/turumba/turumba/cmd/turumba/single"
+	"github.com/turumba/turumba/e2e/golden"
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/telemetry"
+)
+
+const password = "correct horse battery staple"
+
+// builder fills the mesh with what the cases refer to.
+type builder struct {
+	t         *testing.T
+	in        *single.Instance
+	conn      *grpc.ClientConn
+	vars      map[string]string
+	tokens    map[string]string
+	auth      accountv1.AuthServiceClient
+	contacts  accountv1.ContactServiceClient
+	groups    accountv1.ContactGroupServiceClient
+	channels  messagingv1.ChannelServiceClient
+	templates messagingv1.TemplateServiceClient
+	sends     messagingv1.GroupMessageServiceClient
+	messages  messagingv1.MessageServiceClient
+}
+
+// newWorld starts the whole mesh, on free ports and an own PostgreSQL, with two
+// organisations.
+func newWorld(t *testing.T) *golden.World {
+	t.Helper()
+	cfg, err := config.Load[single.Config]([]string{
+		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + t.TempDir(),
+	})
+	require.NoError(t, err)
+	in, err := single.Start(t.Context(), cfg, telemetry.Discard(), true)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- in.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	conn, err := grpcserver.Mesh{}.Dial("passthrough:///"+in.GRPC, "", clock.System())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	b := &builder{
+		t: t, in: in, conn: conn, vars: map[string]string{"nobody": "0190a5c8-1111-7000-8000-00000000dead"}, tokens: map[string]string{},
+		auth: accountv1.NewAuthServiceClient(conn), contacts: accountv1.NewContactServiceClient(conn), groups: accountv1.NewContactGroupServiceClient(conn),
+		channels: messagingv1.NewChannelServiceClient(conn), templates: messagingv1.NewTemplateServiceClient(conn),
+		sends: messagingv1.NewGroupMessageServiceClient(conn), messages: messagingv1.NewMessageServiceClient(conn),
+	}
+	b.build()
+	return &golden.World{
+		GRPC: map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.messaging.v1": conn},
+		HTTP: &http.Client{Timeout: time.Minute}, BaseURL: in.URL, Tokens: b.tokens, Vars: b.vars,
+	}
+}
+
+func (b *builder) build() {
+	b.signUp("owner", "owner@golden.example", "account_id")
+	b.signUp("outsider", "outsider@golden.example", "foreign_account_id")
+	b.signUp("viewer", "viewer@golden.example", "viewer_account_id")
+	b.signUp("spare", "spare@golden.example", "spare_account_id")
+	for _, wire := range golden.Wires() {
+		b.signUp("joiner_"+wire, "joiner-"+wire+"@golden.example", "joiner_account_"+wire)
+		b.signUp("leaver_"+wire, "leaver-"+wire+"@golden.example", "leaver_account_"+wire)
+		b.vars["code_"+wire] = b.register("verify", "verify-"+wire+"@golden.example")
+	}
+	b.onlyViewer()
+	b.memberships()
+	b.things("owner", "")
+	b.things("outsider", "foreign_")
+}
+
+// register asks for an account and returns the code that came by mail.
+func (b *builder) register(name, email string) (code string) {
+	ctx := b.t.Context()
+	_, err := b.auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Golden " + name, AccountName: "Org of " + name})
+	require.NoError(b.t, err)
+	code, err = b.in.Simulator.Code(ctx, email)
+	require.NoError(b.t, err)
+	return code
+}
+
+// signUp registers a user with an organisation and logs in.
+func (b *builder) signUp(name, email, accountVar string) {
+	v, err := b.auth.VerifyEmail(b.t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: b.register(name, email)})
+	require.NoError(b.t, err)
+	b.vars[accountVar], b.vars[name+"_user_id"], b.vars[name+"_email"] = v.GetAccountId(), v.GetUserId(), email
+	b.login(name, email)
+}
+
+func (b *builder) login(name, email string) {
+	l, err := b.auth.Login(b.t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+	require.NoError(b.t, err)
+	b.tokens[name] = l.GetAccessToken()
+}
+
+func (b *builder) as(name string) context.Context {
+	return metadata.AppendToOutgoingContext(b.t.Context(), "authorization", "Bearer "+b.tokens[name])
+}
+
+// onlyViewer takes the viewer's own organisation away, of which every user who
+// registers is the owner; no RPC can.
+func (b *builder) onlyViewer() {
+	conn, err := pgx.Connect(b.t.Context(), b.in.Postgres.URL("turumba_account"))
+	require.NoError(b.t, err)
+	_, err = conn.Exec(b.t.Context(), "DELETE FROM account_users WHERE account_id = $1", b.vars["viewer_account_id"])
+	require.NoError(b.t, err)
+	require.NoError(b.t, conn.Close(b.t.Context()))
+}
+
+// memberships makes the viewer a Viewer of the owner's account.
+func (b *builder) memberships() {
+	ctx := b.as("owner")
+	roles, err := accountv1.NewRoleServiceClient(b.conn).ListRoles(ctx, &accountv1.ListRolesRequest{})
+	require.NoError(b.t, err)
+	for _, r := range roles.GetData() {
+		b.vars["role_"+r.GetName()] = r.GetId()
+	}
+	b.vars["role_owner"], b.vars["role_viewer"], b.vars["role_agent"] = b.vars["role_Owner"], b.vars["role_Viewer"], b.vars["role_Agent"]
+	foreign, err := accountv1.NewRoleServiceClient(b.conn).ListRoles(b.as("outsider"), &accountv1.ListRolesRequest{})
+	require.NoError(b.t, err)
+	b.vars["foreign_role_id"] = foreign.GetData()[0].GetId()
+	_, err = accountv1.NewMembershipServiceClient(b.conn).CreateMembership(ctx, &accountv1.CreateMembershipRequest{
+		AccountId: b.vars["account_id"], UserId: b.vars["viewer_user_id"], RoleId: b.vars["role_viewer"],
+	})
+	require.NoError(b.t, err)
+}
+
+// things makes one of each for an organisation: contacts in a group, a channel,
+// a template, a draft and a send that has ended.
+func (b *builder) things(name, prefix string) {
+	ctx := b.as(name)
+	account := b.vars[prefix+"account_id"]
+	c, err := b.contacts.CreateContact(ctx, &accountv1.CreateContactRequest{AccountId: account, FirstName: "Selam", LastName: "Tesfaye", Email: prefix + "selam@golden.example"})
+	require.NoError(b.t, err)
+	silent, err := b.contacts.CreateContact(ctx, &accountv1.CreateContactRequest{AccountId: account, FirstName: "Silent", Phone: "+251911000000"})
+	require.NoError(b.t, err)
+	b.vars[prefix+"silent_id"] = silent.GetContact().GetId()
+	g, err := b.groups.CreateContactGroup(ctx, &accountv1.CreateContactGroupRequest{AccountId: account, Name: "Parents"})
+	require.NoError(b.t, err)
+	_, err = b.groups.AddContacts(ctx, &accountv1.AddContactsRequest{ContactGroupId: g.GetContactGroup().GetId(), ContactIds: []string{c.GetContact().GetId(), silent.GetContact().GetId()}})
+	require.NoError(b.t, err)
+	host, port := b.in.Simulator.HostPort()
+	port32, mode, plain, from := uint32(port), messagingv1.TlsMode_TLS_MODE_NONE, true, "office@golden.example"
+	ch, err := b.channels.CreateChannel(ctx, &messagingv1.CreateChannelRequest{AccountId: account, Name: "Office", Credentials: &messagingv1.ChannelCredentials{
+		Kind: &messagingv1.ChannelCredentials_Smtp{Smtp: &messagingv1.SmtpCredentials{Host: &host, Port: &port32, TlsMode: &mode, AllowPlaintext: &plain, FromEmail: &from}},
+	}})
+	require.NoError(b.t, err)
+	tp, err := b.templates.CreateTemplate(ctx, &messagingv1.CreateTemplateRequest{AccountId: account, Name: "Hello", Subject: "Hello {FIRST_NAME}", Body: "Dear {FIRST_NAME}, from {ACCOUNT_NAME}."})
+	require.NoError(b.t, err)
+	for key, id := range map[string]string{
+		"contact_id": c.GetContact().GetId(), "contact_group_id": g.GetContactGroup().GetId(), "channel_id": ch.GetChannel().GetId(), "template_id": tp.GetTemplate().GetId(),
+	} {
+		b.vars[prefix+key] = id
+	}
+	b.vars[prefix+"draft_id"] = b.send(ctx, prefix, messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_DRAFT)
+	b.vars[prefix+"done_id"] = b.send(ctx, prefix, messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_QUEUED)
+	require.Eventually(b.t, func() bool {
+		got, err := b.sends.GetGroupMessage(ctx, &messagingv1.GetGroupMessageRequest{GroupMessageId: b.vars[prefix+"done_id"]})
+		require.NoError(b.t, err)
+		return got.GetGroupMessage().GetStatus() == messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_COMPLETED
+	}, time.Minute, 20*time.Millisecond)
+	list, err := b.messages.ListMessages(ctx, &messagingv1.ListMessagesRequest{Filter: []string{"group_message_id:eq:" + b.vars[prefix+"done_id"]}})
+	require.NoError(b.t, err)
+	b.vars[prefix+"message_id"] = list.GetData()[0].GetId()
+}
+
+func (b *builder) send(ctx context.Context, prefix string, status messagingv1.GroupMessageStatus) string {
+	resp, err := b.sends.CreateGroupMessage(ctx, &messagingv1.CreateGroupMessageRequest{
+		AccountId: b.vars[prefix+"account_id"], Name: fmt.Sprint(status), ChannelId: b.vars[prefix+"channel_id"], TemplateId: b.vars[prefix+"template_id"],
+		ContactGroupIds: []string{b.vars[prefix+"contact_group_id"]}, Status: status,
+	})
+	require.NoError(b.t, err)
+	return resp.GetGroupMessage().GetId()
+}
