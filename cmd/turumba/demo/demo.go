@@ -242,27 +242,32 @@ func (d *player) send(ctx context.Context, channelID, templateID, groupID string
 	return g, g.UpdatedAt, nil
 }
 
+// giveUp is how long a send is followed without an answer.
+const giveUp = time.Minute
+
 // follow draws the progress until the group has its final status. The stream
-// ends with its token or an idle minute, so it is opened again as needed.
+// ends with its token, with an idle minute or with a restart of the server, so
+// it is opened again as needed.
 func (d *player) follow(ctx context.Context, id string) (group, error) {
 	p := progress{out: d.cfg.Out, total: d.cfg.Contacts, start: d.cfg.Clock.Now(), live: d.cfg.Live}
 	defer p.end()
 	var g group
+	heard := d.cfg.Clock.Now()
 	for {
 		err := d.api.watch(ctx, "/v1/group-messages/"+id+"/watch", func(line []byte) (bool, error) {
 			if err := json.Unmarshal(line, &g); err != nil {
 				return false, fmt.Errorf("watch: %w: %s", err, line)
 			}
-			p.draw(g.Sent+g.Failed+g.Cancelled+g.Skipped, d.cfg.Clock.Now())
+			heard = d.cfg.Clock.Now()
+			p.draw(g.Sent+g.Failed+g.Cancelled, heard)
 			return g.CompletedAt == nil, nil
 		})
-		if g.CompletedAt != nil {
+		switch {
+		case g.CompletedAt != nil:
 			return g, nil
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return g, ctx.Err()
-		}
-		if err != nil && g.ID == "" {
+		case err != nil && d.cfg.Clock.Now().Sub(heard) > giveUp:
 			return g, err
 		}
 		if err := clock.Sleep(ctx, d.cfg.Clock, 200*time.Millisecond); err != nil {

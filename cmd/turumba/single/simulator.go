@@ -41,9 +41,9 @@ type Simulator struct {
 	clock clock.Clock
 }
 
-// startSimulator finds the simulator of the folder or starts it, on its former
+// StartSimulator finds the simulator of the folder or starts it, on its former
 // ports where they are free, so that channels keep working.
-func startSimulator(ctx context.Context, dir string, c clock.Clock) (*Simulator, error) {
+func StartSimulator(ctx context.Context, dir string, c clock.Clock) (*Simulator, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the simulator's folder: %w", err)
 	}

@@ -86,7 +86,7 @@ func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
 		return err
 	}
 	if wantSimulator || in.cfg.MailURL == "" {
-		if in.Simulator, err = startSimulator(ctx, filepath.Join(in.cfg.DataDir, "simulator"), in.clock); err != nil {
+		if in.Simulator, err = StartSimulator(ctx, filepath.Join(in.cfg.DataDir, "simulator"), in.clock); err != nil {
 			return err
 		}
 		in.closers = append(in.closers, in.Simulator.Stop)

@@ -1,0 +1,169 @@
+package chaos_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/cmd/turumba/single"
+	simapp "github.com/turumba/turumba/sim/app"
+)
+
+// TestMain is also the simulator, a process of its own that outlives all kills.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == single.SimulatorCommand {
+		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// patience is how long a start or a send may take.
+const patience = 5 * time.Minute
+
+// binary builds a command of the product.
+func binary(t *testing.T, folder string) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	out := filepath.Join(t.TempDir(), filepath.Base(folder))
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, ".")
+	cmd.Dir = filepath.Join(root, folder)
+	log, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", log)
+	return out
+}
+
+// program is a process that is killed and started again.
+type program struct {
+	t     *testing.T
+	path  string
+	args  []string
+	env   []string
+	ready string // URL that answers 200 when it is ready
+	cmd   *exec.Cmd
+	ended chan struct{}
+	log   *logBuffer
+}
+
+// logBuffer keeps the last of what a program said.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.buf.Len() > 1<<20 {
+		l.buf.Reset()
+	}
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func newProgram(t *testing.T, path, ready string, args []string, env ...string) *program {
+	t.Helper()
+	p := &program{t: t, path: path, args: args, env: env, ready: ready, log: &logBuffer{}}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", filepath.Base(path), p.log)
+		}
+	})
+	p.start()
+	return p
+}
+
+// start runs the program and waits until it is ready.
+func (p *program) start() {
+	p.t.Helper()
+	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), p.path, p.args...)
+	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	require.NoError(p.t, p.cmd.Start())
+	ended, cmd := make(chan struct{}), p.cmd
+	p.ended = ended
+	go func() {
+		_ = cmd.Wait() // how it ended is what the test did to it
+		close(ended)
+	}()
+	client := &http.Client{Timeout: 2 * time.Second}
+	defer client.CloseIdleConnections()
+	require.Eventually(p.t, func() bool {
+		res, err := client.Get(p.ready)
+		if err != nil {
+			return false
+		}
+		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	}, patience, 20*time.Millisecond, "%s is ready: %s", filepath.Base(p.path), p.log)
+}
+
+// kill ends the program alone, as kill -9 does.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill() // it may be gone
+	<-p.ended
+}
+
+// killTree ends the program and all that it started, at once.
+func (p *program) killTree() {
+	p.t.Helper()
+	for _, pid := range append(descendants(p.t, p.cmd.Process.Pid), p.cmd.Process.Pid) {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
+	}
+	<-p.ended
+}
+
+// descendants are the processes below pid.
+func descendants(t *testing.T, pid int) []int {
+	t.Helper()
+	children := map[int][]int{}
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(t, err)
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue // it ended
+		}
+		// pid (name) state ppid …; the name may hold anything.
+		fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+		parent, err := strconv.Atoi(fields[1])
+		require.NoError(t, err)
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		require.NoError(t, err)
+		children[parent] = append(children[parent], child)
+	}
+	var below []int
+	for next := []int{pid}; len(next) > 0; next = next[1:] {
+		below = append(below, children[next[0]]...)
+		next = append(next, children[next[0]]...)
+	}
+	return below
+}
+
+// port returns a TCP port that nobody uses just now.
+func port(t *testing.T) string {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	return fmt.Sprintf("127.0.0.1:%d", l.Addr().(*net.TCPAddr).Port)
+}
