@@ -65,7 +65,11 @@ up: ## Serve everything in one process on localhost
 
 .PHONY: bench
 bench: ## Measure the hot paths beside their references in one run
-	go run ./e2e/bench $(ARGS)
+	go test -run '^$$' -bench . -benchtime 1x -timeout 20m $(ARGS) ./e2e/bench
+
+.PHONY: chaos
+chaos: ## Kill -9 in the middle of a send of 20 000, ten times, in one process and in the mesh
+	CI=true CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos
 
 .PHONY: deps
 deps: ## Install the servers that the tests use, where they are missing (Debian, root)

@@ -1,0 +1,241 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/bus/inproc"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
+	"github.com/turumba/turumba/services/messaging"
+	messagingapp "github.com/turumba/turumba/services/messaging/app"
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
+	worker "github.com/turumba/turumba/worker/app"
+	"github.com/turumba/turumba/worker/relay"
+)
+
+// sendSize is how many recipients one round has.
+const sendSize = 50_000
+
+// BenchmarkGroupSend is a group send to an adapter that does nothing, with the
+// whole ledger, beside a prototype that writes the same rows without tenants,
+// lanes, gate or crash safety.
+func BenchmarkGroupSend(b *testing.B) {
+	s := server(b)
+	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("ours")))
+	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("prototype")))
+	w := newSender(b, s.URL("ours"))
+	p := newPrototype(b, pool(b, s.URL("prototype")))
+	compare(b, "messages", func() {}, w.send, p.send)
+}
+
+// nothing is an adapter that accepts everything at once.
+type nothing struct{}
+
+func (nothing) Type() string                                  { return messaging.TypeEmail }
+func (nothing) Provider() string                              { return messaging.ProviderSMTP }
+func (nothing) Open(channel.Settings) (channel.Sender, error) { return nothing{}, nil }
+func (nothing) Close() error                                  { return nil }
+
+func (nothing) Send(_ context.Context, m channel.Message) channel.Result {
+	return channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{m.ID}}
+}
+
+// people is an account service with sendSize contacts in memory.
+type people struct {
+	accountv1.UnimplementedInternalContextServiceServer
+	accountv1.UnimplementedRecipientServiceServer
+	pages []*accountv1.StreamRecipientsResponse
+}
+
+func newPeople() *people {
+	p := &people{}
+	for from := 0; from < sendSize; from += 500 {
+		page := &accountv1.StreamRecipientsResponse{}
+		for i := from; i < from+500; i++ {
+			page.Recipients = append(page.Recipients, &accountv1.Recipient{
+				ContactId: fmt.Sprintf("00000000-0000-7000-8000-%012d", i+1), FirstName: "Abebe", LastName: "Bikila", Email: fmt.Sprintf("p%d@example.org", i),
+			})
+		}
+		p.pages = append(p.pages, page)
+	}
+	return p
+}
+
+func (p *people) GetSender(context.Context, *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {
+	return &accountv1.GetSenderResponse{AccountName: "School"}, nil
+}
+
+func (p *people) StreamRecipients(_ *accountv1.StreamRecipientsRequest, stream grpc.ServerStreamingServer[accountv1.StreamRecipientsResponse]) error {
+	for _, page := range p.pages {
+		if err := stream.Send(page); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *people) Verify(context.Context, string) (auth.Claims, error) {
+	return auth.Claims{}, errors.New("no users here")
+}
+
+func (p *people) Context(context.Context, auth.Claims) (auth.Caller, error) {
+	return auth.Caller{}, errors.New("no users here")
+}
+
+// sender is a worker on the whole schema.
+type sender struct {
+	b        *testing.B
+	store    *postgres.Store
+	account  string
+	channel  string
+	template string
+}
+
+func newSender(b *testing.B, url string) *sender {
+	b.Helper()
+	require.NoError(b, messagingapp.Migrate(b.Context(), url))
+	p := newPeople()
+	directory, err := grpcserver.New(grpcserver.Config{Name: "account", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: p, Context: p})
+	require.NoError(b, err)
+	accountv1.RegisterInternalContextServiceServer(directory, p)
+	accountv1.RegisterRecipientServiceServer(directory, p)
+	bus, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
+	require.NoError(b, err)
+	a, err := worker.New(b.Context(), worker.Config{DatabaseURL: config.Secret(url), Roles: worker.AllRoles()}, worker.Deps{
+		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.Conn("worker"), Adapters: channel.Adapters{nothing{}}, Bus: bus,
+	})
+	require.NoError(b, err)
+	ctx, stop := context.WithCancel(context.WithoutCancel(b.Context()))
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	db, err := pg.Open(b.Context(), pg.Config{URL: url, Role: pg.RoleAPI})
+	require.NoError(b, err)
+	b.Cleanup(func() {
+		stop()
+		require.NoError(b, <-done)
+		require.NoError(b, bus.Close())
+		db.Close()
+	})
+	store, err := postgres.New(db, make([]byte, 32), a.Wake)
+	require.NoError(b, err)
+	s := &sender{b: b, store: store, account: messaging.NewID(), channel: messaging.NewID(), template: messaging.NewID()}
+	s.setUp()
+	return s
+}
+
+func (s *sender) tx(fn func(ctx context.Context, tx *pg.Tx) error) {
+	s.b.Helper()
+	ctx := s.b.Context()
+	require.NoError(s.b, s.store.DB().InTx(ctx, []string{s.account}, func(tx *pg.Tx) error { return fn(ctx, tx) }))
+	s.store.Notify()
+}
+
+func (s *sender) setUp() {
+	s.b.Helper()
+	t := &messaging.Template{ID: s.template, AccountID: s.account, Name: "T", Subject: "S {FIRST_NAME}", Body: "Dear {FIRST_NAME} {LAST_NAME}, school starts on Monday.", IsActive: true}
+	require.NoError(s.b, t.Prepare())
+	s.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
+			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
+			IsEnabled: true, OnUnknown: messaging.UnknownHold, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
+		}))
+	})
+}
+
+// send runs one group send to its end.
+func (s *sender) send() int {
+	g := &messaging.GroupMessage{
+		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{uuid.NewString()},
+	}
+	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g) })
+	for {
+		now, err := s.store.GroupMessage(s.b.Context(), []string{s.account}, g.ID)
+		require.NoError(s.b, err)
+		if now.Final() {
+			require.EqualValues(s.b, sendSize, now.Sent)
+			return sendSize
+		}
+		require.NoError(s.b, clock.Sleep(s.b.Context(), clock.System(), 5*time.Millisecond))
+	}
+}
+
+// prototype inserts and updates the same rows with as little as can be: what
+// the pipeline is measured against.
+type prototype struct {
+	b    *testing.B
+	pool *pgxpool.Pool
+}
+
+func newPrototype(b *testing.B, p *pgxpool.Pool) *prototype {
+	b.Helper()
+	_, err := p.Exec(b.Context(), `
+		CREATE TABLE sends (id uuid PRIMARY KEY, sent int NOT NULL DEFAULT 0) WITH (fillfactor = 50);
+		CREATE TABLE messages (id uuid PRIMARY KEY, send_id uuid NOT NULL, contact_id uuid NOT NULL, address text NOT NULL, vars jsonb,
+			status text NOT NULL, provider_id text, sent_at timestamptz) WITH (fillfactor = 50)`)
+	require.NoError(b, err)
+	return &prototype{b: b, pool: p}
+}
+
+func (p *prototype) send() int {
+	id := messaging.NewID()
+	_, err := p.pool.Exec(p.b.Context(), "INSERT INTO sends (id) VALUES ($1)", id)
+	require.NoError(p.b, err)
+	chunks := make(chan []string, 1000)
+	var sending sync.WaitGroup
+	for range 2 {
+		sending.Go(func() {
+			for ids := range chunks {
+				p.finish(id, ids)
+			}
+		})
+	}
+	at := clock.System().Now()
+	for from := 0; from < sendSize; from += 500 {
+		ids := messaging.IDsAt(at, from, 500)
+		p.insert(id, from, ids)
+		chunks <- ids
+	}
+	close(chunks)
+	sending.Wait()
+	return sendSize
+}
+
+func (p *prototype) insert(send string, from int, ids []string) {
+	contacts, addresses, vars := make([]string, len(ids)), make([]string, len(ids)), make([]string, len(ids))
+	for i := range ids {
+		contacts[i], addresses[i] = fmt.Sprintf("00000000-0000-7000-8000-%012d", from+i), fmt.Sprintf("p%d@example.org", from+i)
+		vars[i] = `{"FIRST_NAME":"Abebe","LAST_NAME":"Bikila"}`
+	}
+	_, err := p.pool.Exec(p.b.Context(), `
+		INSERT INTO messages (id, send_id, contact_id, address, vars, status)
+		SELECT id, $1, contact, address, vars, 'queued' FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::jsonb[]) AS n (id, contact, address, vars)`,
+		send, ids, contacts, addresses, vars)
+	require.NoError(p.b, err)
+}
+
+func (p *prototype) finish(send string, ids []string) {
+	ctx := p.b.Context()
+	tx, err := p.pool.Begin(ctx)
+	require.NoError(p.b, err)
+	_, err = tx.Exec(ctx, "UPDATE messages SET status = 'sent', sent_at = now(), provider_id = id::text WHERE id = ANY ($1::uuid[])", ids)
+	require.NoError(p.b, err)
+	_, err = tx.Exec(ctx, "UPDATE sends SET sent = sent + $2 WHERE id = $1", send, len(ids))
+	require.NoError(p.b, err)
+	require.NoError(p.b, tx.Commit(ctx))
+}

@@ -1,0 +1,62 @@
+package bench_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/pg/embedded"
+)
+
+// rounds is how often ours and the reference take turns; the best round of each
+// counts, so that a disturbance of the machine hits neither alone.
+const rounds = 3
+
+// compare runs both in turns and reports their rates and the ratio. Each does
+// its work and returns how many units it was; prepare is not timed.
+func compare(b *testing.B, unit string, prepare func(), ours, reference func() int) {
+	b.Helper()
+	rate := func(fn func() int) float64 {
+		c := clock.System()
+		began := c.Now()
+		n := fn()
+		return float64(n) / c.Now().Sub(began).Seconds()
+	}
+	for b.Loop() {
+		var mine, theirs float64
+		for range rounds {
+			prepare()
+			theirs = max(theirs, rate(reference))
+			mine = max(mine, rate(ours))
+		}
+		b.ReportMetric(mine, unit+"/s")
+		b.ReportMetric(theirs, "reference_"+unit+"/s")
+		b.ReportMetric(mine/theirs, "ratio")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// server is a PostgreSQL with fsync on.
+func server(b *testing.B) *embedded.Server {
+	b.Helper()
+	s, err := embedded.Start(b.Context(), embedded.Options{DataDir: b.TempDir(), Clock: clock.System()})
+	require.NoError(b, err)
+	b.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.Context()), 20*time.Second)
+		defer cancel()
+		require.NoError(b, s.Stop(ctx))
+	})
+	return s
+}
+
+func pool(b *testing.B, url string) *pgxpool.Pool {
+	b.Helper()
+	p, err := pgxpool.New(b.Context(), url)
+	require.NoError(b, err)
+	b.Cleanup(p.Close)
+	return p
+}
