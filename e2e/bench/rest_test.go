@@ -50,6 +50,7 @@ func BenchmarkREST(b *testing.B) {
 
 // drive calls the handler without a network, which would be the same for both.
 func drive(b *testing.B, h http.Handler, token string) int {
+	b.Helper()
 	const callers = 8
 	var calling sync.WaitGroup
 	for range callers {
