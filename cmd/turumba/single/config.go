@@ -74,11 +74,23 @@ func UserDataDir() (string, error) {
 	return filepath.Join(home, ".local", "share", "turumba"), nil
 }
 
+// masterKey is the one given, or that of the data folder, made at the first
+// start. A folder whose key is gone is not given a new one: it would open
+// nothing.
 func (c Config) masterKey() ([]byte, error) {
 	if c.MasterKey != "" {
 		return vault.ParseKey(c.MasterKey.Reveal())
 	}
-	return vault.LoadOrCreateKey(filepath.Join(c.DataDir, "master.key"))
+	file := filepath.Join(c.DataDir, "master.key")
+	if exists(filepath.Join(c.DataDir, "postgres")) && !exists(file) {
+		return nil, fmt.Errorf("the master key is missing: %s does not exist, and the data in %s was stored with one (restore the file or set TURUMBA_MASTER_KEY)", file, c.DataDir)
+	}
+	return vault.LoadOrCreateKey(file)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // prepareDataDir makes the folder; the error names it and the setting.
