@@ -1,0 +1,2 @@
+// Package deploy checks what the repository says about running in containers.
+package deploy
