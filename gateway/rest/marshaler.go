@@ -8,6 +8,7 @@ import (
 	"reflect"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -111,7 +112,13 @@ func (c *marshaler) streamError(m proto.Message) ([]byte, error) {
 	if !ok {
 		return c.enc.message(m)
 	}
-	return json.Marshal(errorBody(apierr.From(status.ErrorProto(st)), ""))
+	requestID := ""
+	for _, d := range status.FromProto(st).Details() {
+		if info, ok := d.(*errdetails.RequestInfo); ok {
+			requestID = info.GetRequestId()
+		}
+	}
+	return json.Marshal(errorBody(apierr.From(status.ErrorProto(st)), requestID))
 }
 
 // restJSON serves Marshal and Unmarshal; it only caches plans.

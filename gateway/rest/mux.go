@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -73,8 +74,13 @@ func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
 	return nil
 }
 
+// setQueryParser installs our parser. The transcoder keeps it in a variable of
+// its own that all muxes share, so it is set once.
+var setQueryParser = sync.OnceFunc(func() { runtime.NewServeMux(runtime.SetQueryParameterParser(queryParser{})) })
+
 // newMux is the transcoder: contract routes in, gRPC calls out.
 func newMux() *runtime.ServeMux {
+	setQueryParser()
 	return runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &marshaler{}),
 		runtime.WithIncomingHeaderMatcher(incomingHeader),
@@ -85,7 +91,6 @@ func newMux() *runtime.ServeMux {
 		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.WithForwardResponseOption(setStatus),
 		runtime.WithMiddlewares(jsonOnly),
-		runtime.SetQueryParameterParser(queryParser{}),
 		// Both rewrite the method of a request, past every rule made for it.
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),

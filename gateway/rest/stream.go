@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
 
 	"github.com/turumba/turumba/kit/apierr"
@@ -43,8 +44,15 @@ func (s *streamWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // handleStreamError is the transcoder's handler of errors in streams.
 func handleStreamError(ctx context.Context, err error) *status.Status {
-	if s, ok := ctx.Value(streamKey{}).(*streamWriter); ok {
-		s.failed = apierr.HTTPStatus(restError(err).Reason)
+	st := runtime.DefaultStreamErrorHandler(ctx, err)
+	s, ok := ctx.Value(streamKey{}).(*streamWriter)
+	if !ok {
+		return st
 	}
-	return runtime.DefaultStreamErrorHandler(ctx, err)
+	s.failed = apierr.HTTPStatus(restError(err).Reason)
+	// The marshaler of the error line knows nothing but the status.
+	if with, err := st.WithDetails(&errdetails.RequestInfo{RequestId: s.Header().Get(headerRequestID)}); err == nil {
+		st = with
+	}
+	return st
 }
