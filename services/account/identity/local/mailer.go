@@ -89,12 +89,15 @@ func (m *SMTPMailer) options() []mail.Option {
 		}
 		return tls.Client(conn, &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}), nil
 	}
-	opts := []mail.Option{mail.WithPort(m.port), mail.WithDialContextFunc(dial), mail.WithTLSPolicy(mail.TLSMandatory)}
+	policy, auth := mail.TLSMandatory, mail.SMTPAuthAutoDiscover
 	if m.plain || m.tls {
-		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS)) // the connection is TLS already, or may be plain
+		// The connection is TLS already, which the library does not see, or may be
+		// plain: it must neither upgrade it nor refuse the login on it.
+		policy, auth = mail.NoTLS, mail.SMTPAuthPlainNoEnc
 	}
+	opts := []mail.Option{mail.WithPort(m.port), mail.WithDialContextFunc(dial), mail.WithTLSPolicy(policy)}
 	if m.user != "" {
-		opts = append(opts, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(m.user), mail.WithPassword(m.password))
+		opts = append(opts, mail.WithSMTPAuth(auth), mail.WithUsername(m.user), mail.WithPassword(m.password))
 	}
 	return opts
 }
