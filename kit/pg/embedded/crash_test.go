@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,12 +86,14 @@ func TestParentKilled(t *testing.T) {
 }
 
 // TestAdopts: a server that lost parent and supervisor goes on under the next
-// start, and has a supervisor again.
+// start, and has a supervisor again. The supervisor's reader dies first: it would
+// stop the server at once when its parent notices that the supervisor is gone.
 func TestAdopts(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	cmd, pids := parent(t, dir)
 	supervisor, postmaster := pids[:len(pids)-1], pids[len(pids)-1]
+	slices.Reverse(supervisor)
 	kill(t, syscall.SIGKILL, supervisor...)
 	end(t, cmd)
 

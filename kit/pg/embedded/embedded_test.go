@@ -46,7 +46,7 @@ func beParent(dir string) int {
 	}
 	fmt.Fprintln(os.Stdout)
 	<-s.Done()
-	return 0
+	return 1 // never before its server
 }
 
 // parent runs beParent as a process of its own and returns what it told.
