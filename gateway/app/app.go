@@ -66,9 +66,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 // Addr is the address that the gateway listens on.
 func (a *App) Addr() net.Addr { return a.listener.Addr() }
 
-// Run serves until ctx ends, then lets open requests finish.
+// Run serves until ctx ends, then ends streams and lets open requests finish.
 func (a *App) Run(ctx context.Context) error {
-	a.server.BaseContext = func(net.Listener) context.Context { return ctx }
+	base := rest.BaseContext(ctx)
+	a.server.BaseContext = func(net.Listener) context.Context { return base }
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
 	select {

@@ -118,7 +118,8 @@ func byContract(now func() time.Time, routes []route, next http.Handler) http.Ha
 			}
 		}
 		if i >= 0 && routes[i].stream {
-			w, r = forStream(w, r)
+			serveStream(w, r, next)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})

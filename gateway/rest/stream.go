@@ -18,12 +18,26 @@ type streamWriter struct {
 	failed int // status of the failure; 0 without one
 }
 
-type streamKey struct{}
+type (
+	streamKey struct{}
+	stopKey   struct{}
+)
 
-// forStream prepares a streamed exchange.
-func forStream(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
+// BaseContext is the one of a http.Server that stops with ctx: its requests may
+// finish, its streams end at once.
+func BaseContext(ctx context.Context) context.Context {
+	return context.WithValue(context.WithoutCancel(ctx), stopKey{}, ctx)
+}
+
+// serveStream serves a streamed exchange.
+func serveStream(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	s := &streamWriter{ResponseWriter: w}
-	return s, r.WithContext(context.WithValue(r.Context(), streamKey{}, s))
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), streamKey{}, s))
+	defer cancel()
+	if stop, ok := ctx.Value(stopKey{}).(context.Context); ok {
+		defer context.AfterFunc(stop, cancel)()
+	}
+	next.ServeHTTP(s, r.WithContext(ctx))
 }
 
 // WriteHeader implements http.ResponseWriter.
