@@ -67,9 +67,11 @@ func newWorld(t *testing.T) *golden.World {
 		sends: messagingv1.NewGroupMessageServiceClient(conn), messages: messagingv1.NewMessageServiceClient(conn),
 	}
 	b.build()
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}
+	t.Cleanup(client.CloseIdleConnections)
 	return &golden.World{
 		GRPC: map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.messaging.v1": conn},
-		HTTP: &http.Client{Timeout: time.Minute}, BaseURL: in.URL, Tokens: b.tokens, Vars: b.vars,
+		HTTP: client, BaseURL: in.URL, Tokens: b.tokens, Vars: b.vars,
 	}
 }
 

@@ -132,10 +132,11 @@ func (a *App) Wake() { a.relay.Wake() }
 // Ready reports whether the database answers.
 func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
 
-// Run works until ctx ends and what is in flight is stored, then closes the
-// database.
+// Close closes the database, after Run.
+func (a *App) Close() { a.db.Close() }
+
+// Run works until ctx ends and what is in flight is stored.
 func (a *App) Run(ctx context.Context) error {
-	defer a.db.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	if a.has(RoleRelay) {
 		g.Go(func() error { return a.relay.Run(ctx) })

@@ -65,6 +65,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "broker": broker.Ready}, nil)
 	if err != nil {
 		return err

@@ -246,6 +246,7 @@ func (w *world) start(roles ...string) (stop func()) {
 	stop = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(w.t, <-done)
+		a.Close()
 		require.NoError(w.t, b.Close())
 	})
 	w.t.Cleanup(stop)

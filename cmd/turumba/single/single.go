@@ -171,6 +171,7 @@ func (in *Instance) wire(ctx context.Context, key []byte, accountURL, messagingU
 		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer}); err != nil {
 		return err
 	}
+	in.closers = append(in.closers, func(context.Context) { in.account.Close() })
 	adapters := providers.All(providers.Config{Dialer: dialer, Clock: in.clock})
 	if err := messaging.Migrate(ctx, messagingURL.Reveal()); err != nil {
 		return err
@@ -180,12 +181,14 @@ func (in *Instance) wire(ctx context.Context, key []byte, accountURL, messagingU
 	}); err != nil {
 		return err
 	}
+	in.closers = append(in.closers, func(context.Context) { in.worker.Close() })
 	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: messagingURL}, messaging.Deps{
 		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Verifier: in.account.Verifier,
 		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
 	}); err != nil {
 		return err
 	}
+	in.closers = append(in.closers, func(context.Context) { in.messaging.Close() })
 	return in.face(ctx)
 }
 

@@ -130,9 +130,11 @@ func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
 // purgeEvery is how often expired rows are removed.
 const purgeEvery = time.Hour
 
-// Run removes expired rows until ctx ends, then closes the database.
+// Close closes the database, after the last call has ended.
+func (a *App) Close() { a.db.Close() }
+
+// Run removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
-	defer a.db.Close()
 	for {
 		if err := a.store.Purge(ctx); err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "expired rows could not be removed", "err", err)

@@ -76,6 +76,7 @@ func start(t *testing.T) *world {
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-done)
+		a.Close()
 	})
 	conn := a.Server.Conn("")
 	return &world{

@@ -54,6 +54,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", cfg.GRPCAddr)
 	if err != nil {

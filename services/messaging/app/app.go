@@ -145,9 +145,11 @@ func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
 // purgeEvery is how often expired rows are removed.
 const purgeEvery = time.Hour
 
-// Run notifies and removes expired rows until ctx ends, then closes the database.
+// Close closes the database, after the last call has ended.
+func (a *App) Close() { a.db.Close() }
+
+// Run notifies and removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
-	defer a.db.Close()
 	var g errgroup.Group
 	if a.notifier != nil {
 		g.Go(func() error { return a.notifier.Run(ctx) })

@@ -74,6 +74,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	return serve(ctx, cfg, a, deps, registry)
 }
 
