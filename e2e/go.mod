@@ -15,6 +15,7 @@ require (
 	github.com/turumba/turumba/services/messaging v0.0.0-00010101000000-000000000000
 	github.com/turumba/turumba/sim v0.0.0-00010101000000-000000000000
 	github.com/turumba/turumba/worker v0.0.0-00010101000000-000000000000
+	go.uber.org/goleak v1.3.0
 	google.golang.org/genproto/googleapis/api v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12

@@ -11,6 +11,7 @@ require (
 	github.com/turumba/turumba/services/messaging v0.0.0-00010101000000-000000000000
 	github.com/turumba/turumba/sim v0.0.0-00010101000000-000000000000
 	github.com/turumba/turumba/worker v0.0.0-00010101000000-000000000000
+	go.uber.org/goleak v1.3.0
 	golang.org/x/sync v0.24.0
 )
 
