@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // header are the fields of a JWS header that decide anything here.
@@ -24,8 +25,11 @@ func decodeHeader(segment string) (header, error) {
 	if err != nil {
 		return h, fmt.Errorf("the token's header is not base64url: %w", err)
 	}
+	if len(b) > maxHeader {
+		return h, errors.New("the token's header is larger than 1 KiB")
+	}
 	if err := noDuplicateKeys(b); err != nil {
-		return h, err
+		return h, fmt.Errorf("the token's header: %w", err)
 	}
 	if err := json.Unmarshal(b, &h); err != nil {
 		return h, fmt.Errorf("the token's header is not JSON: %w", err)
@@ -33,34 +37,35 @@ func decodeHeader(segment string) (header, error) {
 	return h, nil
 }
 
-// noDuplicateKeys refuses a top-level key that comes twice: parsers disagree
-// about which one counts.
+// noDuplicateKeys refuses a top-level key that comes twice, in whatever case:
+// parsers disagree about which one counts, and Go's ignores case.
 func noDuplicateKeys(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
-		return errors.New("the token's header is not a JSON object")
+		return errors.New("not a JSON object")
 	}
 	seen := map[string]bool{}
 	for dec.More() {
 		tok, err := dec.Token()
 		if err != nil {
-			return fmt.Errorf("the token's header is not JSON: %w", err)
+			return fmt.Errorf("not JSON: %w", err)
 		}
 		key, _ := tok.(string)
+		key = strings.ToLower(key)
 		if seen[key] {
-			return fmt.Errorf("the token's header has %q twice", key)
+			return fmt.Errorf("%q comes twice", key)
 		}
 		seen[key] = true
 		var skip json.RawMessage
 		if err := dec.Decode(&skip); err != nil {
-			return fmt.Errorf("the token's header is not JSON: %w", err)
+			return fmt.Errorf("not JSON: %w", err)
 		}
 	}
 	if _, err := dec.Token(); err != nil {
-		return fmt.Errorf("the token's header is not JSON: %w", err)
+		return fmt.Errorf("not JSON: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("the token's header has trailing data")
+		return errors.New("trailing data")
 	}
 	return nil
 }

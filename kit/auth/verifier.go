@@ -29,6 +29,7 @@ const (
 
 const (
 	maxToken  = 8 << 10 // bytes of a token
+	maxHeader = 1 << 10 // bytes of its header
 	skew      = 60 * time.Second
 	cacheSize = 10_000 // verified tokens that are kept
 )
@@ -253,6 +254,10 @@ func checkHeader(raw, profile string) error {
 	h, err := decodeHeader(segments[0])
 	if err != nil {
 		return err
+	}
+	claims, _ := base64.RawURLEncoding.DecodeString(segments[1]) // checked above
+	if err := noDuplicateKeys(claims); err != nil {
+		return fmt.Errorf("the token's claims: %w", err)
 	}
 	switch {
 	case h.Algorithm != "RS256":
