@@ -292,3 +292,15 @@ func TestListReportsFailures(t *testing.T) {
 	_, err = query.List(t.Context(), pool, c, func(pgx.CollectableRow) (thing, error) { return thing{}, nil })
 	require.ErrorContains(t, err, "must read the row with Scan")
 }
+
+func TestOneTextMayListSeveralColumns(t *testing.T) {
+	t.Parallel()
+	pool := database(t)
+	fill(t, pool, accountA, 5)
+	fill(t, pool, accountB, 5)
+	s := spec(t, func(tab *query.Table) { tab.Select = []string{"id, coalesce(things.name, 'none') AS name"} })
+	for _, row := range list(t, pool, s, query.Request{}, accountA, accountB).Data {
+		require.NotEmpty(t, row.ID)
+		require.NotNil(t, row.Name)
+	}
+}

@@ -18,7 +18,7 @@ type Table struct {
 	// From is the FROM item, for example "messages".
 	From string
 	// Select lists the columns of a row as the scan function expects them: names,
-	// or "expression AS name".
+	// or "expression AS name". One text may list several, separated by commas.
 	Select []string
 	// Where is a fixed condition, for example "deleted_at IS NULL"; empty for none.
 	Where string
@@ -119,13 +119,41 @@ func (t Table) withDefaults() Table {
 	if t.ID == "" {
 		t.ID = "id"
 	}
+	t.Select = splitColumns(strings.Join(t.Select, ", "))
 	return t
+}
+
+// splitColumns splits a select list at the commas outside parentheses.
+func splitColumns(list string) (columns []string) {
+	depth, start := 0, 0
+	for i, c := range list {
+		switch c {
+		case '(', '[':
+			depth++
+		case ')', ']':
+			depth--
+		case ',':
+			if depth == 0 {
+				columns = append(columns, strings.TrimSpace(list[start:i]))
+				start = i + 1
+			}
+		}
+	}
+	if rest := strings.TrimSpace(list[start:]); rest != "" {
+		columns = append(columns, rest)
+	}
+	return columns
 }
 
 func (s *Spec) checkTable() []error {
 	var problems []error
 	if s.table.From == "" || len(s.table.Select) == 0 {
 		problems = append(problems, errors.New("table needs From and Select"))
+	}
+	for _, column := range s.table.Select {
+		if name := outputName(column); strings.ContainsAny(name, "()[]:' ") {
+			problems = append(problems, fmt.Errorf("column %q: needs AS and a name", column))
+		}
 	}
 	if len(s.table.TokenKey) < 16 {
 		problems = append(problems, errors.New("table needs a TokenKey of at least 16 bytes"))
