@@ -2,13 +2,12 @@ package golden
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io/fs"
-	"regexp"
-	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/turumba/turumba/e2e/wire"
 )
 
 // File is one YAML file: the cases of one RPC.
@@ -86,34 +85,6 @@ func Load(fsys fs.FS, dir string) (map[string]File, error) {
 	return files, nil
 }
 
-var variable = regexp.MustCompile(`\$\{([a-z0-9_]+)\}`)
-
-// expand replaces ${name} in every string below v.
-func expand(v any, vars map[string]string) any {
-	switch v := v.(type) {
-	case string:
-		return variable.ReplaceAllStringFunc(v, func(s string) string {
-			if val, ok := vars[s[2:len(s)-1]]; ok {
-				return val
-			}
-			return s
-		})
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k, e := range v {
-			out[k] = expand(e, vars)
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, e := range v {
-			out[i] = expand(e, vars)
-		}
-		return out
-	}
-	return v
-}
-
 // contains reports the first place where got lacks what want names.
 func contains(path string, want, got any) error {
 	switch want := want.(type) {
@@ -148,39 +119,8 @@ func contains(path string, want, got any) error {
 			return nil
 		}
 	}
-	if a, b := canonical(want), canonical(got); a != b {
+	if a, b := wire.Canonical(want), wire.Canonical(got); a != b {
 		return fmt.Errorf("%s: want %s, got %s", path, a, b)
 	}
 	return nil
-}
-
-func canonical(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Sprint(v)
-	}
-	return string(b)
-}
-
-// lookup finds a dotted path in decoded JSON; numbers index lists.
-func lookup(v any, path string) (any, bool) {
-	for part := range strings.SplitSeq(path, ".") {
-		switch node := v.(type) {
-		case map[string]any:
-			next, ok := node[part]
-			if !ok {
-				return nil, false
-			}
-			v = next
-		case []any:
-			var i int
-			if _, err := fmt.Sscanf(part, "%d", &i); err != nil || i < 0 || i >= len(node) {
-				return nil, false
-			}
-			v = node[i]
-		default:
-			return nil, false
-		}
-	}
-	return v, true
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/turumba/turumba/e2e/wire"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 )
 
@@ -17,8 +18,8 @@ import (
 func TestContractIsComplete(t *testing.T) {
 	t.Parallel()
 	routes := map[string]protoreflect.FullName{}
-	for _, md := range methods() {
-		auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+	for _, md := range wire.Methods() {
+		auth := wire.AuthOf(md)
 		require.NotNil(t, auth.GetRule(), "%s has no access rule", md.FullName())
 		opts, _ := md.Options().(*descriptorpb.MethodOptions)
 		require.NotEqual(t, descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN, opts.GetIdempotencyLevel(), "%s has no idempotency level", md.FullName())
@@ -27,7 +28,7 @@ func TestContractIsComplete(t *testing.T) {
 		require.Equal(t, internal, rule.GetPattern() == nil, "%s needs a route, or to be internal", md.FullName())
 		require.True(t, !internal || len(auth.GetInternal().GetCallers()) > 0, "%s names no caller", md.FullName())
 		if !internal {
-			verb, path := verbAndPath(rule)
+			verb, path := wire.Route(md)
 			require.NotContains(t, routes, verb+" "+path, "%s shares its route", md.FullName())
 			routes[verb+" "+path] = md.FullName()
 			require.True(t, verb != "GET" || opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS, "%s is a GET with effects", md.FullName())
@@ -38,27 +39,11 @@ func TestContractIsComplete(t *testing.T) {
 	}
 }
 
-func verbAndPath(rule *annotations.HttpRule) (verb, path string) {
-	switch p := rule.GetPattern().(type) {
-	case *annotations.HttpRule_Get:
-		return "GET", p.Get
-	case *annotations.HttpRule_Post:
-		return "POST", p.Post
-	case *annotations.HttpRule_Patch:
-		return "PATCH", p.Patch
-	case *annotations.HttpRule_Put:
-		return "PUT", p.Put
-	case *annotations.HttpRule_Delete:
-		return "DELETE", p.Delete
-	}
-	return "", ""
-}
-
 // TestSecretsAreMarked: whatever is named like a secret is marked as one, so
 // that logs and answers leave it out.
 func TestSecretsAreMarked(t *testing.T) {
 	t.Parallel()
-	for _, md := range methods() {
+	for _, md := range wire.Methods() {
 		eachField(md.Output(), map[protoreflect.FullName]bool{}, func(fd protoreflect.FieldDescriptor) {
 			if fd.Name() == "password" {
 				require.True(t, proto.GetExtension(fd.Options(), optionsv1.E_Secret).(bool), fd.FullName())

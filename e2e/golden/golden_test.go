@@ -11,14 +11,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/turumba/turumba/cmd/turumba/single"
 	"github.com/turumba/turumba/e2e/golden"
-	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/e2e/wire"
+	"github.com/turumba/turumba/e2e/world"
 	simapp "github.com/turumba/turumba/sim/app"
 )
 
@@ -34,7 +32,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	files, err := golden.Load(os.DirFS("."), "testdata")
 	require.NoError(t, err)
-	w := newWorld(t)
+	w := world.New(t)
 	for i, name := range slices.Sorted(func(yield func(string) bool) {
 		for name := range files {
 			if !yield(name) {
@@ -45,14 +43,14 @@ func TestGolden(t *testing.T) {
 		file := files[name]
 		t.Run(strings.TrimSuffix(path.Base(name), ".yaml"), func(t *testing.T) {
 			t.Parallel()
-			for _, wire := range golden.Wires() {
-				run := golden.NewRun(w, wire, fmt.Sprintf("f%d", i))
+			for _, over := range wire.All() {
+				run := golden.NewRun(w, over, fmt.Sprintf("f%d", i))
 				for _, c := range file.Cases {
 					if run.Skips(file.RPC, c) {
 						continue
 					}
 					if err := run.Do(t.Context(), file.RPC, c); err != nil {
-						t.Errorf("%s over %s: %v", c.Name, wire, err)
+						t.Errorf("%s over %s: %v", c.Name, over, err)
 					}
 				}
 			}
@@ -71,8 +69,8 @@ func TestEveryRPCHasCases(t *testing.T) {
 		require.NotContains(t, byRPC, f.RPC, name)
 		byRPC[f.RPC] = f
 	}
-	for _, md := range methods() {
-		rpc := fmt.Sprintf("%s/%s", md.Parent().FullName(), md.Name())
+	for _, md := range wire.Methods() {
+		rpc := wire.Name(md)
 		f, ok := byRPC[rpc]
 		if !ok {
 			t.Errorf("%s has no cases", rpc)
@@ -87,28 +85,11 @@ func TestEveryRPCHasCases(t *testing.T) {
 				bad++
 			}
 		}
-		auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+		auth := wire.AuthOf(md)
 		opts, _ := md.Options().(*descriptorpb.MethodOptions)
 		harmless := auth.GetPublic() && opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 		require.True(t, good > 0 || auth.GetInternal() != nil, "%s has no good case", rpc)
 		require.True(t, bad > 0 || harmless, "%s has no bad case", rpc)
 	}
 	require.Empty(t, byRPC, "cases of RPCs that do not exist")
-}
-
-// methods are the RPCs of the product's contract.
-func methods() (out []protoreflect.MethodDescriptor) {
-	protoregistry.GlobalFiles.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
-		if !strings.HasPrefix(string(fd.Package()), "turumba.") {
-			return true
-		}
-		for i := range fd.Services().Len() {
-			sd := fd.Services().Get(i)
-			for j := range sd.Methods().Len() {
-				out = append(out, sd.Methods().Get(j))
-			}
-		}
-		return true
-	})
-	return out
 }

@@ -1,4 +1,6 @@
-package golden
+// Package wire makes one call of the contract over gRPC or over REST and tells the
+// answer in the same words for both.
+package wire
 
 import (
 	"bytes"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -21,6 +24,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/turumba/turumba/gateway/rest"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
 )
 
@@ -40,17 +44,86 @@ type Answer struct {
 	Raw string
 }
 
-// call is one expanded case.
-type call struct {
-	method protoreflect.MethodDescriptor
-	token  string
-	key    string
-	body   map[string]any
-	raw    string
-	query  string
+// The two ways into the mesh.
+const (
+	GRPC = "grpc"
+	REST = "rest"
+)
+
+// All are the two wires.
+func All() []string { return []string{GRPC, REST} }
+
+// Call is one call of an RPC.
+type Call struct {
+	// Method is the RPC.
+	Method protoreflect.MethodDescriptor
+	// Token is the bearer token; empty sends none.
+	Token string
+	// Key is the idempotency key; empty sends none.
+	Key string
+	// Body is the request in REST JSON, path variables included.
+	Body map[string]any
+	// Raw, when set, is the REST body instead, and Query is added to the query
+	// string as it is; gRPC knows neither.
+	Raw, Query string
+	// Mask replaces the update mask that gRPC derives from the body.
+	Mask []string
+	// Header is sent besides: HTTP headers, or metadata.
+	Header map[string]string
 }
 
-func findMethod(rpc string) (protoreflect.MethodDescriptor, error) {
+// Target is where calls go: a gRPC connection as a client outside the mesh has
+// it, and the gateway.
+type Target struct {
+	// Conns are the connections by proto package.
+	Conns map[string]grpc.ClientConnInterface
+	// HTTP and BaseURL reach the gateway.
+	HTTP    *http.Client
+	BaseURL string
+}
+
+// Do makes the call over the wire.
+func (t *Target) Do(ctx context.Context, wire string, c Call) (Answer, error) {
+	if wire == GRPC {
+		return callGRPC(ctx, t.Conns[string(c.Method.ParentFile().Package())], c)
+	}
+	return callREST(ctx, t.HTTP, t.BaseURL, c)
+}
+
+// Methods are the RPCs of the product's contract, sorted by name.
+func Methods() (out []protoreflect.MethodDescriptor) {
+	protoregistry.GlobalFiles.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
+		if !strings.HasPrefix(string(fd.Package()), "turumba.") {
+			return true
+		}
+		for i := range fd.Services().Len() {
+			sd := fd.Services().Get(i)
+			for j := range sd.Methods().Len() {
+				out = append(out, sd.Methods().Get(j))
+			}
+		}
+		return true
+	})
+	slices.SortFunc(out, func(a, b protoreflect.MethodDescriptor) int { return strings.Compare(Name(a), Name(b)) })
+	return out
+}
+
+// Name is how files name an RPC: "turumba.account.v1.ContactService/GetContact".
+func Name(md protoreflect.MethodDescriptor) string {
+	return fmt.Sprintf("%s/%s", md.Parent().FullName(), md.Name())
+}
+
+// AuthOf is the access rule of an RPC.
+func AuthOf(md protoreflect.MethodDescriptor) *optionsv1.Auth {
+	rule, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+	return rule
+}
+
+// Route is the verb and path of an RPC; empty for an internal one.
+func Route(md protoreflect.MethodDescriptor) (verb, path string) { return verbOf(ruleOf(md)) }
+
+// FindMethod finds an RPC by its name.
+func FindMethod(rpc string) (protoreflect.MethodDescriptor, error) {
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(strings.ReplaceAll(rpc, "/", ".")))
 	if err != nil {
 		return nil, fmt.Errorf("find %s: %w", rpc, err)
@@ -68,30 +141,38 @@ func ruleOf(md protoreflect.MethodDescriptor) *annotations.HttpRule {
 }
 
 // callGRPC makes the call over conn; a server stream answers with its first message.
-func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c call) (Answer, error) {
-	in, err := newMessage(c.method.Input())
+func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c Call) (Answer, error) {
+	in, err := newMessage(c.Method.Input())
 	if err != nil {
 		return Answer{}, err
 	}
-	data, err := json.Marshal(c.body)
+	if c.Body == nil {
+		c.Body = map[string]any{}
+	}
+	data, err := json.Marshal(c.Body)
 	if err != nil {
 		return Answer{}, err
 	}
-	if err := fill(data, in, c.method, c.body); err != nil {
+	if err := fill(data, in, c); err != nil {
 		return Answer{}, fmt.Errorf("request: %w", err)
 	}
-	out, err := newMessage(c.method.Output())
+	out, err := newMessage(c.Method.Output())
 	if err != nil {
 		return Answer{}, err
 	}
-	if c.token != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token)
+	if c.Token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.Token)
 	}
-	if c.key != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", c.key)
+	if c.Key != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", c.Key)
 	}
-	full := fmt.Sprintf("/%s/%s", c.method.Parent().FullName(), c.method.Name())
-	if c.method.IsStreamingServer() {
+	var header []string
+	for k, v := range c.Header {
+		header = append(header, k, v)
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, header...)
+	full := "/" + Name(c.Method)
+	if c.Method.IsStreamingServer() {
 		err = firstOfStream(ctx, conn, full, in, out)
 	} else {
 		err = conn.Invoke(ctx, full, in, out)
@@ -99,7 +180,7 @@ func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c call) (Answe
 	if err != nil {
 		return grpcError(err), nil
 	}
-	b, err := rest.Marshal(responseBody(c.method, out))
+	b, err := rest.Marshal(responseBody(c.Method, out))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -125,15 +206,15 @@ func firstOfStream(ctx context.Context, conn grpc.ClientConnInterface, method st
 
 // fill reads REST JSON into the request. Fields of a PATCH stand flat in the
 // case, as in the REST body; over gRPC they belong in the body field with a mask.
-func fill(data []byte, in proto.Message, md protoreflect.MethodDescriptor, flat map[string]any) error {
-	rule := ruleOf(md)
+func fill(data []byte, in proto.Message, c Call) error {
+	rule := ruleOf(c.Method)
 	bodyField := rule.GetBody()
 	if bodyField == "" || bodyField == "*" {
 		return rest.Unmarshal(data, in)
 	}
 	request := map[string]any{}
 	inner := map[string]any{}
-	for k, v := range flat {
+	for k, v := range c.Body {
 		if strings.Contains(rule.GetPatch()+rule.GetPut()+rule.GetPost(), "{"+k+"}") {
 			request[k] = v
 		} else {
@@ -144,6 +225,9 @@ func fill(data []byte, in proto.Message, md protoreflect.MethodDescriptor, flat 
 	paths := make([]string, 0, len(inner))
 	for k := range inner {
 		paths = append(paths, camel(k))
+	}
+	if c.Mask != nil {
+		paths = c.Mask
 	}
 	request["update_mask"] = strings.Join(paths, ",")
 	data, err := json.Marshal(request)
@@ -193,7 +277,7 @@ func grpcError(err error) Answer {
 var pathVar = regexp.MustCompile(`\{([a-z_]+)\}`)
 
 // callREST makes the call over HTTP by the route of the contract.
-func callREST(ctx context.Context, client *http.Client, base string, c call) (Answer, error) {
+func callREST(ctx context.Context, client *http.Client, base string, c Call) (Answer, error) {
 	req, err := restRequest(ctx, base, c)
 	if err != nil {
 		return Answer{}, err
@@ -204,7 +288,7 @@ func callREST(ctx context.Context, client *http.Client, base string, c call) (An
 	}
 	defer func() { _ = res.Body.Close() }()
 	var reader io.Reader = res.Body
-	if c.method.IsStreamingServer() && res.StatusCode == http.StatusOK {
+	if c.Method.IsStreamingServer() && res.StatusCode == http.StatusOK {
 		return streamAnswer(res)
 	}
 	data, err := io.ReadAll(reader)
@@ -219,14 +303,14 @@ func streamAnswer(res *http.Response) (Answer, error) {
 	return a, json.NewDecoder(res.Body).Decode(&a.Body)
 }
 
-func restRequest(ctx context.Context, base string, c call) (*http.Request, error) {
-	rule := ruleOf(c.method)
+func restRequest(ctx context.Context, base string, c Call) (*http.Request, error) {
+	rule := ruleOf(c.Method)
 	verb, path := verbOf(rule)
 	if path == "" {
 		return nil, errors.New("the RPC has no route")
 	}
 	rest := map[string]any{}
-	for k, v := range c.body {
+	for k, v := range c.Body {
 		rest[k] = v
 	}
 	path = pathVar.ReplaceAllStringFunc(path, func(s string) string {
@@ -249,11 +333,11 @@ func restRequest(ctx context.Context, base string, c call) (*http.Request, error
 	} else if b, err := json.Marshal(rest); err == nil {
 		body = b
 	}
-	if c.raw != "" {
-		body = []byte(c.raw)
+	if c.Raw != "" {
+		body = []byte(c.Raw)
 	}
 	target := base + path
-	if q := strings.Trim(query.Encode()+"&"+c.query, "&"); q != "" {
+	if q := strings.Trim(query.Encode()+"&"+c.Query, "&"); q != "" {
 		target += "?" + q
 	}
 	req, err := http.NewRequestWithContext(ctx, verb, target, bytes.NewReader(body))
@@ -263,11 +347,14 @@ func restRequest(ctx context.Context, base string, c call) (*http.Request, error
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
+	if c.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}
-	if c.key != "" {
-		req.Header.Set("Idempotency-Key", c.key)
+	if c.Key != "" {
+		req.Header.Set("Idempotency-Key", c.Key)
+	}
+	for k, v := range c.Header {
+		req.Header.Set(k, v)
 	}
 	return req, nil
 }
@@ -310,7 +397,13 @@ func restAnswer(httpStatus int, data []byte) (Answer, error) {
 	}
 	if m, ok := a.Body.(map[string]any); ok {
 		delete(m, "request_id")
-		a.Raw = canonical(m)
+		a.Raw = Canonical(m)
 	}
 	return a, nil
+}
+
+// Body is the field that REST takes from the body: "*" for all, empty for none.
+func Body(md protoreflect.MethodDescriptor) (field string, ok bool) {
+	field = ruleOf(md).GetBody()
+	return field, field != ""
 }

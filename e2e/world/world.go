@@ -1,4 +1,6 @@
-package golden_test
+// Package world is the whole mesh with two organisations in it, for tests that
+// call it from outside.
+package world
 
 import (
 	"context"
@@ -13,7 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/turumba/turumba/cmd/turumba/single"
-	"github.com/turumba/turumba/e2e/golden"
+	"github.com/turumba/turumba/e2e/wire"
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/clock"
@@ -22,7 +24,8 @@ import (
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
-const password = "correct horse battery staple"
+// Password is that of everybody in the world.
+const Password = "correct horse battery staple"
 
 // builder fills the mesh with what the cases refer to.
 type builder struct {
@@ -40,13 +43,43 @@ type builder struct {
 	messages  messagingv1.MessageServiceClient
 }
 
-// newWorld starts the whole mesh, on free ports and an own PostgreSQL, with two
-// organisations.
-func newWorld(t *testing.T) *golden.World {
+// World is the running mesh and what is in it.
+type World struct {
+	wire.Target
+	// Instance is the mesh itself, DataDir its folder.
+	Instance *single.Instance
+	DataDir  string
+	// Conn is a connection as a client outside the mesh has it.
+	Conn *grpc.ClientConn
+	// Tokens are the access tokens by caller name.
+	Tokens map[string]string
+	// Vars are the ids and names that requests use as ${name}.
+	Vars map[string]string
+}
+
+// Token is the token of a caller: owner when as is empty, none for "none"; any
+// other text is the token itself.
+func (w *World) Token(as string) string {
+	switch as {
+	case "none":
+		return ""
+	case "":
+		as = "owner"
+	}
+	if t, ok := w.Tokens[as]; ok {
+		return t
+	}
+	return as
+}
+
+// New starts the whole mesh, on free ports and an own PostgreSQL, with two
+// organisations. env are further settings.
+func New(t *testing.T, env ...string) *World {
 	t.Helper()
-	cfg, err := config.Load[single.Config]([]string{
-		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + t.TempDir(),
-	})
+	dir := t.TempDir()
+	cfg, err := config.Load[single.Config](append([]string{
+		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
+	}, env...))
 	require.NoError(t, err)
 	in, err := single.Start(t.Context(), cfg, telemetry.Discard(), true)
 	require.NoError(t, err)
@@ -69,10 +102,22 @@ func newWorld(t *testing.T) *golden.World {
 	b.build()
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
-	return &golden.World{
-		GRPC: map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.messaging.v1": conn},
-		HTTP: client, BaseURL: in.URL, Tokens: b.tokens, Vars: b.vars,
+	return &World{
+		Target: wire.Target{
+			Conns: map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.messaging.v1": conn},
+			HTTP:  client, BaseURL: in.URL,
+		},
+		Instance: in, DataDir: dir, Conn: conn, Tokens: b.tokens, Vars: b.vars,
 	}
+}
+
+// databaseURL is where a database of the mesh is reached as its superuser.
+func databaseURL(in *single.Instance, name string) string {
+	account, messaging := in.DatabaseURLs()
+	if name == "turumba_account" {
+		return account
+	}
+	return messaging
 }
 
 func (b *builder) build() {
@@ -80,10 +125,10 @@ func (b *builder) build() {
 	b.signUp("outsider", "outsider@golden.example", "foreign_account_id")
 	b.signUp("viewer", "viewer@golden.example", "viewer_account_id")
 	b.signUp("spare", "spare@golden.example", "spare_account_id")
-	for _, wire := range golden.Wires() {
-		b.signUp("joiner_"+wire, "joiner-"+wire+"@golden.example", "joiner_account_"+wire)
-		b.signUp("leaver_"+wire, "leaver-"+wire+"@golden.example", "leaver_account_"+wire)
-		b.vars["code_"+wire] = b.register("verify", "verify-"+wire+"@golden.example")
+	for _, over := range wire.All() {
+		b.signUp("joiner_"+over, "joiner-"+over+"@golden.example", "joiner_account_"+over)
+		b.signUp("leaver_"+over, "leaver-"+over+"@golden.example", "leaver_account_"+over)
+		b.vars["code_"+over] = b.register("verify", "verify-"+over+"@golden.example")
 	}
 	b.onlyViewer()
 	b.memberships()
@@ -94,7 +139,7 @@ func (b *builder) build() {
 // register asks for an account and returns the code that came by mail.
 func (b *builder) register(name, email string) (code string) {
 	ctx := b.t.Context()
-	_, err := b.auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Golden " + name, AccountName: "Org of " + name})
+	_, err := b.auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: Password, FullName: "Golden " + name, AccountName: "Org of " + name})
 	require.NoError(b.t, err)
 	code, err = b.in.Simulator.Code(ctx, email)
 	require.NoError(b.t, err)
@@ -110,7 +155,7 @@ func (b *builder) signUp(name, email, accountVar string) {
 }
 
 func (b *builder) login(name, email string) {
-	l, err := b.auth.Login(b.t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+	l, err := b.auth.Login(b.t.Context(), &accountv1.LoginRequest{Email: email, Password: Password})
 	require.NoError(b.t, err)
 	b.tokens[name] = l.GetAccessToken()
 }
@@ -122,7 +167,7 @@ func (b *builder) as(name string) context.Context {
 // onlyViewer takes the viewer's own organisation away, of which every user who
 // registers is the owner; no RPC can.
 func (b *builder) onlyViewer() {
-	conn, err := pgx.Connect(b.t.Context(), b.in.Postgres.URL("turumba_account"))
+	conn, err := pgx.Connect(b.t.Context(), databaseURL(b.in, "turumba_account"))
 	require.NoError(b.t, err)
 	_, err = conn.Exec(b.t.Context(), "DELETE FROM account_users WHERE account_id = $1", b.vars["viewer_account_id"])
 	require.NoError(b.t, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	gateway "github.com/turumba/turumba/gateway/app"
 	"github.com/turumba/turumba/gateway/rest"
@@ -54,11 +55,13 @@ type Instance struct {
 	registry *prometheus.Registry
 	bus      bus.Bus
 
+	accountURL, messagingURL config.Secret
+
 	account   *account.App
 	messaging *messaging.App
 	worker    *worker.App
 	gateway   *gateway.App
-	grpc      net.Listener
+	listener  net.Listener
 	admin     func(context.Context) error
 	closers   []func(context.Context)
 }
@@ -91,15 +94,28 @@ func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
 		}
 		in.closers = append(in.closers, in.Simulator.Stop)
 	}
-	accountURL, messagingURL, err := in.databases(ctx)
-	if err != nil {
+	if in.accountURL, in.messagingURL, err = in.databases(ctx); err != nil {
 		return err
 	}
 	if err := in.openBus(ctx); err != nil {
 		return err
 	}
-	return in.wire(ctx, key, accountURL, messagingURL)
+	return in.wire(ctx, key)
 }
+
+// AccountConn is a connection to the account service as the named service of
+// this process has it.
+func (in *Instance) AccountConn(service string) grpc.ClientConnInterface {
+	return in.account.Server.Conn(service)
+}
+
+// DatabaseURLs are where the two databases of the mesh are.
+func (in *Instance) DatabaseURLs() (account, messaging string) {
+	return in.accountURL.Reveal(), in.messagingURL.Reveal()
+}
+
+// Now is the mesh's time.
+func (in *Instance) Now() time.Time { return in.clock.Now() }
 
 // listen takes the gRPC port early: a port that is taken is the commonest
 // problem of a start and should cost no time.
@@ -109,7 +125,7 @@ func (in *Instance) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot serve gRPC on %s: %w (set GRPC_ADDR to a free address)", in.cfg.GRPCAddr, err)
 	}
-	in.grpc, in.GRPC = l, l.Addr().String()
+	in.listener, in.GRPC = l, l.Addr().String()
 	in.closers = append(in.closers, func(context.Context) { _ = l.Close() }) // a second close is harmless
 	return nil
 }
@@ -158,7 +174,7 @@ func (in *Instance) openBus(ctx context.Context) (err error) {
 }
 
 // wire makes the services and connects them in process.
-func (in *Instance) wire(ctx context.Context, key []byte, accountURL, messagingURL config.Secret) (err error) {
+func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 	dialer, err := in.dialer()
 	if err != nil {
 		return err
@@ -167,22 +183,22 @@ func (in *Instance) wire(ctx context.Context, key []byte, accountURL, messagingU
 	if err != nil {
 		return err
 	}
-	if in.account, err = account.New(ctx, account.Config{DatabaseURL: accountURL, Issuer: in.cfg.Issuer, ClientID: clientID},
+	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, Issuer: in.cfg.Issuer, ClientID: clientID},
 		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.account.Close() })
 	adapters := providers.All(providers.Config{Dialer: dialer, Clock: in.clock})
-	if err := messaging.Migrate(ctx, messagingURL.Reveal()); err != nil {
+	if err := messaging.Migrate(ctx, in.messagingURL.Reveal()); err != nil {
 		return err
 	}
-	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: messagingURL, Roles: worker.AllRoles()}, worker.Deps{
+	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, Roles: worker.AllRoles()}, worker.Deps{
 		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.worker.Close() })
-	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: messagingURL}, messaging.Deps{
+	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL}, messaging.Deps{
 		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Verifier: in.account.Verifier,
 		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
 	}); err != nil {
@@ -267,7 +283,7 @@ func (in *Instance) Run(ctx context.Context) error {
 	above.Go(func() error { return in.gateway.Run(ctx) })
 	above.Go(func() error { return in.worker.Run(ctx) })
 	above.Go(func() error { return in.admin(ctx) })
-	above.Go(func() error { return grpcserver.Serve(ctx, in.grpc, in.account.Server, in.messaging.Server) })
+	above.Go(func() error { return grpcserver.Serve(ctx, in.listener, in.account.Server, in.messaging.Server) })
 	if in.Postgres != nil {
 		above.Go(func() error {
 			select {

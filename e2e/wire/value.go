@@ -1,0 +1,68 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Canonical is v as JSON with sorted keys, for comparing.
+func Canonical(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}
+
+var variable = regexp.MustCompile(`\$\{([A-Za-z0-9_]+)\}`)
+
+// Expand replaces ${name} in every string below v; a name that vars lacks stays.
+func Expand(v any, vars map[string]string) any {
+	switch v := v.(type) {
+	case string:
+		return variable.ReplaceAllStringFunc(v, func(s string) string {
+			if val, ok := vars[s[2:len(s)-1]]; ok {
+				return val
+			}
+			return s
+		})
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[k] = Expand(e, vars)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = Expand(e, vars)
+		}
+		return out
+	}
+	return v
+}
+
+// Lookup finds a dotted path in decoded JSON; numbers index lists.
+func Lookup(v any, path string) (any, bool) {
+	for part := range strings.SplitSeq(path, ".") {
+		switch node := v.(type) {
+		case map[string]any:
+			next, ok := node[part]
+			if !ok {
+				return nil, false
+			}
+			v = next
+		case []any:
+			var i int
+			if _, err := fmt.Sscanf(part, "%d", &i); err != nil || i < 0 || i >= len(node) {
+				return nil, false
+			}
+			v = node[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}
