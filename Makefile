@@ -71,6 +71,10 @@ bench: ## Measure the hot paths beside their references in one run
 chaos: ## Kill -9 in the middle of a send of 20 000, ten times, in one process and in the mesh
 	CI=true CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos
 
+.PHONY: security
+security: ## Attack the whole mesh: tenant and role matrices, tokens, spoofing; one line per suite
+	SECURITY=full CI=true go -C e2e/security test -count=1 -timeout 30m $(ARGS)
+
 .PHONY: deps
 deps: ## Install the servers that the tests use, where they are missing (Debian, root)
 	./tools/deps.sh
