@@ -22,10 +22,15 @@ type Run struct {
 }
 
 // NewRun starts a file over a wire. ${wire} and ${unique} differ between runs,
-// so that both wires can create the same things.
+// so that both wires can create the same things; ${name} is also ${name_wire}.
 func NewRun(w *world.World, over, unique string) *Run {
 	vars := maps.Clone(w.Vars)
-	vars["wire"], vars["unique"], vars["code"] = over, unique+"-"+over, vars["code_"+over]
+	vars["wire"], vars["unique"] = over, unique+"-"+over
+	for name, v := range w.Vars { // what there is once for each wire
+		if own, ok := strings.CutSuffix(name, "_"+over); ok {
+			vars[own] = v
+		}
+	}
 	return &Run{world: w, over: over, vars: vars, seen: map[string]wire.Answer{}}
 }
 
@@ -60,7 +65,7 @@ func (r *Run) Do(ctx context.Context, rpc string, c Case) error {
 		body = map[string]any{}
 	}
 	got, err := r.world.Do(ctx, r.over, wire.Call{
-		Method: md, Token: r.world.Token(c.As), Key: wire.Expand(c.Key, r.vars).(string), Body: body, Raw: c.Raw, Query: c.Query,
+		Method: md, Token: r.token(c.As), Key: wire.Expand(c.Key, r.vars).(string), Body: body, Raw: c.Raw, Query: c.Query,
 	})
 	if err != nil {
 		return err
@@ -70,6 +75,15 @@ func (r *Run) Do(ctx context.Context, rpc string, c Case) error {
 		return fmt.Errorf("%w\nanswer: %d %s %s %q fields %v body %s", err, got.HTTP, got.Code, got.Reason, got.Detail, got.Fields, wire.Canonical(got.Body))
 	}
 	return r.save(c, got)
+}
+
+// token is the token of a caller, who may be there once for each wire; a text in
+// the form of a variable is a token that an earlier case saved.
+func (r *Run) token(as string) string {
+	if own, ok := r.world.Tokens[as+"_"+r.over]; ok {
+		return own
+	}
+	return r.world.Token(wire.Expand(as, r.vars).(string))
 }
 
 func (r *Run) check(c Case, got wire.Answer) error {

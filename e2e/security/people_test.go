@@ -14,6 +14,7 @@ import (
 
 	"github.com/turumba/turumba/e2e/wire"
 	"github.com/turumba/turumba/e2e/world"
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -46,6 +47,10 @@ func prepare(t *testing.T, w *world.World) {
 	roles := map[string][]string{}
 	for _, r := range account.DefaultRoles("", w.Instance.Now()) {
 		roles[r.Name] = r.Permissions
+	}
+	// The matrices log out too: their callers have tokens without a session.
+	for _, name := range []string{"owner", "viewer", "outsider"} {
+		w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": w.Vars[name+"_user_id"]})
 	}
 	ours, theirs := w.Vars["account_id"], w.Vars["foreign_account_id"]
 	w.Person(t, "agent", world.Hold{AccountID: ours, Permissions: roles[account.RoleAgent]})
@@ -86,6 +91,11 @@ func spare(t *testing.T, w *world.World, name, prefix string) {
 	})
 	require.NoError(t, err)
 	w.Vars[prefix+"spare_template_id"] = tp.GetTemplate().GetId()
+	key, err := accountv1.NewApiKeyServiceClient(w.Conn).CreateApiKey(ctx, &accountv1.CreateApiKeyRequest{
+		AccountId: w.Vars[prefix+"account_id"], Name: "Spare", Permissions: []string{"contacts.read"},
+	})
+	require.NoError(t, err)
+	w.Vars[prefix+"api_key_id"] = key.GetApiKey().GetId()
 }
 
 // call sends a request of the fixture's RPC as the named actor.

@@ -43,6 +43,8 @@ func TestSecurity(t *testing.T) {
 	t.Run("roles", func(t *testing.T) { roleMatrix(t, w) })
 	t.Run("tokens", func(t *testing.T) { tokenAttacks(t, w) })
 	t.Run("spoofing", func(t *testing.T) { spoofing(t, w) })
+	t.Run("logins", func(t *testing.T) { logins(t, w) })
+	t.Run("revocation", func(t *testing.T) { revocation(t, w) })
 	t.Run("fixtures", func(t *testing.T) { fixturesHold(t, w) })
 }
 

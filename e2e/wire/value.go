@@ -5,6 +5,11 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"github.com/turumba/turumba/kit/clock"
 )
 
 // Canonical is v as JSON with sorted keys, for comparing.
@@ -16,17 +21,24 @@ func Canonical(v any) string {
 	return string(b)
 }
 
-var variable = regexp.MustCompile(`\$\{([A-Za-z0-9_]+)\}`)
+var variable = regexp.MustCompile(`\$\{(totp(?:\+1)?:)?([A-Za-z0-9_]+)\}`)
 
 // Expand replaces ${name} in every string below v; a name that vars lacks stays.
+// ${totp:name} is the code that an authenticator with the secret shows now,
+// ${totp+1:name} the next one.
 func Expand(v any, vars map[string]string) any {
 	switch v := v.(type) {
 	case string:
 		return variable.ReplaceAllStringFunc(v, func(s string) string {
-			if val, ok := vars[s[2:len(s)-1]]; ok {
-				return val
+			m := variable.FindStringSubmatch(s)
+			val, ok := vars[m[2]]
+			switch {
+			case !ok:
+				return s
+			case m[1] != "":
+				return totpCode(val, m[1] == "totp+1:")
 			}
-			return s
+			return val
 		})
 	case map[string]any:
 		out := make(map[string]any, len(v))
@@ -42,6 +54,19 @@ func Expand(v any, vars map[string]string) any {
 		return out
 	}
 	return v
+}
+
+// totpCode is the code of a secret now, or in its next step.
+func totpCode(secret string, next bool) string {
+	at := clock.System().Now()
+	if next {
+		at = at.Add(30 * time.Second)
+	}
+	code, err := totp.GenerateCode(secret, at)
+	if err != nil {
+		return err.Error()
+	}
+	return code
 }
 
 // Lookup finds a dotted path in decoded JSON; numbers index lists.

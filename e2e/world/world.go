@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +130,11 @@ func (b *builder) build() {
 		b.signUp("joiner_"+over, "joiner-"+over+"@golden.example", "joiner_account_"+over)
 		b.signUp("leaver_"+over, "leaver-"+over+"@golden.example", "leaver_account_"+over)
 		b.vars["code_"+over] = b.register("verify", "verify-"+over+"@golden.example")
+		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4"} {
+			b.signUp(name+"_"+over, name+"-"+over+"@golden.example", name+"_account_id_"+over)
+			b.vars[name+"_email_"+over] = name + "-" + over + "@golden.example"
+		}
+		b.vars["reset_code_"+over] = b.forgot("resetting-" + over + "@golden.example")
 	}
 	b.onlyViewer()
 	b.memberships()
@@ -143,6 +149,22 @@ func (b *builder) register(name, email string) (code string) {
 	require.NoError(b.t, err)
 	code, err = b.in.Simulator.Code(ctx, email)
 	require.NoError(b.t, err)
+	return code
+}
+
+// forgot asks for a new password and returns the code that came by mail.
+func (b *builder) forgot(email string) (code string) {
+	ctx := b.t.Context()
+	_, err := b.auth.ForgotPassword(ctx, &accountv1.ForgotPasswordRequest{Email: email})
+	require.NoError(b.t, err)
+	require.Eventually(b.t, func() bool {
+		mails, err := b.in.Simulator.Messages(ctx, email, 1)
+		require.NoError(b.t, err)
+		if len(mails) == 1 && strings.HasPrefix(mails[0].Text, "The code to reset") {
+			code = strings.Fields(mails[0].Text)[7]
+		}
+		return code != ""
+	}, time.Minute, 20*time.Millisecond)
 	return code
 }
 

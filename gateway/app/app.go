@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/turumba/turumba/gateway/rest"
@@ -21,6 +22,9 @@ type Config struct {
 	// CORSOrigins are the origins that browsers may call from, with credentials;
 	// empty means any origin, without.
 	CORSOrigins []string `env:"CORS_ORIGINS" help:"comma-separated origins that browsers may call from; empty: any, without credentials"`
+	// TrustedProxies are the load balancers before the gateway, whose
+	// X-Forwarded-For counts.
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" help:"comma-separated CIDRs of load balancers whose X-Forwarded-For is believed; empty: none"`
 }
 
 // drainTime is how long open requests may take after the stop was asked for.
@@ -44,7 +48,7 @@ type App struct {
 // New listens, so that a port that is taken is known before anything starts.
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	handler, err := rest.NewHandler(ctx, rest.Config{
-		Backends: deps.Backends, Logger: deps.Logger, CORSOrigins: cfg.CORSOrigins, Clock: deps.Clock, Ready: deps.Ready,
+		Backends: deps.Backends, Logger: deps.Logger, CORSOrigins: cfg.CORSOrigins, TrustedProxies: cfg.TrustedProxies, Clock: deps.Clock, Ready: deps.Ready,
 	})
 	if err != nil {
 		return nil, err

@@ -20,8 +20,8 @@ import (
 type Settings struct {
 	Config
 	process.Admin
-	// Mesh encrypts the connections to the services; the gateway forwards users
-	// and has no identity of its own.
+	// Mesh encrypts the connections to the services. The gateway forwards users; its
+	// own identity only proves that the client addresses it tells are true.
 	Mesh grpcserver.Mesh
 	// AccountAddr and MessagingAddr are where the services are reached.
 	AccountAddr   string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
@@ -31,12 +31,12 @@ type Settings struct {
 // Main serves REST until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
 	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
-	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "", c)
+	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "gateway", c)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = account.Close() }() // nothing is in flight any more
-	messaging, err := cfg.Mesh.Dial(cfg.MessagingAddr, "", c)
+	messaging, err := cfg.Mesh.Dial(cfg.MessagingAddr, "gateway", c)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 
@@ -29,6 +30,8 @@ type Config struct {
 	// CORSOrigins are the origins that browsers may call from; empty means any
 	// origin, without credentials.
 	CORSOrigins []string
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 	// Clock drives the time limits of slow clients.
 	Clock clock.Clock
 	// Ready tells whether the process can serve; nil error means ready.
@@ -45,6 +48,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	top.Handle("GET /healthz", healthz())
 	top.Handle("GET /readyz", readyz(cfg.Ready))
 	docs(top)
+	top.Handle("POST "+tokenPath, oauthForm(mux))
 	top.Handle("/", mux)
 
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{"application/json", "text/html", "application/javascript"}))
@@ -52,11 +56,13 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	h := byContract(cfg.Clock.Now, contractRoutes(), top)
+	h = noStore(h)
 	h = trimSlash(h)
 	h = limited(h)
 	h = compress(h)
 	h = cors(cfg.CORSOrigins, h)
 	h = requestID(h)
+	h = clientAddress(cfg.TrustedProxies, h)
 	return recovering(cfg.Logger, h), nil
 }
 

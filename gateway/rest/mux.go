@@ -37,6 +37,9 @@ func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
 			return accountv1.RegisterContextServiceHandlerClient(ctx, mux, accountv1.NewContextServiceClient(b.Account))
 		},
 		func() error {
+			return accountv1.RegisterApiKeyServiceHandlerClient(ctx, mux, accountv1.NewApiKeyServiceClient(b.Account))
+		},
+		func() error {
 			return accountv1.RegisterUserServiceHandlerClient(ctx, mux, accountv1.NewUserServiceClient(b.Account))
 		},
 		func() error {

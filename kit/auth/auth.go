@@ -32,6 +32,12 @@ func (m Membership) Can(permission string) bool {
 type Caller struct {
 	// UserID is the local user; empty for a subject without one.
 	UserID string
+	// APIKeyID is the API key that calls instead of a user.
+	APIKeyID string
+	// SessionID is the login that the token came from.
+	SessionID string
+	// EndedSessions are the user's sessions whose tokens no longer count.
+	EndedSessions []string
 	// Subject, Issuer and TokenID are sub, iss and jti of the token.
 	Subject, Issuer, TokenID string
 	// Groups are the OIDC groups; they gate platform-operator RPCs only.
@@ -87,10 +93,39 @@ func (s Scope) Target(named string, c Caller) (string, error) {
 	return "", apierr.NotFound("account")
 }
 
+// Person returns the caller's user id, or PERSON_REQUIRED for who is none, such as
+// an API key.
+func (c Caller) Person() (userID string, err error) {
+	if c.UserID == "" {
+		return "", apierr.New(errorv1.Reason_REASON_PERSON_REQUIRED, "only a person with a login can do this")
+	}
+	return c.UserID, nil
+}
+
+// Client is where a call came from, as far as it can be believed.
+type Client struct {
+	// IP is the address of the client; empty when it is not known.
+	IP string
+	// UserAgent is what the client says of itself, at most 256 bytes.
+	UserAgent string
+}
+
 type (
 	callerKey struct{}
 	scopeKey  struct{}
+	clientKey struct{}
 )
+
+// WithClient returns a context that carries where the call came from.
+func WithClient(ctx context.Context, c Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// ClientFrom returns where the call came from; zero when nobody knows.
+func ClientFrom(ctx context.Context) Client {
+	c, _ := ctx.Value(clientKey{}).(Client)
+	return c
+}
 
 // With returns a context that carries the caller.
 func With(ctx context.Context, c Caller) context.Context {

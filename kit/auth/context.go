@@ -80,7 +80,7 @@ func (c *CachedContext) Context(ctx context.Context, claims Claims) (Caller, err
 // of completes a cached caller with what belongs to this token alone.
 func (c Caller) of(claims Claims) Caller {
 	c.Subject, c.Issuer, c.TokenID = claims.Subject, claims.Issuer, claims.TokenID
-	c.Groups, c.TokenExpiry = claims.Groups, claims.Expiry
+	c.Groups, c.TokenExpiry, c.SessionID = claims.Groups, claims.Expiry, claims.SessionID
 	return c
 }
 

@@ -53,8 +53,11 @@ type VerifierConfig struct {
 // Claims are what a verified token says.
 type Claims struct {
 	Subject, Issuer, TokenID, ClientID string
-	Groups                             []string
-	Expiry                             time.Time
+	// SessionID is the login that the token came from (Cognito's origin_jti); empty
+	// for tokens that belong to none.
+	SessionID string
+	Groups    []string
+	Expiry    time.Time
 }
 
 // Verifier verifies access tokens (decision B1). It is safe for concurrent use.
@@ -151,6 +154,7 @@ type payload struct {
 	TokenUse  string       `json:"token_use"`
 	ClientID  string       `json:"client_id"`
 	TokenID   string       `json:"jti"`
+	SessionID string       `json:"origin_jti"`
 }
 
 func (v *Verifier) verify(ctx context.Context, raw string, now time.Time) (Claims, error) {
@@ -179,7 +183,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, now time.Time) (Claim
 	if err := tok.Claims(&all); err != nil {
 		return Claims{}, fmt.Errorf("read the claims: %w", err)
 	}
-	c := Claims{Subject: tok.Subject, Issuer: tok.Issuer, TokenID: p.TokenID, ClientID: p.ClientID, Expiry: expiry}
+	c := Claims{Subject: tok.Subject, Issuer: tok.Issuer, TokenID: p.TokenID, ClientID: p.ClientID, SessionID: p.SessionID, Expiry: expiry}
 	if raw, ok := all[v.cfg.GroupsClaim]; ok {
 		if err := json.Unmarshal(raw, &c.Groups); err != nil {
 			return Claims{}, fmt.Errorf("read the groups: %w", err)

@@ -65,11 +65,13 @@ func (s *Server) enrich(ctx context.Context, _ string) (context.Context, error) 
 	caller, err := s.cfg.Context.Context(ctx, claims)
 	switch {
 	case apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND):
-		caller = auth.Caller{Subject: claims.Subject, Issuer: claims.Issuer, Groups: claims.Groups, TokenID: claims.TokenID, TokenExpiry: claims.Expiry}
+		caller = auth.Caller{Subject: claims.Subject, Issuer: claims.Issuer, Groups: claims.Groups, TokenID: claims.TokenID, SessionID: claims.SessionID, TokenExpiry: claims.Expiry}
 	case apierr.HasReason(err, errorv1.Reason_REASON_UNAUTHENTICATED):
 		return nil, err
 	case err != nil:
 		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "permissions cannot be looked up now").Wrap(err)
+	case caller.SessionID != "" && slices.Contains(caller.EndedSessions, caller.SessionID):
+		return nil, missingToken(errors.New("the session has ended"))
 	}
 	return withCaller(ctx, caller), nil
 }

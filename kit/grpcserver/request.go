@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
@@ -60,7 +62,9 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 		delete(md, key)
 		delete(md, "grpc-metadata-"+key)
 	}
-	ctx = metadata.NewIncomingContext(ctx, md)
+	client := s.client(ctx, md)
+	delete(md, forwardedFor)
+	ctx = auth.WithClient(metadata.NewIncomingContext(ctx, md), client)
 	id := first(md, "x-request-id")
 	if !fairID(id) {
 		id = uuid.Must(uuid.NewV7()).String()
@@ -71,6 +75,52 @@ func (s *Server) identify(ctx context.Context, method string) (context.Context, 
 	ctx = telemetry.WithTraceparent(ctx, first(md, "traceparent"))
 	ctx = telemetry.WithRequestID(ctx, id)
 	return telemetry.WithAttrs(ctx, slog.String("rpc", shortName(method))), nil
+}
+
+// forwardedFor is the address of the client, told by the gateway.
+const forwardedFor = "x-forwarded-for"
+
+// maxUserAgent is how many bytes of a user agent are kept.
+const maxUserAgent = 256
+
+// client is where the call came from. Only a service of the mesh, which is the
+// gateway then, can tell another address than its own.
+func (s *Server) client(ctx context.Context, md metadata.MD) auth.Client {
+	agent := first(md, "grpcgateway-user-agent")
+	if agent == "" {
+		agent = first(md, "user-agent")
+	}
+	c := auth.Client{UserAgent: agent[:min(len(agent), maxUserAgent)]}
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return c
+	}
+	if _, inproc := p.Addr.(inprocAddr); inproc || s.fromService(ctx, md) {
+		c.IP = lastHop(first(md, forwardedFor))
+		return c
+	}
+	if host, _, err := net.SplitHostPort(p.Addr.String()); err == nil {
+		c.IP = host
+	}
+	return c
+}
+
+// fromService reports whether a service of the mesh calls, for itself or for a
+// user.
+func (s *Server) fromService(ctx context.Context, md metadata.MD) bool {
+	if first(md, serviceHeader) == "" && certificateName(ctx) == "" {
+		return false
+	}
+	_, err := s.serviceOf(ctx)
+	return err == nil
+}
+
+func lastHop(list string) string {
+	ip := net.ParseIP(strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:]))
+	if ip == nil {
+		return ""
+	}
+	return ip.String()
 }
 
 func first(md metadata.MD, key string) string {

@@ -23,7 +23,12 @@ type Tx struct {
 	replay *replayKey
 	// responded is whether Respond filled it.
 	responded bool
+	// committed are called after the commit.
+	committed []func()
 }
+
+// OnCommit calls do once the transaction has committed; not at all otherwise.
+func (tx *Tx) OnCommit(do func()) { tx.committed = append(tx.committed, do) }
 
 // InTx runs fn in a transaction: it commits when fn returns nil and rolls back
 // otherwise, even when ctx is cancelled. scope is the accounts that row-level
@@ -60,6 +65,9 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
+	for _, do := range tx.committed {
+		do()
+	}
 	return nil
 }
 

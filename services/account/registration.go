@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccojocar/zxcvbn-go"
+
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 )
@@ -32,26 +34,25 @@ type Registration struct {
 // ErrInvalidCode is a code that is wrong, used up or expired.
 var ErrInvalidCode = apierr.New(errorv1.Reason_REASON_INVALID_CODE, "the code is wrong or has expired; ask for a new one")
 
-// common are passwords that everybody tries; the length rule removes most.
-var common = []string{"password1234", "123456789012", "qwertyuiop12", "administrator", "letmeinletmein", "passwordpassword"}
+// minScore is what a password must reach of zxcvbn's 0 to 4: 2 takes more than
+// 10⁸ guesses, which no limit of ours allows.
+const minScore = 2
 
-// CheckPassword refuses passwords that are easy to guess. Length is a rule of
-// the contract.
-func CheckPassword(password, email string) error {
-	weak := apierr.New(errorv1.Reason_REASON_WEAK_PASSWORD, "the password is too easy to guess").
-		WithFields(apierr.Field{Field: "password", Message: "is too easy to guess"})
-	lower := strings.ToLower(password)
-	for _, c := range common {
-		if lower == c {
-			return weak
-		}
+// scored is how many bytes of a password the estimate looks at; more take it long
+// and are strong anyway.
+const scored = 64
+
+// CheckPassword refuses passwords that are easy to guess: common ones, words and
+// keyboard walks with some digits behind, the person's own name or address. field
+// is the request field that the error names. Length is a rule of the contract.
+func CheckPassword(field, password string, about ...string) error {
+	var own []string
+	for _, a := range about {
+		own = append(own, strings.FieldsFunc(strings.ToLower(a), func(c rune) bool { return strings.ContainsRune(" @.-_+", c) })...)
 	}
-	local, _, _ := strings.Cut(NormalEmail(email), "@")
-	if lower == NormalEmail(email) || (len(local) >= 6 && strings.Contains(lower, local)) {
-		return weak
+	if zxcvbn.PasswordStrength(password[:min(len(password), scored)], own).Score >= minScore {
+		return nil
 	}
-	if strings.Count(password, password[:1]) == len(password) {
-		return weak
-	}
-	return nil
+	return apierr.New(errorv1.Reason_REASON_WEAK_PASSWORD, "the password is too easy to guess").
+		WithFields(apierr.Field{Field: field, Message: "is too easy to guess: use several words that do not belong together"})
 }

@@ -11,7 +11,7 @@ import (
 // permissions are all that a role can hold, sorted.
 var permissions = []string{
 	"accounts.delete", "accounts.read", "accounts.update",
-	"analytics.view", "audit.view",
+	"analytics.view", "api_keys.manage", "audit.view",
 	"channels.manage", "channels.read",
 	"contacts.delete", "contacts.export", "contacts.import", "contacts.read", "contacts.write",
 	"group_messages.cancel", "group_messages.read", "group_messages.send",

@@ -6,12 +6,12 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
@@ -55,10 +55,11 @@ type App struct {
 	// Verifier verifies this service's tokens.
 	Verifier *auth.Verifier
 
-	db    *pg.DB
-	store *postgres.Store
-	clock clock.Clock
-	log   *slog.Logger
+	db       *pg.DB
+	store    *postgres.Store
+	identity *local.Provider
+	clock    clock.Clock
+	log      *slog.Logger
 }
 
 // New migrates the database and wires the service.
@@ -88,23 +89,24 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err != nil {
 		return fmt.Errorf("derive the page token key: %w", err)
 	}
-	if a.store, err = postgres.New(a.db, tokenKey); err != nil {
+	if a.store, err = postgres.New(a.db, tokenKey, cfg.Issuer); err != nil {
 		return err
 	}
-	provider, err := local.New(ctx, local.Config{
+	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
+	a.identity, err = local.New(ctx, local.Config{
 		Store: a.store, Vault: v, Mailer: deps.Mailer, Clock: deps.Clock, Logger: deps.Logger, Issuer: cfg.Issuer, ClientID: cfg.ClientID,
+		Changed: callers.Invalidate,
 	})
 	if err != nil {
 		return err
 	}
-	a.JWKS = func(context.Context) ([]byte, error) { return provider.JWKS() }
+	a.JWKS = func(context.Context) ([]byte, error) { return a.identity.JWKS() }
 	a.Verifier, err = auth.NewVerifier(auth.VerifierConfig{
 		Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: a.JWKS, Clock: deps.Clock,
 	})
 	if err != nil {
 		return err
 	}
-	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
 	a.Server, err = grpcserver.New(grpcserver.Config{
 		Name: "account", Logger: deps.Logger, Clock: deps.Clock, Verifier: a.Verifier, Context: callers,
 		Registry: deps.Registry, Mesh: cfg.Mesh,
@@ -112,7 +114,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err != nil {
 		return err
 	}
-	server.Register(a.Server, server.Config{Store: a.store, Identity: provider, PublicURL: cfg.Issuer, Changed: callers.Invalidate})
+	server.Register(a.Server, server.Config{Store: a.store, Identity: a.identity, PublicURL: cfg.Issuer, Changed: callers.Invalidate})
 	return a.Server.Check()
 }
 
@@ -133,17 +135,20 @@ const purgeEvery = time.Hour
 // Close closes the database, after the last call has ended.
 func (a *App) Close() { a.db.Close() }
 
-// Run removes expired rows until ctx ends.
+// Run sends mails and removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
-	for {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.identity.Run(ctx) })
+	g.Go(func() error { return a.purge(ctx) })
+	return g.Wait()
+}
+
+func (a *App) purge(ctx context.Context) error {
+	for ctx.Err() == nil {
 		if err := a.store.Purge(ctx); err != nil && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "expired rows could not be removed", "err", err)
 		}
-		if err := clock.Sleep(ctx, a.clock, purgeEvery); err != nil {
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
-			return err
-		}
+		_ = clock.Sleep(ctx, a.clock, purgeEvery) // it fails only when ctx ends
 	}
+	return nil
 }

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -15,21 +12,34 @@ import (
 // Login is what the local identity provider checks a password against.
 type Login struct {
 	UserID       string
+	Email        string
 	Subject      string
 	PasswordHash string
 	IsActive     bool
+	// HasTotp says that the second factor is on.
+	HasTotp bool
 	// Pending says that the hash is of a registration that waits for its code.
 	Pending bool
 }
 
+const loginColumns = `id::text AS user_id, email, idp_subject AS subject, coalesce(password_hash, '') AS password_hash, is_active,
+	EXISTS (SELECT FROM user_totp t WHERE t.user_id = users.id AND t.enabled_at IS NOT NULL) AS has_totp, false AS pending`
+
 // Login finds the user or the pending registration of an address.
 func (s *Store) Login(ctx context.Context, email string) (*Login, error) {
-	rows, err := s.db.Pool().Query(ctx, `
-		SELECT id::text AS user_id, idp_subject AS subject, coalesce(password_hash, '') AS password_hash, is_active, false AS pending
-		FROM users WHERE email = $1
+	rows, err := s.db.Pool().Query(ctx, "SELECT "+loginColumns+` FROM users WHERE email = $1
 		UNION ALL
-		SELECT '', '', password_hash, true, true FROM pending_registrations WHERE email = $1 AND user_id IS NULL
+		SELECT '', email, '', password_hash, true, false, true FROM pending_registrations WHERE email = $1 AND user_id IS NULL
 		ORDER BY pending LIMIT 1`, email)
+	if err != nil {
+		return nil, fmt.Errorf("read login: %w", err)
+	}
+	return pg.One[Login](errUser)(rows)
+}
+
+// LoginByID finds the login of a user.
+func (s *Store) LoginByID(ctx context.Context, userID string) (*Login, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT "+loginColumns+" FROM users WHERE id = $1", userID)
 	if err != nil {
 		return nil, fmt.Errorf("read login: %w", err)
 	}
@@ -64,8 +74,8 @@ func (s *Store) SaveRegistration(ctx context.Context, tx *pg.Tx, r account.Regis
 
 // RenewCode replaces the code of a registration that still waits; it reports
 // whether there was one.
-func (s *Store) RenewCode(ctx context.Context, email string, hash []byte, expires time.Time) (bool, error) {
-	tag, err := s.db.Pool().Exec(ctx, `
+func (s *Store) RenewCode(ctx context.Context, tx *pg.Tx, email string, hash []byte, expires time.Time) (bool, error) {
+	tag, err := tx.Exec(ctx, `
 		UPDATE pending_registrations SET code_hash = $2, code_expires = $3, attempts = 0
 		WHERE email = $1 AND user_id IS NULL`, email, hash, expires)
 	if err != nil {
@@ -121,61 +131,6 @@ func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Re
 	return nil
 }
 
-// RefreshToken is one stored refresh token.
-type RefreshToken struct {
-	FamilyID  string
-	UserID    string
-	Subject   string
-	IsActive  bool
-	ExpiresAt time.Time
-	Used      bool
-	Revoked   bool
-}
-
-// ErrNoToken is a refresh token that was never given.
-var ErrNoToken = apierr.NotFound("refresh token")
-
-// SaveRefreshToken stores the hash of a new token of a family.
-func (s *Store) SaveRefreshToken(ctx context.Context, tx *pg.Tx, hash []byte, familyID, userID string, expires time.Time) error {
-	_, err := tx.Exec(ctx, `
-		INSERT INTO refresh_tokens (token_hash, family_id, user_id, expires_at, created_at) VALUES ($1, $2, $3, $4, $5)`,
-		hash, familyID, userID, expires, tx.Now)
-	if err != nil {
-		return fmt.Errorf("save refresh token: %w", err)
-	}
-	return nil
-}
-
-// RefreshToken locks and returns a token by its hash.
-func (s *Store) RefreshToken(ctx context.Context, tx *pg.Tx, hash []byte) (*RefreshToken, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT t.family_id, t.user_id, u.idp_subject AS subject, u.is_active, t.expires_at,
-			t.used_at IS NOT NULL AS used, t.revoked_at IS NOT NULL AS revoked
-		FROM refresh_tokens t JOIN users u ON u.id = t.user_id WHERE t.token_hash = $1 FOR UPDATE OF t`, hash)
-	if err != nil {
-		return nil, fmt.Errorf("read refresh token: %w", err)
-	}
-	return pg.One[RefreshToken](ErrNoToken)(rows)
-}
-
-// UseRefreshToken marks a token used.
-func (s *Store) UseRefreshToken(ctx context.Context, tx *pg.Tx, hash []byte) error {
-	_, err := tx.Exec(ctx, "UPDATE refresh_tokens SET used_at = $2 WHERE token_hash = $1", hash, tx.Now)
-	if err != nil {
-		return fmt.Errorf("use refresh token: %w", err)
-	}
-	return nil
-}
-
-// RevokeFamily revokes every token of a family.
-func (s *Store) RevokeFamily(ctx context.Context, tx *pg.Tx, familyID string) error {
-	_, err := tx.Exec(ctx, "UPDATE refresh_tokens SET revoked_at = $2 WHERE family_id = $1 AND revoked_at IS NULL", familyID, tx.Now)
-	if err != nil {
-		return fmt.Errorf("revoke refresh tokens: %w", err)
-	}
-	return nil
-}
-
 // SigningKey is a key that signs tokens; the private half is sealed.
 type SigningKey struct {
 	KID        string `db:"kid"`
@@ -208,51 +163,4 @@ func (s *Store) AddFirstSigningKey(ctx context.Context, k SigningKey) error {
 		}
 		return nil
 	})
-}
-
-// Failures returns how often each key failed within the window.
-func (s *Store) Failures(ctx context.Context, keys []string, since time.Time) (int, error) {
-	var worst int
-	err := s.db.Pool().QueryRow(ctx, "SELECT coalesce(max(failures), 0) FROM login_failures WHERE key = ANY ($1) AND started_at > $2", keys, since).Scan(&worst)
-	if err != nil {
-		return 0, fmt.Errorf("read login failures: %w", err)
-	}
-	return worst, nil
-}
-
-// CountFailure notes a failed login for the keys; an old window starts anew.
-func (s *Store) CountFailure(ctx context.Context, keys []string, since time.Time) error {
-	_, err := s.db.Pool().Exec(ctx, `
-		INSERT INTO login_failures AS f (key, failures, started_at)
-		SELECT k, 1, $3 FROM unnest($1::text[]) AS k ORDER BY k
-		ON CONFLICT (key) DO UPDATE SET
-			failures = CASE WHEN f.started_at > $2 THEN f.failures + 1 ELSE 1 END,
-			started_at = CASE WHEN f.started_at > $2 THEN f.started_at ELSE excluded.started_at END`,
-		keys, since, s.db.Now())
-	if err != nil {
-		return fmt.Errorf("count login failure: %w", err)
-	}
-	return nil
-}
-
-// ForgetFailures clears a key after a good login.
-func (s *Store) ForgetFailures(ctx context.Context, key string) error {
-	if _, err := s.db.Pool().Exec(ctx, "DELETE FROM login_failures WHERE key = $1", key); err != nil {
-		return fmt.Errorf("forget login failures: %w", err)
-	}
-	return nil
-}
-
-// Purge removes what the identity provider no longer needs.
-func (s *Store) Purge(ctx context.Context) error {
-	now := s.db.Now()
-	b := &pgx.Batch{}
-	b.Queue("DELETE FROM refresh_tokens WHERE expires_at < $1", now)
-	b.Queue("DELETE FROM pending_registrations WHERE created_at < $1", now.Add(-7*24*time.Hour))
-	b.Queue("DELETE FROM login_failures WHERE started_at < $1", now.Add(-24*time.Hour))
-	if err := s.db.Pool().SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("purge identities: %w", err)
-	}
-	_, err := s.db.PurgeIdempotencyKeys(ctx)
-	return err
 }

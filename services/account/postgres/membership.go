@@ -21,12 +21,13 @@ const (
 
 var (
 	errMembership = apierr.NotFound("membership")
+	errCode       = account.ErrInvalidCode
 	errInactive   = apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid")
 )
 
 // Memberships returns a page of an account's members.
 func (s *Store) Memberships(ctx context.Context, accountID string, r query.Request) (*query.Page[*account.Membership], error) {
-	c, err := query.Compile(s.memberships, r, []string{accountID})
+	c, err := query.Compile(s.members, r, []string{accountID})
 	if err != nil {
 		return nil, err
 	}

@@ -27,14 +27,16 @@ func Migrations() []pg.MigrationSet {
 
 // Store is the account service's PostgreSQL.
 type Store struct {
-	db *pg.DB
+	db     *pg.DB
+	issuer string
 
-	accounts, roles, memberships, contacts, groups, groupContacts *query.Spec
+	accounts, roles, members, apiKeys, contacts, groups, groupContacts *query.Spec
 }
 
-// New makes a store. tokenKey authenticates page tokens.
-func New(db *pg.DB, tokenKey []byte) (*Store, error) {
-	s := &Store{db: db}
+// New makes a store. tokenKey authenticates page tokens; issuer is the iss of the
+// tokens of API keys.
+func New(db *pg.DB, tokenKey []byte, issuer string) (*Store, error) {
+	s := &Store{db: db, issuer: issuer}
 	for _, def := range []struct {
 		spec  **query.Spec
 		make  func() (*query.Spec, error)
@@ -52,11 +54,17 @@ func New(db *pg.DB, tokenKey []byte) (*Store, error) {
 				Columns: map[string]query.Column{"name": {NotNull: true}},
 			})
 		}, "roles"},
-		{&s.memberships, func() (*query.Spec, error) {
+		{&s.members, func() (*query.Spec, error) {
 			return query.SpecFor((&accountv1.Membership{}).ProtoReflect().Descriptor(), query.Table{
 				From: membershipFrom, Select: []string{membershipColumns}, TokenKey: tokenKey,
 			})
 		}, "memberships"},
+		{&s.apiKeys, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.ApiKey{}).ProtoReflect().Descriptor(), query.Table{
+				From: "api_keys", Select: []string{apiKeyColumns}, TokenKey: tokenKey,
+				Columns: map[string]query.Column{"name": {NotNull: true}},
+			})
+		}, "API keys"},
 		{&s.contacts, func() (*query.Spec, error) { return contactSpec("contacts", tokenKey) }, "contacts"},
 		{&s.groupContacts, func() (*query.Spec, error) { return contactSpec(groupContactsFrom, tokenKey) }, "contacts of a group"},
 		{&s.groups, func() (*query.Spec, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
@@ -13,18 +12,18 @@ import (
 
 // CreateAccount implements accountv1.AccountServiceServer.
 func (s *Server) CreateAccount(ctx context.Context, req *accountv1.CreateAccountRequest) (*accountv1.CreateAccountResponse, error) {
-	c := auth.From(ctx)
-	if c.UserID == "" {
-		return nil, apierr.NotFound("user")
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
 	}
 	a := account.Account{ID: account.NewID(), Name: req.GetName(), Status: account.StatusActive, Description: req.GetDescription(), DefaultCountry: req.GetDefaultCountry()}
 	resp := &accountv1.CreateAccountResponse{}
-	err := s.store.DB().InTx(ctx, []string{a.ID}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, "user:"+c.UserID); err != nil {
+	err = s.store.DB().InTx(ctx, []string{a.ID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, "user:"+userID); err != nil {
 			return err
 		}
 		a.CreatedAt, a.UpdatedAt = tx.Now, tx.Now
-		if err := s.store.CreateAccount(ctx, tx, a, c.UserID); err != nil {
+		if err := s.store.CreateAccount(ctx, tx, a, userID); err != nil {
 			return err
 		}
 		resp.Account = toProtoAccount(&a)

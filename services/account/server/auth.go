@@ -5,15 +5,15 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"math/big"
-	"net"
-	"strings"
-
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/auth"
 	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/identity/local"
 )
+
+// bearer is the type of every token (RFC 6750).
+const bearer = "Bearer"
 
 // confirmEmail is what follows a registration.
 const confirmEmail = "confirm_email"
@@ -47,11 +47,14 @@ func (s *Server) ResendVerification(ctx context.Context, req *accountv1.ResendVe
 
 // Login implements accountv1.AuthServiceServer.
 func (s *Server) Login(ctx context.Context, req *accountv1.LoginRequest) (*accountv1.LoginResponse, error) {
-	t, err := s.identity.Login(ctx, req.GetEmail(), req.GetPassword(), remoteIP(ctx))
+	t, err := s.identity.Login(ctx, req.GetEmail(), req.GetPassword())
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.LoginResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: "Bearer"}, nil
+	if t.Session != "" {
+		return &accountv1.LoginResponse{Challenge: local.Challenge, Session: t.Session}, nil
+	}
+	return &accountv1.LoginResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer}, nil
 }
 
 // Refresh implements accountv1.AuthServiceServer.
@@ -60,7 +63,7 @@ func (s *Server) Refresh(ctx context.Context, req *accountv1.RefreshRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.RefreshResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: "Bearer"}, nil
+	return &accountv1.RefreshResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer}, nil
 }
 
 // Logout implements accountv1.AuthServiceServer.
@@ -69,6 +72,116 @@ func (s *Server) Logout(ctx context.Context, req *accountv1.LogoutRequest) (*acc
 		return nil, err
 	}
 	return &accountv1.LogoutResponse{}, nil
+}
+
+// AnswerChallenge implements accountv1.AuthServiceServer.
+func (s *Server) AnswerChallenge(ctx context.Context, req *accountv1.AnswerChallengeRequest) (*accountv1.AnswerChallengeResponse, error) {
+	t, err := s.identity.Answer(ctx, req.GetSession(), req.GetCode())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.AnswerChallengeResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer}, nil
+}
+
+// LogoutEverywhere implements accountv1.AuthServiceServer.
+func (s *Server) LogoutEverywhere(ctx context.Context, _ *accountv1.LogoutEverywhereRequest) (*accountv1.LogoutEverywhereResponse, error) {
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.identity.LogoutEverywhere(ctx, userID); err != nil {
+		return nil, err
+	}
+	return &accountv1.LogoutEverywhereResponse{}, nil
+}
+
+// ForgotPassword implements accountv1.AuthServiceServer.
+func (s *Server) ForgotPassword(ctx context.Context, req *accountv1.ForgotPasswordRequest) (*accountv1.ForgotPasswordResponse, error) {
+	if err := s.identity.Forgot(ctx, req.GetEmail()); err != nil {
+		return nil, err
+	}
+	return &accountv1.ForgotPasswordResponse{Next: "reset_password"}, nil
+}
+
+// ResetPassword implements accountv1.AuthServiceServer.
+func (s *Server) ResetPassword(ctx context.Context, req *accountv1.ResetPasswordRequest) (*accountv1.ResetPasswordResponse, error) {
+	if err := s.identity.Reset(ctx, req.GetEmail(), req.GetCode(), req.GetNewPassword()); err != nil {
+		return nil, err
+	}
+	return &accountv1.ResetPasswordResponse{Next: "login"}, nil
+}
+
+// ChangePassword implements accountv1.AuthServiceServer.
+func (s *Server) ChangePassword(ctx context.Context, req *accountv1.ChangePasswordRequest) (*accountv1.ChangePasswordResponse, error) {
+	caller := auth.From(ctx)
+	userID, err := caller.Person()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.identity.Change(ctx, userID, caller.SessionID, req.GetCurrentPassword(), req.GetNewPassword()); err != nil {
+		return nil, err
+	}
+	return &accountv1.ChangePasswordResponse{}, nil
+}
+
+// SetupTotp implements accountv1.AuthServiceServer.
+func (s *Server) SetupTotp(ctx context.Context, req *accountv1.SetupTotpRequest) (*accountv1.SetupTotpResponse, error) {
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
+	}
+	secret, uri, err := s.identity.SetupTotp(ctx, userID, req.GetPassword())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.SetupTotpResponse{Secret: secret, OtpauthUri: uri}, nil
+}
+
+// VerifyTotp implements accountv1.AuthServiceServer.
+func (s *Server) VerifyTotp(ctx context.Context, req *accountv1.VerifyTotpRequest) (*accountv1.VerifyTotpResponse, error) {
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
+	}
+	codes, err := s.identity.VerifyTotp(ctx, userID, req.GetCode())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.VerifyTotpResponse{RecoveryCodes: codes}, nil
+}
+
+// DisableTotp implements accountv1.AuthServiceServer.
+func (s *Server) DisableTotp(ctx context.Context, req *accountv1.DisableTotpRequest) (*accountv1.DisableTotpResponse, error) {
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.identity.DisableTotp(ctx, userID, req.GetCode()); err != nil {
+		return nil, err
+	}
+	return &accountv1.DisableTotpResponse{}, nil
+}
+
+// RenewRecoveryCodes implements accountv1.AuthServiceServer.
+func (s *Server) RenewRecoveryCodes(ctx context.Context, req *accountv1.RenewRecoveryCodesRequest) (*accountv1.RenewRecoveryCodesResponse, error) {
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
+	}
+	codes, err := s.identity.RenewRecoveryCodes(ctx, userID, req.GetCode())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.RenewRecoveryCodesResponse{RecoveryCodes: codes}, nil
+}
+
+// IssueToken implements accountv1.AuthServiceServer.
+func (s *Server) IssueToken(ctx context.Context, req *accountv1.IssueTokenRequest) (*accountv1.IssueTokenResponse, error) {
+	t, err := s.identity.IssueKeyToken(ctx, req.GetClientId(), req.GetClientSecret())
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.IssueTokenResponse{AccessToken: t.Access, TokenType: bearer, ExpiresIn: t.ExpiresIn}, nil
 }
 
 // GetJwks implements accountv1.AuthServiceServer.
@@ -91,26 +204,7 @@ func (s *Server) GetJwks(context.Context, *accountv1.GetJwksRequest) (*accountv1
 // GetDiscovery implements accountv1.AuthServiceServer.
 func (s *Server) GetDiscovery(context.Context, *accountv1.GetDiscoveryRequest) (*accountv1.GetDiscoveryResponse, error) {
 	return &accountv1.GetDiscoveryResponse{
-		Issuer: s.identity.Issuer, JwksUri: s.publicURL + "/.well-known/jwks.json", TokenEndpoint: s.publicURL + "/v1/auth/login",
+		Issuer: s.identity.Issuer, JwksUri: s.publicURL + "/.well-known/jwks.json", TokenEndpoint: s.publicURL + "/v1/auth/token",
 		IdTokenSigningAlgValuesSupported: []string{"RS256"}, SubjectTypesSupported: []string{"public"}, ResponseTypesSupported: []string{"token"},
 	}, nil
-}
-
-// remoteIP is the caller's address as the nearest hop saw it: the last one that
-// the gateway noted, else the peer's own.
-func remoteIP(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if hops := md.Get("x-forwarded-for"); len(hops) > 0 {
-		list := strings.Split(hops[len(hops)-1], ",")
-		return strings.TrimSpace(list[len(list)-1])
-	}
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
-		return ""
-	}
-	return host
 }

@@ -24,7 +24,9 @@ func (s *Server) ResolveContext(ctx context.Context, req *accountv1.ResolveConte
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.ResolveContextResponse{UserId: c.UserID, Memberships: toProtoContext(c.Memberships)}, nil
+	return &accountv1.ResolveContextResponse{
+		UserId: c.UserID, ApiKeyId: c.APIKeyID, EndedSessions: c.EndedSessions, Memberships: toProtoContext(c.Memberships),
+	}, nil
 }
 
 // GetSender implements accountv1.InternalContextServiceServer.

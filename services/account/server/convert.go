@@ -24,6 +24,21 @@ func mapAll[F, T any](in []F, convert func(F) T) []T {
 
 func stamp(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }
 
+func stampOrNil(t *time.Time) *timestamppb.Timestamp {
+	if t == nil {
+		return nil
+	}
+	return timestamppb.New(*t)
+}
+
+func timeOrNil(t *timestamppb.Timestamp) *time.Time {
+	if t == nil {
+		return nil
+	}
+	at := t.AsTime()
+	return &at
+}
+
 func toProtoUser(u *account.User) *accountv1.User {
 	return &accountv1.User{
 		Id: u.ID, Email: u.Email, GivenName: u.GivenName, FamilyName: u.FamilyName, Phone: u.Phone,

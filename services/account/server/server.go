@@ -25,6 +25,7 @@ type Server struct {
 	accountv1.UnimplementedAuthServiceServer
 	accountv1.UnimplementedContextServiceServer
 	accountv1.UnimplementedInternalContextServiceServer
+	accountv1.UnimplementedApiKeyServiceServer
 	accountv1.UnimplementedUserServiceServer
 	accountv1.UnimplementedAccountServiceServer
 	accountv1.UnimplementedRoleServiceServer
@@ -45,6 +46,7 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)
+	accountv1.RegisterApiKeyServiceServer(r, s)
 	accountv1.RegisterUserServiceServer(r, s)
 	accountv1.RegisterAccountServiceServer(r, s)
 	accountv1.RegisterRoleServiceServer(r, s)

@@ -4,17 +4,16 @@ import (
 	"context"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 )
 
 // GetMe implements accountv1.UserServiceServer.
 func (s *Server) GetMe(ctx context.Context, _ *accountv1.GetMeRequest) (*accountv1.GetMeResponse, error) {
-	c := auth.From(ctx)
-	if c.UserID == "" {
-		return nil, apierr.NotFound("user")
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
 	}
-	u, err := s.store.User(ctx, c.UserID)
+	u, err := s.store.User(ctx, userID)
 	if err != nil {
 		return nil, err
 	}

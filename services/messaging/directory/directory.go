@@ -38,7 +38,7 @@ func (d *Directory) Context(ctx context.Context, claims auth.Claims) (auth.Calle
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	caller := auth.Caller{UserID: resp.GetUserId()}
+	caller := auth.Caller{UserID: resp.GetUserId(), APIKeyID: resp.GetApiKeyId(), EndedSessions: resp.GetEndedSessions()}
 	for _, m := range resp.GetMemberships() {
 		caller.Memberships = append(caller.Memberships, auth.Membership{
 			AccountID: m.GetAccountId(), AccountName: m.GetAccountName(), AccountStatus: m.GetAccountStatus(), RoleID: m.GetRoleId(), Permissions: m.GetPermissions(),

@@ -194,10 +194,14 @@ func (x *ResolveContextRequest) GetSubject() string {
 // ResolveContextResponse is the user and what the user may do.
 type ResolveContextResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The user.
+	// The user; empty for an API key.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// Memberships of the user.
-	Memberships   []*ContextMembership `protobuf:"bytes,2,rep,name=memberships,proto3" json:"memberships,omitempty"`
+	// Memberships of the user, or what the API key may do in its account.
+	Memberships []*ContextMembership `protobuf:"bytes,2,rep,name=memberships,proto3" json:"memberships,omitempty"`
+	// The API key; empty for a user.
+	ApiKeyId string `protobuf:"bytes,3,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	// Sessions of the user that ended while their access tokens may still be good.
+	EndedSessions []string `protobuf:"bytes,4,rep,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +246,20 @@ func (x *ResolveContextResponse) GetUserId() string {
 func (x *ResolveContextResponse) GetMemberships() []*ContextMembership {
 	if x != nil {
 		return x.Memberships
+	}
+	return nil
+}
+
+func (x *ResolveContextResponse) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *ResolveContextResponse) GetEndedSessions() []string {
+	if x != nil {
+		return x.EndedSessions
 	}
 	return nil
 }
@@ -390,10 +408,13 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x10R\x06issuer\x12$\n" +
 	"\asubject\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\asubject\"\x8f\x01\n" +
-	"\x16ResolveContextResponse\x12!\n" +
-	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12R\n" +
-	"\vmemberships\x18\x02 \x03(\v2%.turumba.account.v1.ContextMembershipB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vmemberships\"a\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\asubject\"\xf5\x01\n" +
+	"\x16ResolveContextResponse\x12$\n" +
+	"\auser_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06userId\x12R\n" +
+	"\vmemberships\x18\x02 \x03(\v2%.turumba.account.v1.ContextMembershipB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vmemberships\x12)\n" +
+	"\n" +
+	"api_key_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bapiKeyId\x126\n" +
+	"\x0eended_sessions\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\rendedSessions\"a\n" +
 	"\x10GetSenderRequest\x12'\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12$\n" +

@@ -111,6 +111,14 @@ const (
 	Reason_REASON_QUOTA_EXCEEDED Reason = 39
 	// The channel's provider refused the credentials or cannot be reached.
 	Reason_REASON_CHANNEL_VERIFICATION_FAILED Reason = 40
+	// The second factor is on already.
+	Reason_REASON_MFA_ENABLED Reason = 41
+	// The second factor is off, or was not set up.
+	Reason_REASON_MFA_NOT_ENABLED Reason = 42
+	// The session of a login that asked for the second factor is unknown or over.
+	Reason_REASON_INVALID_SESSION Reason = 43
+	// An API key cannot do this; it takes a person.
+	Reason_REASON_PERSON_REQUIRED Reason = 44
 )
 
 // Enum value maps for Reason.
@@ -157,6 +165,10 @@ var (
 		38: "REASON_RATE_LIMITED",
 		39: "REASON_QUOTA_EXCEEDED",
 		40: "REASON_CHANNEL_VERIFICATION_FAILED",
+		41: "REASON_MFA_ENABLED",
+		42: "REASON_MFA_NOT_ENABLED",
+		43: "REASON_INVALID_SESSION",
+		44: "REASON_PERSON_REQUIRED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -200,6 +212,10 @@ var (
 		"REASON_RATE_LIMITED":                38,
 		"REASON_QUOTA_EXCEEDED":              39,
 		"REASON_CHANNEL_VERIFICATION_FAILED": 40,
+		"REASON_MFA_ENABLED":                 41,
+		"REASON_MFA_NOT_ENABLED":             42,
+		"REASON_INVALID_SESSION":             43,
+		"REASON_PERSON_REQUIRED":             44,
 	}
 )
 
@@ -234,7 +250,7 @@ var File_turumba_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xfa\b\n" +
+	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xe6\t\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x01\x12\x16\n" +
@@ -277,7 +293,11 @@ const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\x17REASON_TEMPLATE_INVALID\x10%\x12\x17\n" +
 	"\x13REASON_RATE_LIMITED\x10&\x12\x19\n" +
 	"\x15REASON_QUOTA_EXCEEDED\x10'\x12&\n" +
-	"\"REASON_CHANNEL_VERIFICATION_FAILED\x10(B\xc0\x01\n" +
+	"\"REASON_CHANNEL_VERIFICATION_FAILED\x10(\x12\x16\n" +
+	"\x12REASON_MFA_ENABLED\x10)\x12\x1a\n" +
+	"\x16REASON_MFA_NOT_ENABLED\x10*\x12\x1a\n" +
+	"\x16REASON_INVALID_SESSION\x10+\x12\x1a\n" +
+	"\x16REASON_PERSON_REQUIRED\x10,B\xc0\x01\n" +
 	"\x14com.turumba.error.v1B\vReasonProtoP\x01Z7github.com/turumba/turumba/gen/turumba/error/v1;errorv1\xa2\x02\x03TEX\xaa\x02\x10Turumba.Error.V1\xca\x02\x11Turumba\\Error_\\V1\xe2\x02\x1dTurumba\\Error_\\V1\\GPBMetadata\xea\x02\x12Turumba::Error::V1b\x06proto3"
 
 var (

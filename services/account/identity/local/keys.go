@@ -19,10 +19,19 @@ import (
 
 const keyBits = 2048
 
-// Tokens are what a login gives.
+// Tokens are what a login gives: tokens, or the session of a challenge.
 type Tokens struct {
 	Access, ID, Refresh string
 	ExpiresIn           int32 // seconds
+	// Session is what the answer to the challenge needs; the tokens are empty then.
+	Session string
+}
+
+// subject is whom tokens are for.
+type subject struct {
+	ID, Email, Session string
+	// LoggedIn is when the session began.
+	LoggedIn time.Time
 }
 
 // keyring signs with the newest key and publishes all of them.
@@ -105,27 +114,33 @@ func makeKey(ctx context.Context, cfg Config) error {
 	return cfg.Store.AddFirstSigningKey(ctx, postgres.SigningKey{KID: kid, PrivateKey: sealed, PublicJWK: public})
 }
 
-// tokens signs an access and an ID token in Cognito's claim shape.
-func (k *keyring) tokens(cfg Config, subject, email, refresh string) (Tokens, error) {
+// common are the claims that every token of a subject has, in Cognito's shape.
+func (k *keyring) common(cfg Config, sub string) map[string]any {
 	now := cfg.Clock.Now()
-	common := map[string]any{
-		"iss": cfg.Issuer, "sub": subject, "iat": now.Unix(), "auth_time": now.Unix(),
-		"exp": now.Add(accessLife).Unix(), "cognito:groups": []string{},
+	return map[string]any{
+		"iss": cfg.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": []string{},
 	}
-	access, err := k.sign(common, map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "openid", "username": subject})
+}
+
+// tokens signs an access and an ID token.
+func (k *keyring) tokens(cfg Config, s subject, refresh string) (Tokens, error) {
+	common := k.common(cfg, s.ID)
+	common["auth_time"], common["origin_jti"] = s.LoggedIn.Unix(), s.Session
+	access, err := k.sign(common, map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "openid", "username": s.ID})
 	if err != nil {
 		return Tokens{}, err
 	}
-	id := map[string]any{"token_use": "id", "aud": cfg.ClientID, "cognito:username": subject}
-	if email != "" {
-		id["email"] = email
-		id["email_verified"] = true
-	}
-	idToken, err := k.sign(common, id)
+	id, err := k.sign(common, map[string]any{"token_use": "id", "aud": cfg.ClientID, "cognito:username": s.ID, "email": s.Email, "email_verified": true})
 	if err != nil {
 		return Tokens{}, err
 	}
-	return Tokens{Access: access, ID: idToken, Refresh: refresh, ExpiresIn: int32(accessLife / time.Second)}, nil
+	return Tokens{Access: access, ID: id, Refresh: refresh, ExpiresIn: int32(accessLife / time.Second)}, nil
+}
+
+// keyToken signs the access token of an API key.
+func (k *keyring) keyToken(cfg Config, keyID string) (Tokens, error) {
+	access, err := k.sign(k.common(cfg, keyID), map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "api_key"})
+	return Tokens{Access: access, ExpiresIn: int32(accessLife / time.Second)}, err
 }
 
 func (k *keyring) sign(common, own map[string]any) (string, error) {

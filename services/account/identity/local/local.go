@@ -1,7 +1,7 @@
 // Package local is the identity provider that the product brings along: e-mail
-// and password (argon2id), 6-digit verification codes, RS256 tokens in Cognito's
-// claim shape, and refresh tokens that rotate and notice their theft. Answers
-// and their times do not tell whether an address is known.
+// and password (argon2id), mailed codes, a second factor (TOTP), RS256 tokens in
+// Cognito's claim shape, and refresh tokens that rotate and notice their theft.
+// Answers and their times do not tell whether an address is known.
 package local
 
 import (
@@ -11,42 +11,19 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
-	"time"
 
-	"github.com/alexedwards/argon2id"
 	"google.golang.org/protobuf/proto"
 
-	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
-
-// Limits of tokens and logins.
-const (
-	accessLife    = 15 * time.Minute
-	refreshLife   = 30 * 24 * time.Hour
-	failureWindow = 15 * time.Minute
-	maxFailures   = 10  // per address and window
-	maxFailuresIP = 100 // per IP and window
-)
-
-// hashParams follow RFC 9106 section 4's second choice, with one lane per core
-// of a small machine.
-var hashParams = &argon2id.Params{Memory: 32 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
-
-// Mailer sends the provider's own mails.
-type Mailer interface {
-	// Send sends one plain-text mail.
-	Send(ctx context.Context, to, subject, text string) error
-}
 
 // Config is what the provider needs.
 type Config struct {
@@ -57,13 +34,16 @@ type Config struct {
 	Logger *slog.Logger
 	// Issuer is the iss of the tokens, and ClientID their client_id.
 	Issuer, ClientID string
+	// Changed is called when sessions ended, to drop cached contexts.
+	Changed func()
 }
 
 // Provider is the local identity provider.
 type Provider struct {
 	Config
-	keys  *keyring
-	dummy string // a hash that no password has, for the time it takes to check
+	keys   *keyring
+	hasher *hasher
+	mailed chan struct{} // a mail waits
 }
 
 // New prepares the provider; it makes the first signing key when there is none.
@@ -72,63 +52,54 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	dummy, err := argon2id.CreateHash(rand.Text(), hashParams)
+	h, err := newHasher()
 	if err != nil {
-		return nil, fmt.Errorf("hash: %w", err)
+		return nil, err
 	}
-	return &Provider{Config: cfg, keys: keys, dummy: dummy}, nil
+	return &Provider{Config: cfg, keys: keys, hasher: h, mailed: make(chan struct{}, mailSenders)}, nil
 }
 
 // Register starts a registration and mails the code; a known address gets a
 // notice instead. respond is the stored answer for the idempotency key.
 func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) error {
 	r.Email = account.NormalEmail(r.Email)
-	if err := account.CheckPassword(password, r.Email); err != nil {
+	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	hash, err := argon2id.CreateHash(password, hashParams)
+	if err := p.attempt(ctx, limitMail.by(r.Email)); err != nil {
+		return err
+	}
+	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
-		return fmt.Errorf("hash the password: %w", err)
+		return err
 	}
 	code := newCode()
 	r.PasswordHash, r.CodeHash = hash, hashCode(r.Email, code)
-	known := false
-	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, "email:"+digest(r.Email)); err != nil {
 			return err
 		}
-		if known, err = p.Store.UserExists(ctx, tx, r.Email); err != nil {
+		known, err := p.Store.UserExists(ctx, tx, r.Email)
+		if err != nil {
 			return err
 		}
-		r.CodeExpires = tx.Now.Add(account.CodeLife)
-		if !known {
-			if err := p.Store.SaveRegistration(ctx, tx, r); err != nil {
-				return err
+		if known {
+			err = p.mail(ctx, tx, r.Email, "You have an account already", "Somebody tried to register with this address. You have an account already; log in with your password.\n")
+		} else {
+			r.CodeExpires = tx.Now.Add(account.CodeLife)
+			if err = p.Store.SaveRegistration(ctx, tx, r); err == nil {
+				err = p.mailCode(ctx, tx, r.Email, code)
 			}
+		}
+		if err != nil {
+			return err
 		}
 		return tx.Respond(ctx, respond)
 	})
-	if err != nil {
-		return err
-	}
-	if known {
-		p.mail(ctx, r.Email, "You have an account already", "Somebody tried to register with this address. You have an account already; log in with your password.\n")
-		return nil
-	}
-	p.mailCode(ctx, r.Email, code)
-	return nil
 }
 
-func (p *Provider) mailCode(ctx context.Context, email, code string) {
-	p.mail(ctx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
-}
-
-// mail sends and logs a failure: the answer must not tell which address exists,
-// and the code can be asked for again.
-func (p *Provider) mail(ctx context.Context, to, subject, text string) {
-	if err := p.Mailer.Send(ctx, to, subject, text); err != nil {
-		p.Logger.ErrorContext(ctx, "a mail could not be sent", "err", err)
-	}
+func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, email, code string) error {
+	return p.mail(ctx, tx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
 }
 
 // Verify checks a code and creates what was registered. The same good code gives
@@ -165,145 +136,20 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 // Resend mails a new code if a registration waits for one.
 func (p *Provider) Resend(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
+	if err := p.attempt(ctx, limitMail.by(email)); err != nil {
+		return err
+	}
 	code := newCode()
-	waits, err := p.Store.RenewCode(ctx, email, hashCode(email, code), p.Clock.Now().Add(account.CodeLife))
-	if err != nil {
-		return err
-	}
-	if waits {
-		p.mailCode(ctx, email, code)
-	}
-	return nil
-}
-
-var (
-	errCredentials = apierr.New(errorv1.Reason_REASON_INVALID_CREDENTIALS, "e-mail and password do not match")
-	errNotVerified = apierr.New(errorv1.Reason_REASON_EMAIL_NOT_VERIFIED, "the e-mail address still waits for verification")
-	errTooMany     = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many failed logins").WithRetryAfter(failureWindow)
-	errRefresh     = apierr.New(errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, "the refresh token is unknown, used or expired")
-)
-
-// Login checks a password and starts a family of refresh tokens. ip is the
-// caller's address, for the limit.
-func (p *Provider) Login(ctx context.Context, email, password, ip string) (Tokens, error) {
-	email = account.NormalEmail(email)
-	if err := p.checkLimits(ctx, email, ip); err != nil {
-		return Tokens{}, err
-	}
-	login, err := p.Store.Login(ctx, email)
-	if err != nil && !errors.Is(err, apierr.NotFound("user")) {
-		return Tokens{}, err
-	}
-	hash := p.dummy
-	if login != nil && login.PasswordHash != "" {
-		hash = login.PasswordHash
-	}
-	match, err := argon2id.ComparePasswordAndHash(password, hash)
-	if err != nil {
-		return Tokens{}, fmt.Errorf("check the password: %w", err)
-	}
-	if !match || login == nil || !login.IsActive {
-		if err := p.Store.CountFailure(ctx, p.limitKeys(email, ip), p.Clock.Now().Add(-failureWindow)); err != nil {
-			return Tokens{}, err
-		}
-		return Tokens{}, errCredentials
-	}
-	if login.Pending {
-		return Tokens{}, errNotVerified
-	}
-	if err := p.Store.ForgetFailures(ctx, p.limitKeys(email, "")[0]); err != nil {
-		return Tokens{}, err
-	}
-	return p.issue(ctx, login.UserID, login.Subject, email)
-}
-
-func (p *Provider) limitKeys(email, ip string) []string {
-	keys := []string{"email:" + digest(email)}
-	if ip != "" {
-		keys = append(keys, "ip:"+digest(ip))
-	}
-	return keys
-}
-
-func (p *Provider) checkLimits(ctx context.Context, email, ip string) error {
-	since := p.Clock.Now().Add(-failureWindow)
-	keys := p.limitKeys(email, ip)
-	n, err := p.Store.Failures(ctx, keys[:1], since)
-	if err != nil {
-		return err
-	}
-	if n >= maxFailures {
-		return errTooMany
-	}
-	if len(keys) == 1 {
-		return nil
-	}
-	if n, err = p.Store.Failures(ctx, keys[1:], since); err != nil {
-		return err
-	}
-	if n >= maxFailuresIP {
-		return errTooMany
-	}
-	return nil
-}
-
-func (p *Provider) issue(ctx context.Context, userID, subject, email string) (Tokens, error) {
-	refresh := newRefreshToken()
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		return p.Store.SaveRefreshToken(ctx, tx, hashToken(refresh), account.NewID(), userID, tx.Now.Add(refreshLife))
-	})
-	if err != nil {
-		return Tokens{}, err
-	}
-	return p.keys.tokens(p.Config, subject, email, refresh)
-}
-
-// Refresh rotates a refresh token. One that was used before has been stolen:
-// its family is revoked.
-func (p *Provider) Refresh(ctx context.Context, token string) (Tokens, error) {
-	next := newRefreshToken()
-	var old *postgres.RefreshToken
-	stolen := false
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		var err error
-		if old, err = p.Store.RefreshToken(ctx, tx, hashToken(token)); err != nil {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		waits, err := p.Store.RenewCode(ctx, tx, email, hashCode(email, code), tx.Now.Add(account.CodeLife))
+		if err != nil || !waits {
 			return err
 		}
-		switch {
-		case old.Revoked || !old.IsActive || !tx.Now.Before(old.ExpiresAt):
-			return errRefresh
-		case old.Used:
-			stolen = true
-			return p.Store.RevokeFamily(ctx, tx, old.FamilyID) // committed: the theft counts
-		}
-		if err := p.Store.UseRefreshToken(ctx, tx, hashToken(token)); err != nil {
-			return err
-		}
-		return p.Store.SaveRefreshToken(ctx, tx, hashToken(next), old.FamilyID, old.UserID, tx.Now.Add(refreshLife))
+		return p.mailCode(ctx, tx, email, code)
 	})
-	if errors.Is(err, postgres.ErrNoToken) || stolen {
-		return Tokens{}, errRefresh
-	}
-	if err != nil {
-		return Tokens{}, err
-	}
-	return p.keys.tokens(p.Config, old.Subject, "", next)
 }
 
-// Logout revokes the family of a refresh token; an unknown one changes nothing.
-func (p *Provider) Logout(ctx context.Context, token string) error {
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		t, err := p.Store.RefreshToken(ctx, tx, hashToken(token))
-		if err != nil {
-			return err
-		}
-		return p.Store.RevokeFamily(ctx, tx, t.FamilyID)
-	})
-	if errors.Is(err, postgres.ErrNoToken) {
-		return nil
-	}
-	return err
-}
+func ip(ctx context.Context) string { return auth.ClientFrom(ctx).IP }
 
 // newCode is six random digits.
 func newCode() string {
@@ -319,7 +165,8 @@ func hashCode(email, code string) []byte {
 	return sum[:]
 }
 
-func newRefreshToken() string {
+// newSecret is 256 random bits.
+func newSecret() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // it never fails on supported systems
 	return base64.RawURLEncoding.EncodeToString(b)

@@ -1,0 +1,402 @@
+package app_test
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pquerna/otp/totp"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+const (
+	email       = "owner@example.org"
+	newPassword = "seven quiet mountain goats"
+)
+
+func (w *world) login(t *testing.T, password string) (*accountv1.LoginResponse, error) {
+	t.Helper()
+	return w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+}
+
+func (w *world) mustLogin(t *testing.T, password string) *accountv1.LoginResponse {
+	t.Helper()
+	l, err := w.login(t, password)
+	require.NoError(t, err)
+	return l
+}
+
+// works reports whether an access token is accepted.
+func (w *world) works(t *testing.T, token string) bool {
+	t.Helper()
+	_, err := accountv1.NewContextServiceClient(w.conn).GetContext(with(t.Context(), token), &accountv1.GetContextRequest{})
+	if err != nil {
+		reason(t, errorv1.Reason_REASON_UNAUTHENTICATED, err)
+	}
+	return err == nil
+}
+
+func TestLoginLimits(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	for range 100 {
+		_, err := w.login(t, "wrong password")
+		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	}
+	for _, p := range []string{password, "wrong password"} {
+		_, err := w.login(t, p)
+		reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+		require.InDelta(t, time.Hour, apierr.From(err).RetryAfter, float64(time.Minute))
+	}
+	_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "nobody@example.org", Password: password})
+	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	w.clock.Advance(time.Hour)
+	w.mustLogin(t, password)
+}
+
+func TestManyGuessesAtOnceCountEach(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	refused := 0
+	for range 150 {
+		wg.Go(func() {
+			_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: "wrong password"})
+			if apierr.From(err).Reason == errorv1.Reason_REASON_RATE_LIMITED {
+				mu.Lock()
+				defer mu.Unlock()
+				refused++
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 50, refused)
+}
+
+func TestRefreshReuseRevokesTheFamily(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	l := w.mustLogin(t, password)
+	other := w.mustLogin(t, password)
+	second, err := w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+	require.NoError(t, err)
+	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	require.True(t, w.works(t, second.GetAccessToken()), "a second use at once is a retry, not a theft")
+
+	w.clock.Advance(11 * time.Second)
+	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: second.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	require.False(t, w.works(t, second.GetAccessToken()), "the stolen session's access tokens end too")
+	require.True(t, w.works(t, other.GetAccessToken()), "another session of the user goes on")
+}
+
+func TestSessionsEndAfter30Days(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	token := w.mustLogin(t, password).GetRefreshToken()
+	for range 2 {
+		w.clock.Advance(14 * 24 * time.Hour)
+		r, err := w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: token})
+		require.NoError(t, err)
+		token = r.GetRefreshToken()
+	}
+	w.clock.Advance(3 * 24 * time.Hour)
+	_, err := w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: token})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	one, two := w.mustLogin(t, password), w.mustLogin(t, password)
+	for range 2 {
+		_, err := w.auth.Logout(t.Context(), &accountv1.LogoutRequest{RefreshToken: one.GetRefreshToken()})
+		require.NoError(t, err)
+	}
+	require.False(t, w.works(t, one.GetAccessToken()))
+	require.True(t, w.works(t, two.GetAccessToken()))
+	_, err := w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: one.GetRefreshToken()})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+
+	three := w.mustLogin(t, password)
+	_, err = w.auth.LogoutEverywhere(with(t.Context(), two.GetAccessToken()), &accountv1.LogoutEverywhereRequest{})
+	require.NoError(t, err)
+	for _, l := range []*accountv1.LoginResponse{two, three} {
+		require.False(t, w.works(t, l.GetAccessToken()))
+		_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
+		reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	}
+	require.True(t, w.works(t, w.mustLogin(t, password).GetAccessToken()), "a new login in the same second is good")
+}
+
+func TestForgottenPassword(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	session := w.mustLogin(t, password)
+	forgot := func(address string) *accountv1.ForgotPasswordResponse {
+		r, err := w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: address})
+		require.NoError(t, err)
+		return r
+	}
+	require.Equal(t, forgot("nobody@example.org").GetNext(), forgot(email).GetNext())
+	code := func() string { return strings.Split(w.mail.next(t, email), "\n")[3] }
+	first := code()
+	forgot(email)
+	second := code()
+	reset := func(address, code, password string) error {
+		_, err := w.auth.ResetPassword(t.Context(), &accountv1.ResetPasswordRequest{Email: address, Code: code, NewPassword: password})
+		return err
+	}
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, first, newPassword)) // the newer mail voids it
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset("nobody@example.org", second, newPassword))
+	reason(t, errorv1.Reason_REASON_WEAK_PASSWORD, reset(email, second, "password12345"))
+	require.NoError(t, reset(email, second, newPassword))
+	require.Contains(t, w.mail.next(t, email), "was changed")
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, second, newPassword))
+	require.False(t, w.works(t, session.GetAccessToken()), "who was logged in is out")
+	_, err := w.login(t, password)
+	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	w.mustLogin(t, newPassword)
+
+	forgot(email)
+	late := code()
+	w.clock.Advance(16 * time.Minute)
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, late, password))
+	for range 6 {
+		forgot(email)
+	}
+	_, err = w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email})
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+}
+
+func TestChangedPassword(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	here, there := w.mustLogin(t, password), w.mustLogin(t, password)
+	change := func(from, to string) error {
+		_, err := w.auth.ChangePassword(with(t.Context(), here.GetAccessToken()), &accountv1.ChangePasswordRequest{CurrentPassword: from, NewPassword: to})
+		return err
+	}
+	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, change("wrong password", newPassword))
+	err := change(password, "owner@example.org")
+	reason(t, errorv1.Reason_REASON_WEAK_PASSWORD, err)
+	require.Equal(t, "new_password", apierr.From(err).Fields[0].Field)
+	require.NoError(t, change(password, newPassword))
+	require.True(t, w.works(t, here.GetAccessToken()))
+	require.False(t, w.works(t, there.GetAccessToken()))
+	w.mustLogin(t, newPassword)
+}
+
+// secondFactor turns TOTP on and returns the secret and the recovery codes.
+func (w *world) secondFactor(t *testing.T, ctx context.Context) (secret string, recovery []string) {
+	t.Helper()
+	s, err := w.auth.SetupTotp(ctx, &accountv1.SetupTotpRequest{Password: password})
+	require.NoError(t, err)
+	u, err := url.Parse(s.GetOtpauthUri())
+	require.NoError(t, err)
+	require.Equal(t, s.GetSecret(), u.Query().Get("secret"))
+	require.Equal(t, "/Turumba:"+email, u.Path)
+	v, err := w.auth.VerifyTotp(ctx, &accountv1.VerifyTotpRequest{Code: w.code(t, s.GetSecret())})
+	require.NoError(t, err)
+	require.Len(t, v.GetRecoveryCodes(), 10)
+	return s.GetSecret(), v.GetRecoveryCodes()
+}
+
+// code is what an authenticator shows now.
+func (w *world) code(t *testing.T, secret string) string {
+	t.Helper()
+	code, err := totp.GenerateCode(secret, w.clock.Now())
+	require.NoError(t, err)
+	return code
+}
+
+func TestSecondFactor(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx, _, _ := w.signUp(t, email)
+	_, err := w.auth.SetupTotp(ctx, &accountv1.SetupTotpRequest{Password: "wrong password"})
+	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	_, err = w.auth.VerifyTotp(ctx, &accountv1.VerifyTotpRequest{Code: "123456"})
+	reason(t, errorv1.Reason_REASON_MFA_NOT_ENABLED, err)
+	require.Empty(t, w.mustLogin(t, password).GetChallenge())
+
+	secret, recovery := w.secondFactor(t, ctx)
+	_, err = w.auth.SetupTotp(ctx, &accountv1.SetupTotpRequest{Password: password})
+	reason(t, errorv1.Reason_REASON_MFA_ENABLED, err)
+
+	answer := func(session, code string) (*accountv1.AnswerChallengeResponse, error) {
+		return w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: session, Code: code})
+	}
+	l := w.mustLogin(t, password)
+	require.Equal(t, "SOFTWARE_TOKEN_MFA", l.GetChallenge())
+	require.Empty(t, l.GetAccessToken())
+	require.Empty(t, l.GetRefreshToken())
+	_, err = answer(l.GetSession(), w.code(t, secret))
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, err) // its step was used to turn it on
+	w.clock.Advance(30 * time.Second)
+	good := w.code(t, secret)
+	in, err := answer(l.GetSession(), good)
+	require.NoError(t, err)
+	require.True(t, w.works(t, in.GetAccessToken()))
+	_, err = answer(l.GetSession(), good)
+	reason(t, errorv1.Reason_REASON_INVALID_SESSION, err)
+	_, err = answer(w.mustLogin(t, password).GetSession(), good)
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, err) // each step once
+
+	w.clock.Advance(5 * time.Minute)
+	_, err = answer(w.mustLogin(t, password).GetSession(), strings.ToUpper(strings.ReplaceAll(recovery[0], "-", " ")))
+	require.NoError(t, err)
+	_, err = answer(w.mustLogin(t, password).GetSession(), recovery[0])
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, err) // each recovery code once
+	renewed, err := w.auth.RenewRecoveryCodes(ctx, &accountv1.RenewRecoveryCodesRequest{Code: w.code(t, secret)})
+	require.NoError(t, err)
+	_, err = answer(w.mustLogin(t, password).GetSession(), recovery[1])
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+
+	late := w.mustLogin(t, password)
+	w.clock.Advance(6 * time.Minute)
+	_, err = answer(late.GetSession(), renewed.GetRecoveryCodes()[0])
+	reason(t, errorv1.Reason_REASON_INVALID_SESSION, err)
+	_, err = w.auth.DisableTotp(ctx, &accountv1.DisableTotpRequest{Code: renewed.GetRecoveryCodes()[0]})
+	require.NoError(t, err)
+	require.Contains(t, w.mail.next(t, email), "second factor is off")
+	require.NotEmpty(t, w.mustLogin(t, password).GetAccessToken())
+}
+
+func TestSecondFactorCannotBeGuessed(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx, _, _ := w.signUp(t, email)
+	secret, _ := w.secondFactor(t, ctx)
+	w.clock.Advance(time.Minute)
+	wrong := "000000"
+	for range 5 {
+		_, err := w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: w.mustLogin(t, password).GetSession(), Code: wrong})
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+	}
+	for _, code := range []string{wrong, w.code(t, secret)} {
+		_, err := w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: w.mustLogin(t, password).GetSession(), Code: code})
+		reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+	}
+	w.clock.Advance(5 * time.Minute)
+	_, err := w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: w.mustLogin(t, password).GetSession(), Code: w.code(t, secret)})
+	require.NoError(t, err)
+}
+
+func TestResetDoesNotPassTheSecondFactor(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx, _, _ := w.signUp(t, email)
+	w.secondFactor(t, ctx)
+	_, err := w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email})
+	require.NoError(t, err)
+	_, err = w.auth.ResetPassword(t.Context(), &accountv1.ResetPasswordRequest{Email: email, Code: strings.Split(w.mail.next(t, email), "\n")[3], NewPassword: newPassword})
+	require.NoError(t, err)
+	require.Equal(t, "SOFTWARE_TOKEN_MFA", w.mustLogin(t, newPassword).GetChallenge())
+}
+
+func TestAPIKeys(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, ownerID, accountID := w.signUp(t, email)
+	keys := accountv1.NewApiKeyServiceClient(w.conn)
+	create := func(permissions ...string) (*accountv1.CreateApiKeyResponse, error) {
+		return keys.CreateApiKey(owner, &accountv1.CreateApiKeyRequest{Name: "CRM", Permissions: permissions, ExpiresAt: timestamppb.New(w.clock.Now().AddDate(20, 0, 0))})
+	}
+	_, err := create("contacts.read", "contacts.fly")
+	reason(t, errorv1.Reason_REASON_VALIDATION_FAILED, err)
+	k, err := create("contacts.write", "contacts.read")
+	require.NoError(t, err)
+	require.Equal(t, []string{"contacts.read", "contacts.write"}, k.GetApiKey().GetPermissions())
+	require.True(t, strings.HasPrefix(k.GetSecret(), k.GetApiKey().GetPrefix()))
+
+	token := func(id, secret string) (*accountv1.IssueTokenResponse, error) {
+		return w.auth.IssueToken(t.Context(), &accountv1.IssueTokenRequest{GrantType: "client_credentials", ClientId: id, ClientSecret: secret})
+	}
+	for id, secret := range map[string]string{k.GetApiKey().GetId(): "tsk_wrong", ownerID: k.GetSecret(), "0190a5c8-1111-7000-8000-00000000dead": k.GetSecret()} {
+		_, err = token(id, secret)
+		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	}
+	issued, err := token(k.GetApiKey().GetId(), k.GetSecret())
+	require.NoError(t, err)
+	require.EqualValues(t, 900, issued.GetExpiresIn())
+	machine := with(t.Context(), issued.GetAccessToken())
+	_, err = w.contacts.CreateContact(machine, &accountv1.CreateContactRequest{Email: "a@example.org"})
+	require.NoError(t, err)
+	_, err = w.groups.CreateContactGroup(machine, &accountv1.CreateContactGroupRequest{Name: "G"})
+	reason(t, errorv1.Reason_REASON_PERMISSION_DENIED, err)
+	_, err = accountv1.NewUserServiceClient(w.conn).GetMe(machine, &accountv1.GetMeRequest{})
+	reason(t, errorv1.Reason_REASON_PERSON_REQUIRED, err)
+	got, err := keys.GetApiKey(owner, &accountv1.GetApiKeyRequest{ApiKeyId: k.GetApiKey().GetId()})
+	require.NoError(t, err)
+	require.Equal(t, w.clock.Now(), got.GetApiKey().GetLastUsedAt().AsTime())
+
+	t.Run("a key cannot do what its creator no longer can", func(t *testing.T) {
+		w.exec(t, "UPDATE roles SET permissions = array_remove(permissions, 'contacts.write') WHERE account_id = $1", accountID)
+		w.clock.Advance(6 * time.Second)
+		_, err = w.contacts.CreateContact(machine, &accountv1.CreateContactRequest{Email: "b@example.org"})
+		reason(t, errorv1.Reason_REASON_PERMISSION_DENIED, err)
+		_, err = w.contacts.ListContacts(machine, &accountv1.ListContactsRequest{})
+		require.NoError(t, err)
+		_, err = create("contacts.write")
+		reason(t, errorv1.Reason_REASON_PERMISSION_DENIED, err)
+	})
+	_, err = keys.RevokeApiKey(owner, &accountv1.RevokeApiKeyRequest{ApiKeyId: k.GetApiKey().GetId()})
+	require.NoError(t, err)
+	_, err = w.contacts.ListContacts(machine, &accountv1.ListContactsRequest{})
+	reason(t, errorv1.Reason_REASON_UNAUTHENTICATED, err)
+	_, err = token(k.GetApiKey().GetId(), k.GetSecret())
+	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	short, err := keys.CreateApiKey(owner, &accountv1.CreateApiKeyRequest{Name: "short", Permissions: []string{"contacts.read"}})
+	require.NoError(t, err)
+	w.exec(t, "UPDATE api_keys SET expires_at = $1 WHERE id = $2", w.clock.Now().Add(time.Minute), short.GetApiKey().GetId())
+	issued, err = token(short.GetApiKey().GetId(), short.GetSecret())
+	require.NoError(t, err)
+	w.clock.Advance(2 * time.Minute)
+	require.False(t, w.works(t, issued.GetAccessToken()), "the token ends with its key")
+}
+
+// exec runs a statement as the superuser.
+func (w *world) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), w.db.URL)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+}
+
+func TestMailsSurviveAServerThatIsDown(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.mail.fail(2)
+	_, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "A", AccountName: "A"})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		w.clock.Advance(10 * time.Second)
+		return len(w.mail.of(email)) == 1
+	}, time.Minute, 10*time.Millisecond)
+	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: w.mail.code(t, email)})
+	require.NoError(t, err)
+	require.NotEmpty(t, v.GetUserId())
+}

@@ -1,0 +1,200 @@
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base32"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/hotp"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/vault"
+	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/postgres"
+)
+
+// The second factor: RFC 6238 with SHA-1, as every authenticator app has it.
+const (
+	totpStep       = 30 // seconds
+	totpSkew       = 1  // steps before and after
+	totpBytes      = 20 // 160 bits, RFC 4226 section 4
+	recoveryCodes  = 10
+	recoveryLetter = 5 // letters of each half
+)
+
+var (
+	errMFAOn  = apierr.New(errorv1.Reason_REASON_MFA_ENABLED, "the second factor is on already; turn it off first")
+	errMFAOff = apierr.New(errorv1.Reason_REASON_MFA_NOT_ENABLED, "the second factor is off, or was not set up")
+)
+
+func totpAAD(userID string) vault.AAD {
+	return vault.AAD{Account: "platform", Resource: userID, Field: "totp_secret", Version: 1}
+}
+
+// SetupTotp makes the secret of a second factor, for who knows the password. It
+// does nothing until VerifyTotp.
+func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secret, uri string, err error) {
+	login, err := p.fresh(ctx, userID, password)
+	if err != nil {
+		return "", "", err
+	}
+	if login.HasTotp {
+		return "", "", errMFAOn
+	}
+	raw := make([]byte, totpBytes)
+	_, _ = rand.Read(raw) // it never fails on supported systems
+	secret = base32.StdEncoding.EncodeToString(raw)
+	sealed, err := p.Vault.Seal(totpAAD(userID), []byte(secret))
+	if err != nil {
+		return "", "", fmt.Errorf("seal the second factor: %w", err)
+	}
+	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.Store.SaveTotp(ctx, tx, userID, sealed) })
+	if err != nil {
+		return "", "", err
+	}
+	label := url.URL{Scheme: "otpauth", Host: "totp", Path: "/Turumba:" + login.Email, RawQuery: url.Values{
+		"secret": {secret}, "issuer": {"Turumba"}, "algorithm": {"SHA1"}, "digits": {"6"}, "period": {fmt.Sprint(totpStep)},
+	}.Encode()}
+	return secret, label.String(), nil
+}
+
+// VerifyTotp turns the second factor on with its first code and returns the
+// recovery codes.
+func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]string, error) {
+	codes, hashes := newRecoveryCodes(userID)
+	err := p.withTotp(ctx, userID, false, code, func(tx *pg.Tx, t *postgres.Totp) error {
+		if t.EnabledAt != nil {
+			return errMFAOn
+		}
+		if err := p.Store.EnableTotp(ctx, tx, userID); err != nil {
+			return err
+		}
+		return p.Store.SaveRecoveryCodes(ctx, tx, userID, hashes)
+	})
+	return codes, err
+}
+
+// DisableTotp turns the second factor off with a code of it or a recovery code.
+func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
+	return p.factor(ctx, userID, code, func(tx *pg.Tx) error {
+		if err := p.Store.DeleteTotp(ctx, tx, userID); err != nil {
+			return err
+		}
+		login, err := p.Store.LoginByID(ctx, userID)
+		if err != nil {
+			return err
+		}
+		return p.mail(ctx, tx, login.Email, "Your second factor is off", "The second factor of your account was turned off. If it was not you, change your password at once.\n")
+	})
+}
+
+// RenewRecoveryCodes replaces the recovery codes.
+func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) ([]string, error) {
+	codes, hashes := newRecoveryCodes(userID)
+	err := p.withTotp(ctx, userID, true, code, func(tx *pg.Tx, _ *postgres.Totp) error {
+		return p.Store.SaveRecoveryCodes(ctx, tx, userID, hashes)
+	})
+	return codes, err
+}
+
+// factor checks a code of the second factor, or uses up a recovery code, and then
+// runs do in the same transaction.
+func (p *Provider) factor(ctx context.Context, userID, code string, do func(*pg.Tx) error) error {
+	if sixDigits.MatchString(code) {
+		return p.withTotp(ctx, userID, true, code, func(tx *pg.Tx, _ *postgres.Totp) error { return do(tx) })
+	}
+	if err := p.attempt(ctx, limitTotp.by(userID)); err != nil {
+		return err
+	}
+	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		used, err := p.Store.UseRecoveryCode(ctx, tx, userID, hashCode(userID, normalCode(code)))
+		if err != nil {
+			return err
+		}
+		if !used {
+			return account.ErrInvalidCode
+		}
+		return do(tx)
+	})
+	if err != nil {
+		return err
+	}
+	return p.refund(ctx, limitTotp.by(userID))
+}
+
+var sixDigits = regexp.MustCompile(`^[0-9]{6}$`)
+
+// withTotp checks a code and uses up its step, so that no code works twice, and
+// runs do in the same transaction. Wrong codes count.
+func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, code string, do func(*pg.Tx, *postgres.Totp) error) error {
+	if err := p.attempt(ctx, limitTotp.by(userID)); err != nil {
+		return err
+	}
+	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		t, err := p.Store.Totp(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
+		if t == nil || (enabled && t.EnabledAt == nil) {
+			return errMFAOff
+		}
+		secret, err := p.Vault.Open(totpAAD(userID), t.Secret)
+		if err != nil {
+			return fmt.Errorf("open the second factor: %w", err)
+		}
+		step, ok := totpStepOf(string(secret), code, tx.Now)
+		if !ok || step <= t.LastStep {
+			return account.ErrInvalidCode
+		}
+		if err := p.Store.UseTotpStep(ctx, tx, userID, step); err != nil {
+			return err
+		}
+		return do(tx, t)
+	})
+	if err != nil {
+		return err
+	}
+	return p.refund(ctx, limitTotp.by(userID))
+}
+
+// totpStepOf finds the step, now or one away, that a code belongs to.
+func totpStepOf(secret, code string, now time.Time) (step int64, ok bool) {
+	current := now.Unix() / totpStep
+	for step := current - totpSkew; step <= current+totpSkew; step++ {
+		want, err := hotp.GenerateCodeCustom(secret, uint64(step), hotp.ValidateOpts{Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
+		if err == nil && subtle.ConstantTimeCompare([]byte(want), []byte(code)) == 1 {
+			return step, true
+		}
+	}
+	return 0, false
+}
+
+// newRecoveryCodes returns codes of 50 random bits, and their hashes.
+func newRecoveryCodes(userID string) (codes []string, hashes [][]byte) {
+	for range recoveryCodes {
+		text := strings.ToLower(rand.Text())
+		code := text[:recoveryLetter] + "-" + text[recoveryLetter:2*recoveryLetter]
+		codes = append(codes, code)
+		hashes = append(hashes, hashCode(userID, normalCode(code)))
+	}
+	return codes, hashes
+}
+
+// normalCode is a recovery code as it is compared: letters and digits only.
+func normalCode(code string) string {
+	return strings.Map(func(c rune) rune {
+		if c == '-' || c == ' ' {
+			return -1
+		}
+		return c
+	}, strings.ToLower(code))
+}

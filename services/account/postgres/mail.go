@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/turumba/turumba/kit/pg"
+)
+
+// Mail is a queued mail; what it says is sealed.
+type Mail struct {
+	ID     string
+	Sealed []byte
+}
+
+// QueueMail stores a mail that the commit makes ready.
+func (s *Store) QueueMail(ctx context.Context, tx *pg.Tx, id string, sealed []byte, expires time.Time) error {
+	_, err := tx.Exec(ctx, "INSERT INTO outgoing_mails (id, sealed, not_before, expires_at) VALUES ($1, $2, $3, $4)", id, sealed, tx.Now, expires)
+	if err != nil {
+		return fmt.Errorf("queue mail: %w", err)
+	}
+	return nil
+}
+
+// ClaimMail takes the mail that is due longest and puts it off, by retry doubled
+// with each attempt and at most an hour, in case it fails; nil when none is due.
+func (s *Store) ClaimMail(ctx context.Context, retry time.Duration) (*Mail, error) {
+	rows, err := s.db.Pool().Query(ctx, `
+		UPDATE outgoing_mails SET attempts = attempts + 1,
+			not_before = $1 + least($2::interval * power(2, least(attempts, 20)), interval '1 hour')
+		WHERE id = (SELECT id FROM outgoing_mails WHERE not_before <= $1 AND expires_at > $1
+			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
+		RETURNING id, sealed`, s.db.Now(), retry)
+	if err != nil {
+		return nil, fmt.Errorf("claim mail: %w", err)
+	}
+	m, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[Mail])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return m, err
+}
+
+// DeleteMail removes a mail that was sent.
+func (s *Store) DeleteMail(ctx context.Context, id string) error {
+	if _, err := s.db.Pool().Exec(ctx, "DELETE FROM outgoing_mails WHERE id = $1", id); err != nil {
+		return fmt.Errorf("delete mail: %w", err)
+	}
+	return nil
+}
