@@ -45,6 +45,7 @@ func TestGolden(t *testing.T) {
 			t.Parallel()
 			for _, over := range wire.All() {
 				run := golden.NewRun(w, over, fmt.Sprintf("f%d", i))
+				w.ForgetAttempts(t)
 				for _, c := range file.Cases {
 					if run.Skips(file.RPC, c) {
 						continue

@@ -141,7 +141,7 @@ func fixturesHold(t *testing.T, w *world.World) {
 	s := report.suite("fixtures")
 	fixtures := loadFixtures(t)
 	s.coverage = fmt.Sprintf("%d of %d RPCs", len(fixtures), len(wire.Methods()))
-	forgetAttempts(t, w)
+	w.ForgetAttempts(t)
 	for i, f := range fixtures {
 		over := wire.REST
 		if f.internal() {

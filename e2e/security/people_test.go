@@ -61,6 +61,7 @@ func prepare(t *testing.T, w *world.World) {
 		_, err := conn.Exec(ctx, "UPDATE users SET is_active = false WHERE id = $1", suspended)
 		require.NoError(t, err)
 	})
+	w.Vars["foreign_owner_user_id"] = w.Vars["outsider_user_id"]
 	w.Vars["newcomer_user_id"] = w.Person(t, "newcomer")
 	w.Vars["sender_user_id"] = w.Vars["owner_user_id"]
 	w.Vars["role_id"] = w.Vars["role_viewer"]
@@ -96,6 +97,17 @@ func spare(t *testing.T, w *world.World, name, prefix string) {
 	})
 	require.NoError(t, err)
 	w.Vars[prefix+"api_key_id"] = key.GetApiKey().GetId()
+	role, err := accountv1.NewRoleServiceClient(w.Conn).CreateRole(ctx, &accountv1.CreateRoleRequest{AccountId: w.Vars[prefix+"account_id"], Name: "Spare"})
+	require.NoError(t, err)
+	w.Vars[prefix+"spare_role_id"] = role.GetRole().GetId()
+	invitation, err := accountv1.NewInvitationServiceClient(w.Conn).CreateInvitation(ctx, &accountv1.CreateInvitationRequest{
+		AccountId: w.Vars[prefix+"account_id"], Email: prefix + "guest@people.example", RoleId: role.GetRole().GetId(),
+	})
+	require.NoError(t, err)
+	w.Vars[prefix+"invitation_id"] = invitation.GetInvitation().GetId()
+	events, err := accountv1.NewAuditEventServiceClient(w.Conn).ListAuditEvents(ctx, &accountv1.ListAuditEventsRequest{Limit: 1})
+	require.NoError(t, err)
+	w.Vars[prefix+"audit_event_id"] = events.GetData()[0].GetId()
 }
 
 // call sends a request of the fixture's RPC as the named actor.

@@ -307,7 +307,10 @@ func referencesHold(t *testing.T, w *world.World, s *suite) {
 func lookupsTellIDsOnly(t *testing.T, w *world.World, s *suite) {
 	t.Helper()
 	closed := map[string][]string{
-		"turumba_account": {"account_ids(of_user uuid) -> SETOF uuid", "api_key_account(of_key uuid) -> uuid"},
+		"turumba_account": {
+			"account_ids(of_user uuid) -> SETOF uuid", "api_key_account(of_key uuid) -> uuid",
+			"audit_purge(older_than timestamp with time zone, most integer) -> integer", "invitation_account(of_token bytea) -> uuid",
+		},
 		"turumba_messaging": {
 			"messages_upkeep(ahead_months integer) -> integer",
 			"outbox_upkeep(ahead_days integer, keep_days integer, OUT created integer, OUT dropped integer, OUT held integer, OUT ready_until date) -> record",

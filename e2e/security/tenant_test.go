@@ -132,7 +132,7 @@ func (c cell) probe(t *testing.T, w *world.World, field string, own map[string]s
 	c.check(t, same, "%s: another's id answers %v %q, a random one %v %q", where, got.Reason, got.Raw, random.Reason, random.Raw)
 	found := leaked(got, c.secrets(w, body))
 	c.check(t, len(found) == 0, "%s: the answer holds %v", where, found)
-	if c.a.name == "owner" && !c.f.internal() && !wire.AuthOf(c.f.method).GetPublic() {
+	if c.a.name == "owner" && !c.f.internal() && wire.AuthOf(c.f.method).GetPermission() != "" {
 		c.check(t, got.Reason == "NOT_FOUND" || got.Reason == "UNRESOLVED_REFERENCE", "%s: want NOT_FOUND, got %q", where, got.Reason)
 	}
 }

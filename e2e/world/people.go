@@ -30,6 +30,16 @@ func (w *World) SQL(t *testing.T, database string, do func(ctx context.Context, 
 	require.NoError(t, conn.Close(context.WithoutCancel(t.Context())))
 }
 
+// ForgetAttempts clears what tests have used up of the limits of this machine's
+// address.
+func (w *World) ForgetAttempts(t *testing.T) {
+	t.Helper()
+	w.SQL(t, "turumba_account", func(ctx context.Context, conn *pgx.Conn) {
+		_, err := conn.Exec(ctx, "DELETE FROM attempt_limits")
+		require.NoError(t, err)
+	})
+}
+
 // Hold is the role of a person in an account: its name and permissions.
 type Hold struct {
 	AccountID   string

@@ -80,6 +80,7 @@ func New(t *testing.T, env ...string) *World {
 	dir := t.TempDir()
 	cfg, err := config.Load[single.Config](append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
+		"TURUMBA_OPERATORS=Operator@golden.example",
 	}, env...))
 	require.NoError(t, err)
 	in, err := single.Start(t.Context(), cfg, telemetry.Discard(), true)
@@ -126,18 +127,23 @@ func (b *builder) build() {
 	b.signUp("outsider", "outsider@golden.example", "foreign_account_id")
 	b.signUp("viewer", "viewer@golden.example", "viewer_account_id")
 	b.signUp("spare", "spare@golden.example", "spare_account_id")
+	b.signUp("operator", "operator@golden.example", "operator_account_id")
 	for _, over := range wire.All() {
 		b.signUp("joiner_"+over, "joiner-"+over+"@golden.example", "joiner_account_"+over)
 		b.signUp("leaver_"+over, "leaver-"+over+"@golden.example", "leaver_account_"+over)
 		b.vars["code_"+over] = b.register("verify", "verify-"+over+"@golden.example")
-		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4"} {
+		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4", "invited", "closing", "disabled", "suspended"} {
 			b.signUp(name+"_"+over, name+"-"+over+"@golden.example", name+"_account_id_"+over)
-			b.vars[name+"_email_"+over] = name + "-" + over + "@golden.example"
+			b.vars[name+"_email_"+over], b.vars[name+"_user_id_"+over] = name+"-"+over+"@golden.example", b.vars[name+"_"+over+"_user_id"]
 		}
 		b.vars["reset_code_"+over] = b.forgot("resetting-" + over + "@golden.example")
 	}
 	b.onlyViewer()
 	b.memberships()
+	for _, over := range wire.All() {
+		b.vars["invitation_token_"+over] = b.invite("invited-" + over + "@golden.example")
+		b.vars["newcomer_token_"+over] = b.invite("newcomer-" + over + "@golden.example")
+	}
 	b.things("owner", "")
 	b.things("outsider", "foreign_")
 }
@@ -157,15 +163,47 @@ func (b *builder) forgot(email string) (code string) {
 	ctx := b.t.Context()
 	_, err := b.auth.ForgotPassword(ctx, &accountv1.ForgotPasswordRequest{Email: email})
 	require.NoError(b.t, err)
-	require.Eventually(b.t, func() bool {
-		mails, err := b.in.Simulator.Messages(ctx, email, 1)
-		require.NoError(b.t, err)
-		if len(mails) == 1 && strings.HasPrefix(mails[0].Text, "The code to reset") {
-			code = strings.Fields(mails[0].Text)[7]
+	return strings.Fields(b.mail(email, "The code to reset"))[7]
+}
+
+func (b *builder) mail(email, begins string) string {
+	b.t.Helper()
+	return mailTo(b.t, b.in, email, begins)
+}
+
+// Mail waits for a mail to an address whose text begins so.
+func (w *World) Mail(t *testing.T, email, begins string) string {
+	t.Helper()
+	return mailTo(t, w.Instance, email, begins)
+}
+
+func mailTo(t *testing.T, in *single.Instance, email, begins string) (text string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		mails, err := in.Simulator.Messages(t.Context(), email, 1)
+		require.NoError(t, err)
+		if len(mails) == 1 && strings.HasPrefix(mails[0].Text, begins) {
+			text = mails[0].Text
 		}
-		return code != ""
+		return text != ""
 	}, time.Minute, 20*time.Millisecond)
-	return code
+	return text
+}
+
+// InvitationToken is the token in the mail of an invitation.
+func InvitationToken(mail string) string {
+	_, after, _ := strings.Cut(mail, "inv_")
+	return "inv_" + strings.Fields(after)[0]
+}
+
+// invite invites an address to the owner's account and returns the token that came
+// by mail.
+func (b *builder) invite(email string) (token string) {
+	_, err := accountv1.NewInvitationServiceClient(b.conn).CreateInvitation(b.as("owner"), &accountv1.CreateInvitationRequest{
+		AccountId: b.vars["account_id"], Email: email, RoleId: b.vars["role_viewer"],
+	})
+	require.NoError(b.t, err)
+	return InvitationToken(b.mail(email, "You are invited"))
 }
 
 // signUp registers a user with an organisation and logs in.

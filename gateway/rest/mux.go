@@ -40,6 +40,15 @@ func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
 			return accountv1.RegisterApiKeyServiceHandlerClient(ctx, mux, accountv1.NewApiKeyServiceClient(b.Account))
 		},
 		func() error {
+			return accountv1.RegisterInvitationServiceHandlerClient(ctx, mux, accountv1.NewInvitationServiceClient(b.Account))
+		},
+		func() error {
+			return accountv1.RegisterAuditEventServiceHandlerClient(ctx, mux, accountv1.NewAuditEventServiceClient(b.Account))
+		},
+		func() error {
+			return accountv1.RegisterOperatorServiceHandlerClient(ctx, mux, accountv1.NewOperatorServiceClient(b.Account))
+		},
+		func() error {
 			return accountv1.RegisterUserServiceHandlerClient(ctx, mux, accountv1.NewUserServiceClient(b.Account))
 		},
 		func() error {

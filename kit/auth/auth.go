@@ -12,6 +12,15 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 )
 
+// The states of an account in which it may not do everything.
+const (
+	AccountSuspended = "suspended"
+	AccountClosed    = "closed"
+)
+
+// ErrSuspended is a call that the state of the account does not allow.
+var ErrSuspended = apierr.New(errorv1.Reason_REASON_ACCOUNT_SUSPENDED, "the account is suspended or closed and cannot do this")
+
 // Membership is what the caller may do in one account.
 type Membership struct {
 	AccountID     string
@@ -87,7 +96,11 @@ func (s Scope) Target(named string, c Caller) (string, error) {
 	if slices.Contains(s, named) {
 		return named, nil
 	}
-	if _, member := c.Membership(named); member {
+	m, member := c.Membership(named)
+	switch {
+	case member && (m.AccountStatus == AccountSuspended || m.AccountStatus == AccountClosed):
+		return "", ErrSuspended
+	case member:
 		return "", apierr.New(errorv1.Reason_REASON_PERMISSION_DENIED, "your role in this account does not allow it")
 	}
 	return "", apierr.NotFound("account")

@@ -19,13 +19,13 @@ type ContextSource interface {
 
 // Limits of the cached context (decision B5).
 const (
-	contextFresh = 5 * time.Second
-	contextStale = 35 * time.Second // fresh, and 30 s more while the source is away
-	contextLimit = 10 * time.Second // of one look-up
+	contextFresh = 4500 * time.Millisecond // so that 5 s hold with the look-up itself
+	contextStale = 35 * time.Second        // fresh, and 30 s more while the source is away
+	contextLimit = 10 * time.Second        // of one look-up
 	contextSize  = 10_000
 )
 
-// CachedContext keeps what a ContextSource answered for 5 s, asks once for all
+// CachedContext keeps what a ContextSource answered for less than 5 s, asks once for all
 // who wait, and when the source is UNAVAILABLE serves what it knows for 30 s
 // more. Then it fails closed.
 type CachedContext struct {

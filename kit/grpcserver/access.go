@@ -95,6 +95,13 @@ func authorise(ctx context.Context, _ string) (context.Context, error) {
 		if len(scope) == 0 {
 			return nil, denied()
 		}
+		scope = slices.DeleteFunc(scope, func(id string) bool {
+			m, _ := caller.Membership(id)
+			return !open(m.AccountStatus, ruleFrom(ctx))
+		})
+		if len(scope) == 0 {
+			return nil, auth.ErrSuspended
+		}
 		return auth.WithScope(ctx, scope), nil
 	case *optionsv1.Auth_Internal:
 		if !slices.Contains(rule.Internal.GetCallers(), caller.Service) {
@@ -109,6 +116,18 @@ func authorise(ctx context.Context, _ string) (context.Context, error) {
 	default:
 		return nil, denied()
 	}
+}
+
+// open reports whether an account in this state may make the call: a closed one
+// only reads, a suspended one does not send.
+func open(status string, r *rule) bool {
+	switch status {
+	case auth.AccountClosed:
+		return r.reads
+	case auth.AccountSuspended:
+		return !r.auth.GetSends()
+	}
+	return true
 }
 
 func denied() error {

@@ -20,6 +20,8 @@ type rule struct {
 	// mask is the update_mask field of the request and resource the field it is
 	// about; nil when the RPC is no partial update.
 	mask, resource protoreflect.FieldDescriptor
+	// reads says that the RPC changes nothing.
+	reads bool
 }
 
 // ruleOf reads the rule of an RPC from its descriptor. An RPC without an access
@@ -33,7 +35,7 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 	if opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN {
 		return nil, fmt.Errorf("%s has no idempotency_level", md.FullName())
 	}
-	r := &rule{auth: auth}
+	r := &rule{auth: auth, reads: opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS}
 	fields := md.Input().Fields()
 	if mask := fields.ByName("update_mask"); mask != nil {
 		for i := range fields.Len() {

@@ -29,6 +29,7 @@ type Account struct {
 	ID             string
 	Name           string
 	Status         Status
+	StatusReason   string // why an operator suspended it
 	Description    string
 	DefaultCountry string // ISO 3166-1 alpha-2, empty for none
 	CreatedAt      time.Time

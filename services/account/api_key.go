@@ -5,11 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"slices"
-	"strings"
 	"time"
-
-	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	"github.com/turumba/turumba/kit/apierr"
 )
 
 // keyMark begins every secret, so that scanners of repositories know one.
@@ -56,22 +52,4 @@ func (k *APIKey) Works(now time.Time) bool {
 // Grants are the key's permissions that its creator still holds.
 func (k *APIKey) Grants(creator []string) []string {
 	return slices.DeleteFunc(slices.Clone(k.Permissions), func(p string) bool { return !slices.Contains(creator, p) })
-}
-
-// CheckPermissions sorts the permissions; unknown ones are an error that names them.
-func CheckPermissions(field string, list []string) ([]string, error) {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	list = slices.Compact(list)
-	var unknown []string
-	for _, p := range list {
-		if _, ok := slices.BinarySearch(permissions, p); !ok {
-			unknown = append(unknown, p)
-		}
-	}
-	if len(unknown) > 0 {
-		return nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
-			WithFields(apierr.Field{Field: field, Message: "unknown: " + strings.Join(unknown, ", ") + "; it can hold " + strings.Join(permissions, ", ")})
-	}
-	return list, nil
 }

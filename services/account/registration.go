@@ -29,6 +29,9 @@ type Registration struct {
 	Attempts     int
 	UserID       string // set once verified
 	AccountID    string // set once verified
+	// InvitationHash is of the token that the person registers with; no account is
+	// made then.
+	InvitationHash []byte
 }
 
 // ErrInvalidCode is a code that is wrong, used up or expired.

@@ -1,7 +1,9 @@
 package account
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
@@ -26,6 +28,38 @@ var permissions = []string{
 
 // Permissions returns all that a role can hold, sorted.
 func Permissions() []string { return slices.Clone(permissions) }
+
+// aliases are names of the seed for sets of permissions.
+var aliases = map[string][]string{
+	"can_send_messages":    {"group_messages.send", "messages.send"},
+	"can_manage_channels":  {"channels.manage", "channels.read"},
+	"can_manage_templates": {"templates.manage", "templates.read"},
+	"can_view_analytics":   {"analytics.view"},
+}
+
+// CheckPermissions sorts the permissions, with aliases replaced by what they stand
+// for; unknown ones are an error that names them.
+func CheckPermissions(field string, list []string) ([]string, error) {
+	out := []string{}
+	var unknown []string
+	for _, p := range list {
+		_, known := slices.BinarySearch(permissions, p)
+		switch {
+		case known:
+			out = append(out, p)
+		case aliases[p] != nil:
+			out = append(out, aliases[p]...)
+		default:
+			unknown = append(unknown, fmt.Sprintf("%.64q", p))
+		}
+	}
+	if len(unknown) > 0 {
+		return nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
+			WithFields(apierr.Field{Field: field, Message: "unknown: " + strings.Join(unknown, ", ") + "; it can hold " + strings.Join(permissions, ", ")})
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
 
 // The roles that every new account gets.
 const (
@@ -90,6 +124,9 @@ func CheckGrant(held []string, role Role) error {
 	}
 	return nil
 }
+
+// ErrOwnerRole keeps the role Owner as it is: somebody must be able to do everything.
+var ErrOwnerRole = apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the role Owner stays as it is")
 
 // ErrLastOwner keeps the last Owner of an account.
 var ErrLastOwner = apierr.New(errorv1.Reason_REASON_LAST_OWNER, "the account must keep an Owner")

@@ -35,6 +35,8 @@ type Config struct {
 	AMQPURL config.Secret `env:"AMQP_URL" help:"RabbitMQ to use instead of the in-process bus"`
 	// MailURL is the server for our own mails.
 	MailURL config.Secret `env:"MAIL_URL" help:"smtp://user:password@host:port?from=address for verification codes; default: the simulator's mailbox"`
+	// Operators are the users who operate the platform.
+	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY" help:"32 bytes in base64; default: master.key in the data folder, made at the first start"`
 	// Issuer is the iss of tokens.

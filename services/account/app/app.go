@@ -19,6 +19,7 @@ import (
 	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity/local"
 	"github.com/turumba/turumba/services/account/postgres"
 	"github.com/turumba/turumba/services/account/server"
@@ -32,6 +33,8 @@ type Config struct {
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the gateway's public URL"`
 	// ClientID is the client_id of tokens.
 	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens"`
+	// Operators operate the platform.
+	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
 	// Mesh proves the services to each other.
 	Mesh grpcserver.Mesh
 }
@@ -95,7 +98,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
 	a.identity, err = local.New(ctx, local.Config{
 		Store: a.store, Vault: v, Mailer: deps.Mailer, Clock: deps.Clock, Logger: deps.Logger, Issuer: cfg.Issuer, ClientID: cfg.ClientID,
-		Changed: callers.Invalidate,
+		Operators: normal(cfg.Operators), Changed: callers.Invalidate,
 	})
 	if err != nil {
 		return err
@@ -151,4 +154,12 @@ func (a *App) purge(ctx context.Context) error {
 		_ = clock.Sleep(ctx, a.clock, purgeEvery) // it fails only when ctx ends
 	}
 	return nil
+}
+
+func normal(addresses []string) []string {
+	out := make([]string, len(addresses))
+	for i, a := range addresses {
+		out[i] = account.NormalEmail(a)
+	}
+	return out
 }

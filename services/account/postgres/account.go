@@ -12,7 +12,7 @@ import (
 	account "github.com/turumba/turumba/services/account"
 )
 
-const accountColumns = "id, name, status, description, default_country, created_at, updated_at"
+const accountColumns = "id, name, status, status_reason, description, default_country, created_at, updated_at"
 
 // errAccount is what every look-up of an account outside the scope answers.
 var errAccount = apierr.NotFound("account")
@@ -41,7 +41,7 @@ func (s *Store) CreateAccount(ctx context.Context, tx *pg.Tx, a account.Account,
 	if err != nil {
 		return fmt.Errorf("insert membership: %w", err)
 	}
-	return nil
+	return s.audit(ctx, tx, a.ID, "account.create", a.ID, account.Changes(nil, &a))
 }
 
 // Account returns one account of the scope.
@@ -59,8 +59,9 @@ func (s *Store) Accounts(ctx context.Context, scope []string, r query.Request) (
 	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Account])
 }
 
-// UpdateAccount lets change alter the account and stores it.
-func (s *Store) UpdateAccount(ctx context.Context, scope []string, id string, change func(*account.Account)) (*account.Account, error) {
+// UpdateAccount lets change alter the account and stores it; action is what the
+// audit log calls it.
+func (s *Store) UpdateAccount(ctx context.Context, scope []string, id, action string, change func(*account.Account)) (*account.Account, error) {
 	var a *account.Account
 	err := s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
 		rows, err := tx.Query(ctx, "SELECT "+accountColumns+" FROM accounts WHERE id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id)
@@ -70,15 +71,16 @@ func (s *Store) UpdateAccount(ctx context.Context, scope []string, id string, ch
 		if a, err = pg.One[account.Account](errAccount)(rows); err != nil {
 			return err
 		}
+		before := *a
 		change(a)
 		a.UpdatedAt = tx.Now
 		_, err = tx.Exec(ctx, `
-			UPDATE accounts SET name = $3, description = $4, default_country = $5, updated_at = $6
-			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.UpdatedAt)
+			UPDATE accounts SET name = $3, description = $4, default_country = $5, status = $6, status_reason = $7, updated_at = $8
+			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.Status, a.StatusReason, a.UpdatedAt)
 		if err != nil {
 			return fmt.Errorf("update account: %w", err)
 		}
-		return nil
+		return s.audit(ctx, tx, a.ID, action, a.ID, account.Changes(&before, a))
 	})
 	return a, err
 }

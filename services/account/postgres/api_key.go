@@ -29,7 +29,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, tx *pg.Tx, k *account.APIKey) 
 	if err != nil {
 		return fmt.Errorf("insert API key: %w", err)
 	}
-	return nil
+	return s.audit(ctx, tx, k.AccountID, "api_key.create", k.ID, account.Changes(nil, k))
 }
 
 // APIKey returns one key of the scope.
@@ -49,15 +49,20 @@ func (s *Store) APIKeys(ctx context.Context, scope []string, r query.Request) (*
 
 // RevokeAPIKey ends a key; one that has ended stays as it is.
 func (s *Store) RevokeAPIKey(ctx context.Context, tx *pg.Tx, scope []string, id string) error {
-	tag, err := tx.Exec(ctx, `
-		UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE account_id = ANY ($1::uuid[]) AND id = $2`, scope, id, tx.Now)
+	rows, err := tx.Query(ctx, "SELECT "+apiKeyColumns+" FROM api_keys WHERE account_id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id)
 	if err != nil {
+		return fmt.Errorf("read API key: %w", err)
+	}
+	k, err := pg.One[account.APIKey](errAPIKey)(rows)
+	if err != nil || k.RevokedAt != nil {
+		return err
+	}
+	before := *k
+	k.RevokedAt = &tx.Now
+	if _, err := tx.Exec(ctx, "UPDATE api_keys SET revoked_at = $3 WHERE account_id = $1 AND id = $2", k.AccountID, id, tx.Now); err != nil {
 		return fmt.Errorf("revoke API key: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		return errAPIKey
-	}
-	return nil
+	return s.audit(ctx, tx, k.AccountID, "api_key.revoke", k.ID, account.Changes(&before, k))
 }
 
 // UseAPIKey reads a key by its id alone, asks opens, and notes the use, to the

@@ -106,23 +106,22 @@ func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string,
 	if err != nil {
 		return nil, fmt.Errorf("insert contacts: %w", err)
 	}
-	errs := make([]error, len(list))
-	if len(inserted) == len(list) {
-		return errs, nil
-	}
 	kept := make(map[string]bool, len(inserted))
 	for _, id := range inserted {
 		kept[id] = true
 	}
+	errs := make([]error, len(list))
+	var created, changes []string
 	for i, c := range list {
 		if kept[c.ID] {
+			created, changes = append(created, c.ID), append(changes, string(account.Changes(nil, c)))
 			continue
 		}
 		if errs[i] = s.conflict(ctx, tx, c); errs[i] == nil {
 			return nil, fmt.Errorf("contact was not inserted and has no rival")
 		}
 	}
-	return errs, nil
+	return errs, s.auditMany(ctx, tx, accountID, "contact.create", created, changes)
 }
 
 // conflict finds the contact that has the address of c already.
@@ -168,6 +167,7 @@ func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, ch
 		if c, err = oneContact(rows); err != nil {
 			return err
 		}
+		before := *c
 		if err := change(c); err != nil {
 			return err
 		}
@@ -186,27 +186,25 @@ func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, ch
 		if err != nil {
 			return fmt.Errorf("update contact: %w", err)
 		}
-		return nil
+		return s.audit(ctx, tx, c.AccountID, "contact.update", c.ID, account.Changes(&before, c))
 	})
 	return c, err
 }
 
 // DeleteContact removes a contact of the scope.
 func (s *Store) DeleteContact(ctx context.Context, scope []string, id string) error {
-	return s.deleteOne(ctx, scope, errContact, "DELETE FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+	return s.deleteOne(ctx, scope, "contact.delete", id, errContact,
+		"DELETE FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
 }
 
-// deleteOne runs a DELETE that must hit a row.
-func (s *Store) deleteOne(ctx context.Context, scope []string, notFound error, sql string, args ...any) error {
+// deleteOne runs a DELETE that must hit a row and returns its account.
+func (s *Store) deleteOne(ctx context.Context, scope []string, action, id string, notFound error, sql string, args ...any) error {
 	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
-		tag, err := tx.Exec(ctx, sql, args...)
-		if err != nil {
-			return fmt.Errorf("delete: %w", err)
+		var accountID string
+		if err := tx.QueryRow(ctx, sql, args...).Scan(&accountID); err != nil {
+			return pg.NoRows(err, notFound)
 		}
-		if tag.RowsAffected() == 0 {
-			return notFound
-		}
-		return nil
+		return s.audit(ctx, tx, accountID, action, id, nil)
 	})
 }
 

@@ -37,7 +37,7 @@ func (s *Store) CreateGroup(ctx context.Context, tx *pg.Tx, g *account.Group) er
 	if err != nil {
 		return fmt.Errorf("insert contact group: %w", err)
 	}
-	return nil
+	return s.audit(ctx, tx, g.AccountID, "contact_group.create", g.ID, account.Changes(nil, g))
 }
 
 // Group returns one contact group of the scope.
@@ -79,6 +79,7 @@ func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, chan
 		if g, err = pg.One[account.Group](errGroup)(rows); err != nil {
 			return err
 		}
+		before := *g
 		change(g)
 		g.UpdatedAt = tx.Now
 		_, err = tx.Exec(ctx, "UPDATE contact_groups SET name = $3, description = $4, updated_at = $5 WHERE account_id = $1 AND id = $2",
@@ -89,14 +90,15 @@ func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, chan
 		if err != nil {
 			return fmt.Errorf("update contact group: %w", err)
 		}
-		return nil
+		return s.audit(ctx, tx, g.AccountID, "contact_group.update", g.ID, account.Changes(&before, g))
 	})
 	return g, err
 }
 
 // DeleteGroup removes a contact group of the scope, not its contacts.
 func (s *Store) DeleteGroup(ctx context.Context, scope []string, id string) error {
-	return s.deleteOne(ctx, scope, errGroup, "DELETE FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+	return s.deleteOne(ctx, scope, "contact_group.delete", id, errGroup,
+		"DELETE FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
 }
 
 // AddContacts adds contacts to a group of the scope and returns how many were
@@ -120,15 +122,15 @@ func (s *Store) AddContacts(ctx context.Context, scope []string, groupID string,
 			return fmt.Errorf("insert members: %w", err)
 		}
 		added = int32(tag.RowsAffected())
-		return nil
+		return s.audit(ctx, tx, g.AccountID, "contact_group.add_contacts", groupID, fmt.Appendf(nil, `{"contacts": {"to": %d}}`, added))
 	})
 	return added, err
 }
 
 // RemoveContact takes a contact out of a group of the scope.
 func (s *Store) RemoveContact(ctx context.Context, scope []string, groupID, contactID string) error {
-	return s.deleteOne(ctx, scope, errContact,
-		"DELETE FROM contact_group_members WHERE account_id = ANY ($1::uuid[]) AND group_id = $2 AND contact_id = $3", scope, groupID, contactID)
+	return s.deleteOne(ctx, scope, "contact_group.remove_contact", groupID, errContact,
+		"DELETE FROM contact_group_members WHERE account_id = ANY ($1::uuid[]) AND group_id = $2 AND contact_id = $3 RETURNING account_id::text", scope, groupID, contactID)
 }
 
 // GroupContacts returns a page of a group's members.

@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
@@ -60,12 +63,12 @@ func (s *Store) UserExists(ctx context.Context, tx *pg.Tx, email string) (bool, 
 // of the same address replaces it.
 func (s *Store) SaveRegistration(ctx context.Context, tx *pg.Tx, r account.Registration) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO pending_registrations (email, password_hash, full_name, account_name, code_hash, code_expires, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		INSERT INTO pending_registrations (email, password_hash, full_name, account_name, code_hash, code_expires, created_at, invitation_hash)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash, full_name = excluded.full_name,
 			account_name = excluded.account_name, code_hash = excluded.code_hash, code_expires = excluded.code_expires,
-			attempts = 0, user_id = NULL, account_id = NULL, created_at = excluded.created_at`,
-		r.Email, r.PasswordHash, r.FullName, r.AccountName, r.CodeHash, r.CodeExpires, tx.Now)
+			attempts = 0, user_id = NULL, account_id = NULL, created_at = excluded.created_at, invitation_hash = excluded.invitation_hash`,
+		r.Email, r.PasswordHash, r.FullName, r.AccountName, r.CodeHash, r.CodeExpires, tx.Now, r.InvitationHash)
 	if err != nil {
 		return fmt.Errorf("save registration: %w", err)
 	}
@@ -88,12 +91,26 @@ func (s *Store) RenewCode(ctx context.Context, tx *pg.Tx, email string, hash []b
 func (s *Store) Registration(ctx context.Context, tx *pg.Tx, email string) (*account.Registration, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT email, password_hash, full_name, account_name, code_hash, code_expires, attempts,
-			coalesce(user_id::text, '') AS user_id, coalesce(account_id::text, '') AS account_id
+			coalesce(user_id::text, '') AS user_id, coalesce(account_id::text, '') AS account_id, invitation_hash
 		FROM pending_registrations WHERE email = $1 FOR UPDATE`, email)
 	if err != nil {
 		return nil, fmt.Errorf("read registration: %w", err)
 	}
 	return pg.One[account.Registration](account.ErrInvalidCode)(rows)
+}
+
+// RegistrationInvitation is the hash of the token that an address registers with;
+// nil without one.
+func (s *Store) RegistrationInvitation(ctx context.Context, email string) ([]byte, error) {
+	var hash []byte
+	err := s.db.Pool().QueryRow(ctx, "SELECT invitation_hash FROM pending_registrations WHERE email = $1 AND user_id IS NULL", email).Scan(&hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read registration: %w", err)
+	}
+	return hash, nil
 }
 
 // CountAttempt notes a wrong code.
@@ -105,10 +122,12 @@ func (s *Store) CountAttempt(ctx context.Context, tx *pg.Tx, email string) error
 	return nil
 }
 
-// FinishRegistration creates the user, the account, its roles and the Owner
-// membership of a verified registration, in the transaction that checked its
-// code; the transaction's scope must be the new account.
-func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Registration, issuer string) error {
+// FinishRegistration creates the user of a verified registration, and the account
+// with its roles and the Owner membership, or the membership of the invitation,
+// in the transaction that checked its code; the transaction's scope must be that
+// account.
+func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Registration, i *account.Invitation, issuer string) error {
+	ctx = actingAs(ctx, r.UserID)
 	given, family := account.SplitName(r.FullName)
 	_, err := tx.Exec(ctx, `
 		INSERT INTO users (id, email, given_name, family_name, idp_issuer, idp_subject, password_hash, created_at, updated_at)
@@ -120,8 +139,12 @@ func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Re
 	if err != nil {
 		return fmt.Errorf("insert user: %w", err)
 	}
-	a := account.Account{ID: r.AccountID, Name: r.AccountName, Status: account.StatusActive}
-	if err := s.CreateAccount(ctx, tx, a, r.UserID); err != nil {
+	if i != nil {
+		_, err = s.AcceptInvitation(ctx, tx, i, r.UserID, r.Email)
+	} else {
+		err = s.CreateAccount(ctx, tx, account.Account{ID: r.AccountID, Name: r.AccountName, Status: account.StatusActive}, r.UserID)
+	}
+	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, "UPDATE pending_registrations SET user_id = $2, account_id = $3, password_hash = '' WHERE email = $1", r.Email, r.UserID, r.AccountID)

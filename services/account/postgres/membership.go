@@ -54,7 +54,11 @@ func (s *Store) CreateMembership(ctx context.Context, tx *pg.Tx, accountID, user
 	case err != nil:
 		return nil, fmt.Errorf("insert membership: %w", err)
 	}
-	return readMembership(ctx, tx, accountID, userID)
+	m, err := readMembership(ctx, tx, accountID, userID)
+	if err != nil {
+		return nil, err
+	}
+	return m, s.audit(ctx, tx, accountID, "membership.create", m.ID, account.Changes(nil, m))
 }
 
 func readMembership(ctx context.Context, tx *pg.Tx, accountID, userID string) (*account.Membership, error) {
@@ -65,41 +69,57 @@ func readMembership(ctx context.Context, tx *pg.Tx, accountID, userID string) (*
 	return pg.One[account.Membership](errMembership)(rows)
 }
 
-// UpdateMembership gives a member another role; the last Owner keeps his.
-func (s *Store) UpdateMembership(ctx context.Context, accountID, userID, roleID string) (*account.Membership, error) {
+// UpdateMembership gives a member another role; the last Owner keeps his. allowed
+// may refuse by the role that the member has.
+func (s *Store) UpdateMembership(ctx context.Context, accountID, userID, roleID string, allowed func(account.Role) error) (*account.Membership, error) {
 	var m *account.Membership
 	err := s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		if err := keepOwner(ctx, tx, accountID, userID, roleID); err != nil {
+		before, err := lockMembership(ctx, tx, accountID, userID, roleID, allowed)
+		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, "UPDATE account_users SET role_id = $3 WHERE account_id = $1 AND user_id = $2", accountID, userID, roleID)
+		_, err = tx.Exec(ctx, "UPDATE account_users SET role_id = $3 WHERE account_id = $1 AND user_id = $2", accountID, userID, roleID)
 		if err != nil {
 			return fmt.Errorf("update membership: %w", err)
 		}
-		if tag.RowsAffected() == 0 {
-			return errMembership
+		if m, err = readMembership(ctx, tx, accountID, userID); err != nil {
+			return err
 		}
-		m, err = readMembership(ctx, tx, accountID, userID)
-		return err
+		return s.audit(ctx, tx, accountID, "membership.update", m.ID, account.Changes(before, m))
 	})
 	return m, err
 }
 
-// DeleteMembership removes a member; the last Owner stays.
-func (s *Store) DeleteMembership(ctx context.Context, accountID, userID string) error {
+// DeleteMembership removes a member; the last Owner stays. allowed may refuse by
+// the role that the member has.
+func (s *Store) DeleteMembership(ctx context.Context, accountID, userID string, allowed func(account.Role) error) error {
 	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		if err := keepOwner(ctx, tx, accountID, userID, ""); err != nil {
+		m, err := lockMembership(ctx, tx, accountID, userID, "", allowed)
+		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, "DELETE FROM account_users WHERE account_id = $1 AND user_id = $2", accountID, userID)
-		if err != nil {
+		if _, err := tx.Exec(ctx, "DELETE FROM account_users WHERE account_id = $1 AND user_id = $2", accountID, userID); err != nil {
 			return fmt.Errorf("delete membership: %w", err)
 		}
-		if tag.RowsAffected() == 0 {
-			return errMembership
-		}
-		return nil
+		return s.audit(ctx, tx, accountID, "membership.delete", m.ID, account.Changes(m, nil))
 	})
+}
+
+// lockMembership reads a membership that is about to change, and refuses the change
+// for the last Owner and by the role that the member has.
+func lockMembership(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID string, allowed func(account.Role) error) (*account.Membership, error) {
+	if err := keepOwner(ctx, tx, accountID, userID, newRoleID); err != nil {
+		return nil, err
+	}
+	m, err := readMembership(ctx, tx, accountID, userID)
+	if err != nil {
+		return nil, err
+	}
+	role, err := lockRole(ctx, tx, []string{accountID}, m.RoleID)
+	if err != nil {
+		return nil, err
+	}
+	return m, allowed(*role)
 }
 
 // keepOwner refuses to take the Owner role from the last who has it. It locks

@@ -295,6 +295,9 @@ func (s *Store) Purge(ctx context.Context) error {
 	if err := s.db.Pool().SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("purge identities: %w", err)
 	}
+	if err := s.purgeAudit(ctx); err != nil {
+		return err
+	}
 	_, err := s.db.PurgeIdempotencyKeys(ctx)
 	return err
 }

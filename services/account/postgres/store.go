@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 )
@@ -30,7 +31,7 @@ type Store struct {
 	db     *pg.DB
 	issuer string
 
-	accounts, roles, members, apiKeys, contacts, groups, groupContacts *query.Spec
+	accounts, users, roles, members, invitations, apiKeys, auditEvents, contacts, groups, groupContacts *query.Spec
 }
 
 // New makes a store. tokenKey authenticates page tokens; issuer is the iss of the
@@ -59,6 +60,26 @@ func New(db *pg.DB, tokenKey []byte, issuer string) (*Store, error) {
 				From: membershipFrom, Select: []string{membershipColumns}, TokenKey: tokenKey,
 			})
 		}, "memberships"},
+		{&s.users, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.User{}).ProtoReflect().Descriptor(), query.Table{
+				From: usersFrom, Select: []string{userColumns}, TokenKey: tokenKey,
+				Columns: map[string]query.Column{
+					"email": {NotNull: true}, "given_name": {NotNull: true}, "family_name": {NotNull: true},
+					"account_id": {Kind: query.KindUUID, Operators: []optionsv1.Operator{optionsv1.Operator_OPERATOR_EQ, optionsv1.Operator_OPERATOR_IN}},
+				},
+			})
+		}, "users"},
+		{&s.invitations, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.Invitation{}).ProtoReflect().Descriptor(), query.Table{
+				From: "invitations", Select: []string{invitationColumns}, TokenKey: tokenKey,
+				Columns: map[string]query.Column{"email": {NotNull: true}, "status": {Expr: invitationStatus}},
+			})
+		}, "invitations"},
+		{&s.auditEvents, func() (*query.Spec, error) {
+			return query.SpecFor((&accountv1.AuditEvent{}).ProtoReflect().Descriptor(), query.Table{
+				From: "audit_events", Select: []string{auditColumns}, TokenKey: tokenKey,
+			})
+		}, "audit events"},
 		{&s.apiKeys, func() (*query.Spec, error) {
 			return query.SpecFor((&accountv1.ApiKey{}).ProtoReflect().Descriptor(), query.Table{
 				From: "api_keys", Select: []string{apiKeyColumns}, TokenKey: tokenKey,

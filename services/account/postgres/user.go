@@ -11,10 +11,17 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
 )
 
 const userColumns = "id, email, coalesce(phone, '') AS phone, given_name, family_name, idp_issuer, idp_subject, is_active, created_at, updated_at"
+
+// usersFrom are the users of accounts, each once: of several memberships that the
+// transaction may see, the first counts.
+const usersFrom = `(SELECT u.id, m.account_id, u.email, u.phone, u.given_name, u.family_name, u.idp_issuer, u.idp_subject, u.is_active, u.created_at, u.updated_at
+	FROM account_users m JOIN users u ON u.id = m.user_id
+	WHERE NOT EXISTS (SELECT FROM account_users o WHERE o.user_id = m.user_id AND o.account_id < m.account_id)) users`
 
 var errUser = apierr.NotFound("user")
 
@@ -25,6 +32,95 @@ func (s *Store) User(ctx context.Context, id string) (*account.User, error) {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
 	return pg.One[account.User](errUser)(rows)
+}
+
+// UserInScope returns a user who is in one of the accounts.
+func (s *Store) UserInScope(ctx context.Context, scope []string, id string) (*account.User, error) {
+	return pg.Read(ctx, s.db, scope, pg.One[account.User](errUser), "SELECT "+userColumns+` FROM users
+		WHERE id = $2 AND EXISTS (SELECT FROM account_users m WHERE m.account_id = ANY ($1::uuid[]) AND m.user_id = users.id)`, scope, id)
+}
+
+// Users returns a page of the users of the scope's accounts.
+func (s *Store) Users(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.User], error) {
+	c, err := query.Compile(s.users, r, scope)
+	if err != nil {
+		return nil, err
+	}
+	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.User])
+}
+
+// Among returns those of the users who are in one of the accounts.
+func (s *Store) Among(ctx context.Context, scope []string, userIDs []string) ([]string, error) {
+	return pg.Read(ctx, s.db, scope, func(rows pgx.Rows) ([]string, error) { return pgx.CollectRows(rows, pgx.RowTo[string]) },
+		"SELECT DISTINCT user_id::text FROM account_users WHERE account_id = ANY ($1::uuid[]) AND user_id = ANY ($2::uuid[])", scope, userIDs)
+}
+
+// UpdateUser lets change alter a user's profile and stores it.
+func (s *Store) UpdateUser(ctx context.Context, id string, change func(*account.User)) (*account.User, error) {
+	var u *account.User
+	err := s.db.InTx(ctx, nil, func(tx *pg.Tx) (err error) {
+		u, err = s.changeUser(ctx, tx, id, change)
+		return err
+	})
+	return u, err
+}
+
+func (s *Store) changeUser(ctx context.Context, tx *pg.Tx, id string, change func(*account.User)) (*account.User, error) {
+	rows, err := tx.Query(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1 FOR UPDATE", id)
+	if err != nil {
+		return nil, fmt.Errorf("read user: %w", err)
+	}
+	u, err := pg.One[account.User](errUser)(rows)
+	if err != nil {
+		return nil, err
+	}
+	change(u)
+	u.UpdatedAt = tx.Now
+	_, err = tx.Exec(ctx, `
+		UPDATE users SET given_name = $2, family_name = $3, phone = nullif($4, ''), is_active = $5, updated_at = $6 WHERE id = $1`,
+		id, u.GivenName, u.FamilyName, u.Phone, u.IsActive, u.UpdatedAt)
+	if err != nil {
+		return nil, fmt.Errorf("update user: %w", err)
+	}
+	return u, nil
+}
+
+// SetActive lets a user log in, or not; then every session ends. The accounts of
+// the user read of it in their audit logs.
+func (s *Store) SetActive(ctx context.Context, id string, active bool) (*account.User, error) {
+	accounts, err := s.accountsOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	action := "user.disable"
+	if active {
+		action = "user.enable"
+	}
+	var u *account.User
+	err = s.db.InTx(ctx, accounts, func(tx *pg.Tx) (err error) {
+		if u, err = s.changeUser(ctx, tx, id, func(u *account.User) { u.IsActive = active }); err != nil {
+			return err
+		}
+		for _, accountID := range accounts {
+			if err := s.audit(ctx, tx, accountID, action, id, nil); err != nil {
+				return err
+			}
+		}
+		if active {
+			return nil
+		}
+		return s.RevokeSessions(ctx, tx, id, "")
+	})
+	return u, err
+}
+
+// accountsOf are the accounts that a user is in.
+func (s *Store) accountsOf(ctx context.Context, userID string) ([]string, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT a::text FROM lookup.account_ids($1) AS a", userID)
+	if err != nil {
+		return nil, fmt.Errorf("read accounts of user: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // Caller returns the user or API key behind a token and what it may do. NOT_FOUND

@@ -56,7 +56,7 @@ func (s *Server) ListAccounts(ctx context.Context, req *accountv1.ListAccountsRe
 
 // UpdateAccount implements accountv1.AccountServiceServer.
 func (s *Server) UpdateAccount(ctx context.Context, req *accountv1.UpdateAccountRequest) (*accountv1.UpdateAccountResponse, error) {
-	a, err := s.store.UpdateAccount(ctx, auth.ScopeFrom(ctx), req.GetAccountId(), func(a *account.Account) {
+	a, err := s.store.UpdateAccount(ctx, auth.ScopeFrom(ctx), req.GetAccountId(), "account.update", func(a *account.Account) {
 		u := req.GetAccount()
 		for _, path := range req.GetUpdateMask().GetPaths() {
 			switch path {
@@ -74,4 +74,14 @@ func (s *Server) UpdateAccount(ctx context.Context, req *accountv1.UpdateAccount
 	}
 	s.changed()
 	return &accountv1.UpdateAccountResponse{Account: toProtoAccount(a)}, nil
+}
+
+// CloseAccount implements accountv1.AccountServiceServer.
+func (s *Server) CloseAccount(ctx context.Context, req *accountv1.CloseAccountRequest) (*accountv1.CloseAccountResponse, error) {
+	a, err := s.store.UpdateAccount(ctx, auth.ScopeFrom(ctx), req.GetAccountId(), "account.close", func(a *account.Account) { a.Status = account.StatusClosed })
+	if err != nil {
+		return nil, err
+	}
+	s.changed()
+	return &accountv1.CloseAccountResponse{Account: toProtoAccount(a)}, nil
 }

@@ -21,7 +21,11 @@ const confirmEmail = "confirm_email"
 // Register implements accountv1.AuthServiceServer.
 func (s *Server) Register(ctx context.Context, req *accountv1.RegisterRequest) (*accountv1.RegisterResponse, error) {
 	resp := &accountv1.RegisterResponse{Next: confirmEmail}
-	r := account.Registration{Email: req.GetEmail(), FullName: req.GetFullName(), AccountName: req.GetAccountName()}
+	invitation, err := s.registeringWith(ctx, req.GetInvitationToken(), req.GetEmail())
+	if err != nil {
+		return nil, err
+	}
+	r := account.Registration{Email: req.GetEmail(), FullName: req.GetFullName(), AccountName: req.GetAccountName(), InvitationHash: invitation}
 	if err := s.identity.Register(ctx, r, req.GetPassword(), resp); err != nil {
 		return nil, err
 	}

@@ -20,14 +20,13 @@ func inScope(ctx context.Context, accountID string) error {
 	return nil
 }
 
-// grantable reads a role of the account that the caller may give.
-func (s *Server) grantable(ctx context.Context, accountID, roleID string) error {
+// grantableID reads a role of the account that the caller may give.
+func (s *Server) grantableID(ctx context.Context, accountID, roleID string) error {
 	role, err := s.store.Role(ctx, []string{accountID}, roleID)
 	if err != nil {
 		return err
 	}
-	m, _ := auth.From(ctx).Membership(accountID)
-	return account.CheckGrant(m.Permissions, *role)
+	return grantable(ctx, *role)
 }
 
 // CreateMembership implements accountv1.MembershipServiceServer.
@@ -35,7 +34,7 @@ func (s *Server) CreateMembership(ctx context.Context, req *accountv1.CreateMemb
 	if err := inScope(ctx, req.GetAccountId()); err != nil {
 		return nil, err
 	}
-	if err := s.grantable(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
+	if err := s.grantableID(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
 		return nil, err
 	}
 	userID := req.GetUserId()
@@ -81,10 +80,10 @@ func (s *Server) UpdateMembership(ctx context.Context, req *accountv1.UpdateMemb
 	if err := inScope(ctx, req.GetAccountId()); err != nil {
 		return nil, err
 	}
-	if err := s.grantable(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
+	if err := s.grantableID(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
 		return nil, err
 	}
-	m, err := s.store.UpdateMembership(ctx, req.GetAccountId(), req.GetUserId(), req.GetRoleId())
+	m, err := s.store.UpdateMembership(ctx, req.GetAccountId(), req.GetUserId(), req.GetRoleId(), notAbove(ctx, req.GetUserId()))
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +96,20 @@ func (s *Server) DeleteMembership(ctx context.Context, req *accountv1.DeleteMemb
 	if err := inScope(ctx, req.GetAccountId()); err != nil {
 		return nil, err
 	}
-	if err := s.store.DeleteMembership(ctx, req.GetAccountId(), req.GetUserId()); err != nil {
+	if err := s.store.DeleteMembership(ctx, req.GetAccountId(), req.GetUserId(), notAbove(ctx, req.GetUserId())); err != nil {
 		return nil, err
 	}
 	s.changed()
 	return &accountv1.DeleteMembershipResponse{}, nil
+}
+
+// notAbove refuses to change a member who holds what the caller does not; everybody
+// may leave.
+func notAbove(ctx context.Context, userID string) func(account.Role) error {
+	return func(r account.Role) error {
+		if auth.From(ctx).UserID == userID {
+			return nil
+		}
+		return grantable(ctx, r)
+	}
 }

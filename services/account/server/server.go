@@ -26,6 +26,9 @@ type Server struct {
 	accountv1.UnimplementedContextServiceServer
 	accountv1.UnimplementedInternalContextServiceServer
 	accountv1.UnimplementedApiKeyServiceServer
+	accountv1.UnimplementedInvitationServiceServer
+	accountv1.UnimplementedAuditEventServiceServer
+	accountv1.UnimplementedOperatorServiceServer
 	accountv1.UnimplementedUserServiceServer
 	accountv1.UnimplementedAccountServiceServer
 	accountv1.UnimplementedRoleServiceServer
@@ -47,6 +50,9 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)
 	accountv1.RegisterApiKeyServiceServer(r, s)
+	accountv1.RegisterInvitationServiceServer(r, s)
+	accountv1.RegisterAuditEventServiceServer(r, s)
+	accountv1.RegisterOperatorServiceServer(r, s)
 	accountv1.RegisterUserServiceServer(r, s)
 	accountv1.RegisterAccountServiceServer(r, s)
 	accountv1.RegisterRoleServiceServer(r, s)

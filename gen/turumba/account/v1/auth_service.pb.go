@@ -35,10 +35,13 @@ type RegisterRequest struct {
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// Full name; split at the last space.
 	FullName string `protobuf:"bytes,3,opt,name=full_name,json=fullName,proto3" json:"full_name,omitempty"`
-	// Name of the new account.
-	AccountName   string `protobuf:"bytes,4,opt,name=account_name,json=accountName,proto3" json:"account_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Name of the new account; empty with invitation_token.
+	AccountName string `protobuf:"bytes,4,opt,name=account_name,json=accountName,proto3" json:"account_name,omitempty"`
+	// Token of an invitation to this address: the user joins its account, and no
+	// account is made.
+	InvitationToken string `protobuf:"bytes,5,opt,name=invitation_token,json=invitationToken,proto3" json:"invitation_token,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RegisterRequest) Reset() {
@@ -95,6 +98,13 @@ func (x *RegisterRequest) GetFullName() string {
 func (x *RegisterRequest) GetAccountName() string {
 	if x != nil {
 		return x.AccountName
+	}
+	return ""
+}
+
+func (x *RegisterRequest) GetInvitationToken() string {
+	if x != nil {
+		return x.InvitationToken
 	}
 	return ""
 }
@@ -205,7 +215,7 @@ type VerifyEmailResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new user.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// The new account.
+	// The new account, or the one that invited.
 	AccountId     string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2021,14 +2031,15 @@ var File_turumba_account_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"%turumba/account/v1/auth_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turumba/options/v1/options.proto\"\xb9\x01\n" +
+	"%turumba/account/v1/auth_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turumba/options/v1/options.proto\"\x89\x03\n" +
 	"\x0fRegisterRequest\x12\"\n" +
 	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12*\n" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\f\x18\x80\x01\x90\xb5\x18\x01R\bpassword\x12'\n" +
 	"\tfull_name\x18\x03 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\bfullName\x12-\n" +
-	"\faccount_name\x18\x04 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\vaccountName\"/\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\bfullName\x12+\n" +
+	"\faccount_name\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\vaccountName\x127\n" +
+	"\x10invitation_token\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x0finvitationToken:\x96\x01\xbaH\x92\x01\x1a\x8f\x01\n" +
+	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"/\n" +
 	"\x10RegisterResponse\x12\x1b\n" +
 	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"_\n" +
 	"\x12VerifyEmailRequest\x12\"\n" +

@@ -14,6 +14,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -255,11 +256,370 @@ func (x *ListRolesResponse) GetMeta() *v1.ListMeta {
 	return nil
 }
 
+// CreateRoleRequest describes the role.
+type CreateRoleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account to create in; needed when the caller may create in several.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Name; unique in the account.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Permissions, for example "contacts.read"; the aliases can_send_messages,
+	// can_manage_channels, can_manage_templates and can_view_analytics are taken too.
+	Permissions   []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRoleRequest) Reset() {
+	*x = CreateRoleRequest{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRoleRequest) ProtoMessage() {}
+
+func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRoleRequest.ProtoReflect.Descriptor instead.
+func (*CreateRoleRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CreateRoleRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CreateRoleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateRoleRequest) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// CreateRoleResponse holds the role.
+type CreateRoleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role.
+	Role          *Role `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRoleResponse) Reset() {
+	*x = CreateRoleResponse{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRoleResponse) ProtoMessage() {}
+
+func (x *CreateRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRoleResponse.ProtoReflect.Descriptor instead.
+func (*CreateRoleResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CreateRoleResponse) GetRole() *Role {
+	if x != nil {
+		return x.Role
+	}
+	return nil
+}
+
+// RoleUpdate is what can be changed of a role.
+type RoleUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name; unique in the account.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Permissions; they replace the old ones.
+	Permissions   []string `protobuf:"bytes,2,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoleUpdate) Reset() {
+	*x = RoleUpdate{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoleUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoleUpdate) ProtoMessage() {}
+
+func (x *RoleUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoleUpdate.ProtoReflect.Descriptor instead.
+func (*RoleUpdate) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RoleUpdate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RoleUpdate) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// UpdateRoleRequest changes a role.
+type UpdateRoleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the role.
+	RoleId string `protobuf:"bytes,1,opt,name=role_id,json=roleId,proto3" json:"role_id,omitempty"`
+	// The new values.
+	Role *RoleUpdate `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// The fields to change.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRoleRequest) Reset() {
+	*x = UpdateRoleRequest{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRoleRequest) ProtoMessage() {}
+
+func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRoleRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRoleRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateRoleRequest) GetRoleId() string {
+	if x != nil {
+		return x.RoleId
+	}
+	return ""
+}
+
+func (x *UpdateRoleRequest) GetRole() *RoleUpdate {
+	if x != nil {
+		return x.Role
+	}
+	return nil
+}
+
+func (x *UpdateRoleRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateRoleResponse holds the role.
+type UpdateRoleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role.
+	Role          *Role `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRoleResponse) Reset() {
+	*x = UpdateRoleResponse{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRoleResponse) ProtoMessage() {}
+
+func (x *UpdateRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRoleResponse.ProtoReflect.Descriptor instead.
+func (*UpdateRoleResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateRoleResponse) GetRole() *Role {
+	if x != nil {
+		return x.Role
+	}
+	return nil
+}
+
+// DeleteRoleRequest names the role.
+type DeleteRoleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the role.
+	RoleId        string `protobuf:"bytes,1,opt,name=role_id,json=roleId,proto3" json:"role_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRoleRequest) Reset() {
+	*x = DeleteRoleRequest{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRoleRequest) ProtoMessage() {}
+
+func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRoleRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRoleRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeleteRoleRequest) GetRoleId() string {
+	if x != nil {
+		return x.RoleId
+	}
+	return ""
+}
+
+// DeleteRoleResponse is empty.
+type DeleteRoleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRoleResponse) Reset() {
+	*x = DeleteRoleResponse{}
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRoleResponse) ProtoMessage() {}
+
+func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_role_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRoleResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRoleResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_role_service_proto_rawDescGZIP(), []int{10}
+}
+
 var File_turumba_account_v1_role_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_role_service_proto_rawDesc = "" +
 	"\n" +
-	"%turumba/account/v1/role_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1dturumba/account/v1/role.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"3\n" +
+	"%turumba/account/v1/role_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1dturumba/account/v1/role.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"3\n" +
 	"\x0eGetRoleRequest\x12!\n" +
 	"\arole_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06roleId\"G\n" +
 	"\x0fGetRoleResponse\x124\n" +
@@ -275,14 +635,44 @@ const file_turumba_account_v1_role_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x86\x01\n" +
 	"\x11ListRolesResponse\x127\n" +
 	"\x04data\x18\x01 \x03(\v2\x18.turumba.account.v1.RoleB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x98\x02\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x94\x01\n" +
+	"\x11CreateRoleRequest\x12*\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1d\n" +
+	"\x04name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\x04name\x124\n" +
+	"\vpermissions\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\vpermissions\"J\n" +
+	"\x12CreateRoleResponse\x124\n" +
+	"\x04role\x18\x01 \x01(\v2\x18.turumba.account.v1.RoleB\x06\xbaH\x03\xc8\x01\x01R\x04role\"a\n" +
+	"\n" +
+	"RoleUpdate\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\x04name\x124\n" +
+	"\vpermissions\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\vpermissions\"\xb7\x01\n" +
+	"\x11UpdateRoleRequest\x12!\n" +
+	"\arole_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06roleId\x12:\n" +
+	"\x04role\x18\x02 \x01(\v2\x1e.turumba.account.v1.RoleUpdateB\x06\xbaH\x03\xc8\x01\x01R\x04role\x12C\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"updateMask\"J\n" +
+	"\x12UpdateRoleResponse\x124\n" +
+	"\x04role\x18\x01 \x01(\v2\x18.turumba.account.v1.RoleB\x06\xbaH\x03\xc8\x01\x01R\x04role\"6\n" +
+	"\x11DeleteRoleRequest\x12!\n" +
+	"\arole_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06roleId\"\x14\n" +
+	"\x12DeleteRoleResponse2\xd3\x05\n" +
 	"\vRoleService\x12\x88\x01\n" +
 	"\aGetRole\x12\".turumba.account.v1.GetRoleRequest\x1a#.turumba.account.v1.GetRoleResponse\"4\x8a\xb5\x18\f\n" +
 	"\n" +
 	"users.read\x82\xd3\xe4\x93\x02\x1bb\x04role\x12\x13/v1/roles/{role_id}\x90\x02\x01\x12~\n" +
 	"\tListRoles\x12$.turumba.account.v1.ListRolesRequest\x1a%.turumba.account.v1.ListRolesResponse\"$\x8a\xb5\x18\f\n" +
 	"\n" +
-	"users.read\x82\xd3\xe4\x93\x02\v\x12\t/v1/roles\x90\x02\x01B\xd1\x01\n" +
+	"users.read\x82\xd3\xe4\x93\x02\v\x12\t/v1/roles\x90\x02\x01\x12\x8c\x01\n" +
+	"\n" +
+	"CreateRole\x12%.turumba.account.v1.CreateRoleRequest\x1a&.turumba.account.v1.CreateRoleResponse\"/\x8a\xb5\x18\x0e\n" +
+	"\froles.manage\x82\xd3\xe4\x93\x02\x14:\x01*b\x04role\"\t/v1/roles\x90\x02\x02\x12\x99\x01\n" +
+	"\n" +
+	"UpdateRole\x12%.turumba.account.v1.UpdateRoleRequest\x1a&.turumba.account.v1.UpdateRoleResponse\"<\x8a\xb5\x18\x0e\n" +
+	"\froles.manage\x82\xd3\xe4\x93\x02!:\x04roleb\x04role2\x13/v1/roles/{role_id}\x90\x02\x02\x12\x8d\x01\n" +
+	"\n" +
+	"DeleteRole\x12%.turumba.account.v1.DeleteRoleRequest\x1a&.turumba.account.v1.DeleteRoleResponse\"0\x8a\xb5\x18\x0e\n" +
+	"\froles.manage\x82\xd3\xe4\x93\x02\x15*\x13/v1/roles/{role_id}\x90\x02\x02B\xd1\x01\n" +
 	"\x16com.turumba.account.v1B\x10RoleServiceProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -297,28 +687,46 @@ func file_turumba_account_v1_role_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_role_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_role_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_turumba_account_v1_role_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_turumba_account_v1_role_service_proto_goTypes = []any{
-	(*GetRoleRequest)(nil),    // 0: turumba.account.v1.GetRoleRequest
-	(*GetRoleResponse)(nil),   // 1: turumba.account.v1.GetRoleResponse
-	(*ListRolesRequest)(nil),  // 2: turumba.account.v1.ListRolesRequest
-	(*ListRolesResponse)(nil), // 3: turumba.account.v1.ListRolesResponse
-	(*Role)(nil),              // 4: turumba.account.v1.Role
-	(*v1.ListMeta)(nil),       // 5: turumba.options.v1.ListMeta
+	(*GetRoleRequest)(nil),        // 0: turumba.account.v1.GetRoleRequest
+	(*GetRoleResponse)(nil),       // 1: turumba.account.v1.GetRoleResponse
+	(*ListRolesRequest)(nil),      // 2: turumba.account.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),     // 3: turumba.account.v1.ListRolesResponse
+	(*CreateRoleRequest)(nil),     // 4: turumba.account.v1.CreateRoleRequest
+	(*CreateRoleResponse)(nil),    // 5: turumba.account.v1.CreateRoleResponse
+	(*RoleUpdate)(nil),            // 6: turumba.account.v1.RoleUpdate
+	(*UpdateRoleRequest)(nil),     // 7: turumba.account.v1.UpdateRoleRequest
+	(*UpdateRoleResponse)(nil),    // 8: turumba.account.v1.UpdateRoleResponse
+	(*DeleteRoleRequest)(nil),     // 9: turumba.account.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),    // 10: turumba.account.v1.DeleteRoleResponse
+	(*Role)(nil),                  // 11: turumba.account.v1.Role
+	(*v1.ListMeta)(nil),           // 12: turumba.options.v1.ListMeta
+	(*fieldmaskpb.FieldMask)(nil), // 13: google.protobuf.FieldMask
 }
 var file_turumba_account_v1_role_service_proto_depIdxs = []int32{
-	4, // 0: turumba.account.v1.GetRoleResponse.role:type_name -> turumba.account.v1.Role
-	4, // 1: turumba.account.v1.ListRolesResponse.data:type_name -> turumba.account.v1.Role
-	5, // 2: turumba.account.v1.ListRolesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0, // 3: turumba.account.v1.RoleService.GetRole:input_type -> turumba.account.v1.GetRoleRequest
-	2, // 4: turumba.account.v1.RoleService.ListRoles:input_type -> turumba.account.v1.ListRolesRequest
-	1, // 5: turumba.account.v1.RoleService.GetRole:output_type -> turumba.account.v1.GetRoleResponse
-	3, // 6: turumba.account.v1.RoleService.ListRoles:output_type -> turumba.account.v1.ListRolesResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	11, // 0: turumba.account.v1.GetRoleResponse.role:type_name -> turumba.account.v1.Role
+	11, // 1: turumba.account.v1.ListRolesResponse.data:type_name -> turumba.account.v1.Role
+	12, // 2: turumba.account.v1.ListRolesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	11, // 3: turumba.account.v1.CreateRoleResponse.role:type_name -> turumba.account.v1.Role
+	6,  // 4: turumba.account.v1.UpdateRoleRequest.role:type_name -> turumba.account.v1.RoleUpdate
+	13, // 5: turumba.account.v1.UpdateRoleRequest.update_mask:type_name -> google.protobuf.FieldMask
+	11, // 6: turumba.account.v1.UpdateRoleResponse.role:type_name -> turumba.account.v1.Role
+	0,  // 7: turumba.account.v1.RoleService.GetRole:input_type -> turumba.account.v1.GetRoleRequest
+	2,  // 8: turumba.account.v1.RoleService.ListRoles:input_type -> turumba.account.v1.ListRolesRequest
+	4,  // 9: turumba.account.v1.RoleService.CreateRole:input_type -> turumba.account.v1.CreateRoleRequest
+	7,  // 10: turumba.account.v1.RoleService.UpdateRole:input_type -> turumba.account.v1.UpdateRoleRequest
+	9,  // 11: turumba.account.v1.RoleService.DeleteRole:input_type -> turumba.account.v1.DeleteRoleRequest
+	1,  // 12: turumba.account.v1.RoleService.GetRole:output_type -> turumba.account.v1.GetRoleResponse
+	3,  // 13: turumba.account.v1.RoleService.ListRoles:output_type -> turumba.account.v1.ListRolesResponse
+	5,  // 14: turumba.account.v1.RoleService.CreateRole:output_type -> turumba.account.v1.CreateRoleResponse
+	8,  // 15: turumba.account.v1.RoleService.UpdateRole:output_type -> turumba.account.v1.UpdateRoleResponse
+	10, // 16: turumba.account.v1.RoleService.DeleteRole:output_type -> turumba.account.v1.DeleteRoleResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_role_service_proto_init() }
@@ -333,7 +741,7 @@ func file_turumba_account_v1_role_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_role_service_proto_rawDesc), len(file_turumba_account_v1_role_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

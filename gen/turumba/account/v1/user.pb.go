@@ -10,6 +10,7 @@ package accountv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	_ "github.com/turumba/turumba/gen/turumba/options/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -38,7 +39,8 @@ type User struct {
 	FamilyName string `protobuf:"bytes,4,opt,name=family_name,json=familyName,proto3" json:"family_name,omitempty"`
 	// Phone number in E.164.
 	Phone string `protobuf:"bytes,5,opt,name=phone,proto3" json:"phone,omitempty"`
-	// The subject of the user's tokens; shown to the user alone.
+	// The subject of the user's tokens; shown to the user, and to who manages
+	// users of an account that the user is in.
 	IdpSubject string `protobuf:"bytes,6,opt,name=idp_subject,json=idpSubject,proto3" json:"idp_subject,omitempty"`
 	// The user may log in.
 	IsActive bool `protobuf:"varint,7,opt,name=is_active,json=isActive,proto3" json:"is_active,omitempty"`
@@ -147,22 +149,29 @@ var File_turumba_account_v1_user_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_user_proto_rawDesc = "" +
 	"\n" +
-	"\x1dturumba/account/v1/user.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n" +
-	"\x04User\x12\x18\n" +
-	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\"\n" +
-	"\x05email\x18\x02 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12&\n" +
+	"\x1dturumba/account/v1/user.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xd5\x03\n" +
+	"\x04User\x12 \n" +
+	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
+	"\x02\x01\vR\x02id\x12/\n" +
+	"\x05email\x18\x02 \x01(\tB\x19\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x8a\xb5\x18\t\n" +
+	"\x05\x01\a\b\x0f\x10\x10\x01R\x05email\x123\n" +
 	"\n" +
-	"given_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tgivenName\x12(\n" +
-	"\vfamily_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\n" +
-	"familyName\x12\x1d\n" +
-	"\x05phone\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x05phone\x12)\n" +
+	"given_name\x18\x03 \x01(\tB\x14\xbaH\x04r\x02\x18d\x8a\xb5\x18\t\n" +
+	"\x05\x01\a\b\x0f\x10\x10\x01R\tgivenName\x125\n" +
+	"\vfamily_name\x18\x04 \x01(\tB\x14\xbaH\x04r\x02\x18d\x8a\xb5\x18\t\n" +
+	"\x05\x01\a\b\x0f\x10\x10\x01R\n" +
+	"familyName\x12&\n" +
+	"\x05phone\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18\x14\x8a\xb5\x18\x05\n" +
+	"\x03\x01\r\x0eR\x05phone\x12)\n" +
 	"\vidp_subject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\n" +
 	"idpSubject\x12\x1b\n" +
-	"\tis_active\x18\a \x01(\bR\bisActive\x12C\n" +
+	"\tis_active\x18\a \x01(\bR\bisActive\x12N\n" +
 	"\n" +
-	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt\x12C\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
+	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +
 	"\n" +
-	"updated_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAtB\xca\x01\n" +
+	"updated_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
+	"\x03\x06\x04\f\x10\x01R\tupdatedAtB\xca\x01\n" +
 	"\x16com.turumba.account.v1B\tUserProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (

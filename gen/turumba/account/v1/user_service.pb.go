@@ -10,10 +10,11 @@ package accountv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
-	_ "github.com/turumba/turumba/gen/turumba/options/v1"
+	v1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -63,7 +64,7 @@ func (*GetMeRequest) Descriptor() ([]byte, []int) {
 	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{0}
 }
 
-// GetMeResponse holds the caller.
+// GetMeResponse holds the user.
 type GetMeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user.
@@ -109,16 +110,446 @@ func (x *GetMeResponse) GetUser() *User {
 	return nil
 }
 
+// UserUpdate is what a user may change of their own.
+type UserUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Given name.
+	GivenName string `protobuf:"bytes,1,opt,name=given_name,json=givenName,proto3" json:"given_name,omitempty"`
+	// Family name.
+	FamilyName string `protobuf:"bytes,2,opt,name=family_name,json=familyName,proto3" json:"family_name,omitempty"`
+	// Phone number in E.164; empty for none.
+	Phone         string `protobuf:"bytes,3,opt,name=phone,proto3" json:"phone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserUpdate) Reset() {
+	*x = UserUpdate{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserUpdate) ProtoMessage() {}
+
+func (x *UserUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserUpdate.ProtoReflect.Descriptor instead.
+func (*UserUpdate) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *UserUpdate) GetGivenName() string {
+	if x != nil {
+		return x.GivenName
+	}
+	return ""
+}
+
+func (x *UserUpdate) GetFamilyName() string {
+	if x != nil {
+		return x.FamilyName
+	}
+	return ""
+}
+
+func (x *UserUpdate) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+// UpdateMeRequest changes the caller's profile.
+type UpdateMeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new values.
+	User *UserUpdate `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The fields to change.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateMeRequest) Reset() {
+	*x = UpdateMeRequest{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateMeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateMeRequest) ProtoMessage() {}
+
+func (x *UpdateMeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateMeRequest.ProtoReflect.Descriptor instead.
+func (*UpdateMeRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UpdateMeRequest) GetUser() *UserUpdate {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *UpdateMeRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateMeResponse holds the user.
+type UpdateMeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateMeResponse) Reset() {
+	*x = UpdateMeResponse{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateMeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateMeResponse) ProtoMessage() {}
+
+func (x *UpdateMeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateMeResponse.ProtoReflect.Descriptor instead.
+func (*UpdateMeResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UpdateMeResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// GetUserRequest names the user.
+type GetUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the user.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUserRequest) Reset() {
+	*x = GetUserRequest{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUserRequest) ProtoMessage() {}
+
+func (x *GetUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUserRequest.ProtoReflect.Descriptor instead.
+func (*GetUserRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// GetUserResponse holds the user.
+type GetUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUserResponse) Reset() {
+	*x = GetUserResponse{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUserResponse) ProtoMessage() {}
+
+func (x *GetUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUserResponse.ProtoReflect.Descriptor instead.
+func (*GetUserResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetUserResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// ListUsersRequest selects a page of users.
+type ListUsersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Filters `field:op:value`, all of which must hold; at most 20.
+	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
+	// Sort keys `field:asc` or `field:desc`; at most 5.
+	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`
+	// Rows to skip, 0 to 10 000; use page_token for deeper pages.
+	Skip int32 `protobuf:"varint,3,opt,name=skip,proto3" json:"skip,omitempty"`
+	// Most rows to return, 1 to 1000; 0 means 100.
+	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// next_page_token of the previous page, with the same filters and sort.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersRequest) Reset() {
+	*x = ListUsersRequest{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersRequest) ProtoMessage() {}
+
+func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
+func (*ListUsersRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListUsersRequest) GetFilter() []string {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ListUsersRequest) GetSort() []string {
+	if x != nil {
+		return x.Sort
+	}
+	return nil
+}
+
+func (x *ListUsersRequest) GetSkip() int32 {
+	if x != nil {
+		return x.Skip
+	}
+	return 0
+}
+
+func (x *ListUsersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListUsersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListUsersResponse is a page of users.
+type ListUsersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The users.
+	Data []*User `protobuf:"bytes,1,rep,name=data,proto3" json:"data,omitempty"`
+	// Where the page stands.
+	Meta          *v1.ListMeta `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersResponse) Reset() {
+	*x = ListUsersResponse{}
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersResponse) ProtoMessage() {}
+
+func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_user_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
+func (*ListUsersResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_user_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListUsersResponse) GetData() []*User {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ListUsersResponse) GetMeta() *v1.ListMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 var File_turumba_account_v1_user_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_user_service_proto_rawDesc = "" +
 	"\n" +
-	"%turumba/account/v1/user_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1dturumba/account/v1/user.proto\x1a turumba/options/v1/options.proto\"\x0e\n" +
+	"%turumba/account/v1/user_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1dturumba/account/v1/user.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x0e\n" +
 	"\fGetMeRequest\"E\n" +
 	"\rGetMeResponse\x124\n" +
-	"\x04user\x18\x01 \x01(\v2\x18.turumba.account.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user2\x80\x01\n" +
-	"\vUserService\x12q\n" +
-	"\x05GetMe\x12 .turumba.account.v1.GetMeRequest\x1a!.turumba.account.v1.GetMeResponse\"#\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x14b\x04user\x12\f/v1/users/me\x90\x02\x01B\xd1\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x18.turumba.account.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user\"\x94\x01\n" +
+	"\n" +
+	"UserUpdate\x12&\n" +
+	"\n" +
+	"given_name\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\tgivenName\x12(\n" +
+	"\vfamily_name\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\n" +
+	"familyName\x124\n" +
+	"\x05phone\x18\x03 \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x162\x14^\\+[1-9][0-9]{6,14}$R\x05phone\"\x92\x01\n" +
+	"\x0fUpdateMeRequest\x12:\n" +
+	"\x04user\x18\x01 \x01(\v2\x1e.turumba.account.v1.UserUpdateB\x06\xbaH\x03\xc8\x01\x01R\x04user\x12C\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"updateMask\"H\n" +
+	"\x10UpdateMeResponse\x124\n" +
+	"\x04user\x18\x01 \x01(\v2\x18.turumba.account.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user\"3\n" +
+	"\x0eGetUserRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"G\n" +
+	"\x0fGetUserResponse\x124\n" +
+	"\x04user\x18\x01 \x01(\v2\x18.turumba.account.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user\"\xcf\x01\n" +
+	"\x10ListUsersRequest\x12)\n" +
+	"\x06filter\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x14\"\ar\x05\x10\x01\x18\x80 R\x06filter\x12%\n" +
+	"\x04sort\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x05\"\ar\x05\x10\x01\x18\xc8\x01R\x04sort\x12\x1e\n" +
+	"\x04skip\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x04skip\x12 \n" +
+	"\x05limit\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x86\x01\n" +
+	"\x11ListUsersResponse\x127\n" +
+	"\x04data\x18\x01 \x03(\v2\x18.turumba.account.v1.UserB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x8e\x04\n" +
+	"\vUserService\x12\x88\x01\n" +
+	"\aGetUser\x12\".turumba.account.v1.GetUserRequest\x1a#.turumba.account.v1.GetUserResponse\"4\x8a\xb5\x18\f\n" +
+	"\n" +
+	"users.read\x82\xd3\xe4\x93\x02\x1bb\x04user\x12\x13/v1/users/{user_id}\x90\x02\x01\x12~\n" +
+	"\tListUsers\x12$.turumba.account.v1.ListUsersRequest\x1a%.turumba.account.v1.ListUsersResponse\"$\x8a\xb5\x18\f\n" +
+	"\n" +
+	"users.read\x82\xd3\xe4\x93\x02\v\x12\t/v1/users\x90\x02\x01\x12q\n" +
+	"\x05GetMe\x12 .turumba.account.v1.GetMeRequest\x1a!.turumba.account.v1.GetMeResponse\"#\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x14b\x04user\x12\f/v1/users/me\x90\x02\x01\x12\x80\x01\n" +
+	"\bUpdateMe\x12#.turumba.account.v1.UpdateMeRequest\x1a$.turumba.account.v1.UpdateMeResponse\")\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1a:\x04userb\x04user2\f/v1/users/me\x90\x02\x02B\xd1\x01\n" +
 	"\x16com.turumba.account.v1B\x10UserServiceProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -133,21 +564,42 @@ func file_turumba_account_v1_user_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_user_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_user_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_turumba_account_v1_user_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_turumba_account_v1_user_service_proto_goTypes = []any{
-	(*GetMeRequest)(nil),  // 0: turumba.account.v1.GetMeRequest
-	(*GetMeResponse)(nil), // 1: turumba.account.v1.GetMeResponse
-	(*User)(nil),          // 2: turumba.account.v1.User
+	(*GetMeRequest)(nil),          // 0: turumba.account.v1.GetMeRequest
+	(*GetMeResponse)(nil),         // 1: turumba.account.v1.GetMeResponse
+	(*UserUpdate)(nil),            // 2: turumba.account.v1.UserUpdate
+	(*UpdateMeRequest)(nil),       // 3: turumba.account.v1.UpdateMeRequest
+	(*UpdateMeResponse)(nil),      // 4: turumba.account.v1.UpdateMeResponse
+	(*GetUserRequest)(nil),        // 5: turumba.account.v1.GetUserRequest
+	(*GetUserResponse)(nil),       // 6: turumba.account.v1.GetUserResponse
+	(*ListUsersRequest)(nil),      // 7: turumba.account.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),     // 8: turumba.account.v1.ListUsersResponse
+	(*User)(nil),                  // 9: turumba.account.v1.User
+	(*fieldmaskpb.FieldMask)(nil), // 10: google.protobuf.FieldMask
+	(*v1.ListMeta)(nil),           // 11: turumba.options.v1.ListMeta
 }
 var file_turumba_account_v1_user_service_proto_depIdxs = []int32{
-	2, // 0: turumba.account.v1.GetMeResponse.user:type_name -> turumba.account.v1.User
-	0, // 1: turumba.account.v1.UserService.GetMe:input_type -> turumba.account.v1.GetMeRequest
-	1, // 2: turumba.account.v1.UserService.GetMe:output_type -> turumba.account.v1.GetMeResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	9,  // 0: turumba.account.v1.GetMeResponse.user:type_name -> turumba.account.v1.User
+	2,  // 1: turumba.account.v1.UpdateMeRequest.user:type_name -> turumba.account.v1.UserUpdate
+	10, // 2: turumba.account.v1.UpdateMeRequest.update_mask:type_name -> google.protobuf.FieldMask
+	9,  // 3: turumba.account.v1.UpdateMeResponse.user:type_name -> turumba.account.v1.User
+	9,  // 4: turumba.account.v1.GetUserResponse.user:type_name -> turumba.account.v1.User
+	9,  // 5: turumba.account.v1.ListUsersResponse.data:type_name -> turumba.account.v1.User
+	11, // 6: turumba.account.v1.ListUsersResponse.meta:type_name -> turumba.options.v1.ListMeta
+	5,  // 7: turumba.account.v1.UserService.GetUser:input_type -> turumba.account.v1.GetUserRequest
+	7,  // 8: turumba.account.v1.UserService.ListUsers:input_type -> turumba.account.v1.ListUsersRequest
+	0,  // 9: turumba.account.v1.UserService.GetMe:input_type -> turumba.account.v1.GetMeRequest
+	3,  // 10: turumba.account.v1.UserService.UpdateMe:input_type -> turumba.account.v1.UpdateMeRequest
+	6,  // 11: turumba.account.v1.UserService.GetUser:output_type -> turumba.account.v1.GetUserResponse
+	8,  // 12: turumba.account.v1.UserService.ListUsers:output_type -> turumba.account.v1.ListUsersResponse
+	1,  // 13: turumba.account.v1.UserService.GetMe:output_type -> turumba.account.v1.GetMeResponse
+	4,  // 14: turumba.account.v1.UserService.UpdateMe:output_type -> turumba.account.v1.UpdateMeResponse
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_user_service_proto_init() }
@@ -162,7 +614,7 @@ func file_turumba_account_v1_user_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_user_service_proto_rawDesc), len(file_turumba_account_v1_user_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

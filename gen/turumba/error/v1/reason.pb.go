@@ -119,6 +119,10 @@ const (
 	Reason_REASON_INVALID_SESSION Reason = 43
 	// An API key cannot do this; it takes a person.
 	Reason_REASON_PERSON_REQUIRED Reason = 44
+	// A pending invitation of the account has this address.
+	Reason_REASON_ALREADY_INVITED Reason = 45
+	// The invitation was accepted, taken back, or not used in time.
+	Reason_REASON_INVITATION_OVER Reason = 46
 )
 
 // Enum value maps for Reason.
@@ -169,6 +173,8 @@ var (
 		42: "REASON_MFA_NOT_ENABLED",
 		43: "REASON_INVALID_SESSION",
 		44: "REASON_PERSON_REQUIRED",
+		45: "REASON_ALREADY_INVITED",
+		46: "REASON_INVITATION_OVER",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -216,6 +222,8 @@ var (
 		"REASON_MFA_NOT_ENABLED":             42,
 		"REASON_INVALID_SESSION":             43,
 		"REASON_PERSON_REQUIRED":             44,
+		"REASON_ALREADY_INVITED":             45,
+		"REASON_INVITATION_OVER":             46,
 	}
 )
 
@@ -250,7 +258,8 @@ var File_turumba_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xe6\t\n" +
+	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\x9e\n" +
+	"\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x01\x12\x16\n" +
@@ -297,7 +306,9 @@ const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\x12REASON_MFA_ENABLED\x10)\x12\x1a\n" +
 	"\x16REASON_MFA_NOT_ENABLED\x10*\x12\x1a\n" +
 	"\x16REASON_INVALID_SESSION\x10+\x12\x1a\n" +
-	"\x16REASON_PERSON_REQUIRED\x10,B\xc0\x01\n" +
+	"\x16REASON_PERSON_REQUIRED\x10,\x12\x1a\n" +
+	"\x16REASON_ALREADY_INVITED\x10-\x12\x1a\n" +
+	"\x16REASON_INVITATION_OVER\x10.B\xc0\x01\n" +
 	"\x14com.turumba.error.v1B\vReasonProtoP\x01Z7github.com/turumba/turumba/gen/turumba/error/v1;errorv1\xa2\x02\x03TEX\xaa\x02\x10Turumba.Error.V1\xca\x02\x11Turumba\\Error_\\V1\xe2\x02\x1dTurumba\\Error_\\V1\\GPBMetadata\xea\x02\x12Turumba::Error::V1b\x06proto3"
 
 var (

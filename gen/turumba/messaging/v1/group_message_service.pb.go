@@ -994,15 +994,15 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\xa0\x01\n" +
 	"\x1dListSkippedRecipientsResponse\x12E\n" +
 	"\x04data\x18\x01 \x03(\v2&.turumba.messaging.v1.SkippedRecipientB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xff\f\n" +
-	"\x13GroupMessageService\x12\xc1\x01\n" +
-	"\x12CreateGroupMessage\x12/.turumba.messaging.v1.CreateGroupMessageRequest\x1a0.turumba.messaging.v1.CreateGroupMessageResponse\"H\x8a\xb5\x18\x15\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x83\r\n" +
+	"\x13GroupMessageService\x12\xc3\x01\n" +
+	"\x12CreateGroupMessage\x12/.turumba.messaging.v1.CreateGroupMessageRequest\x1a0.turumba.messaging.v1.CreateGroupMessageResponse\"J\x8a\xb5\x18\x178\x01\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02&:\x01*b\rgroup_message\"\x12/v1/group-messages\x90\x02\x02\x12\xc8\x01\n" +
 	"\x0fGetGroupMessage\x12,.turumba.messaging.v1.GetGroupMessageRequest\x1a-.turumba.messaging.v1.GetGroupMessageResponse\"X\x8a\xb5\x18\x15\n" +
 	"\x13group_messages.read\x82\xd3\xe4\x93\x026b\rgroup_message\x12%/v1/group-messages/{group_message_id}\x90\x02\x01\x12\xac\x01\n" +
 	"\x11ListGroupMessages\x12..turumba.messaging.v1.ListGroupMessagesRequest\x1a/.turumba.messaging.v1.ListGroupMessagesResponse\"6\x8a\xb5\x18\x15\n" +
-	"\x13group_messages.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/group-messages\x90\x02\x01\x12\xd3\x01\n" +
-	"\x10SendGroupMessage\x12-.turumba.messaging.v1.SendGroupMessageRequest\x1a..turumba.messaging.v1.SendGroupMessageResponse\"`\x8a\xb5\x18\x15\n" +
+	"\x13group_messages.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/group-messages\x90\x02\x01\x12\xd5\x01\n" +
+	"\x10SendGroupMessage\x12-.turumba.messaging.v1.SendGroupMessageRequest\x1a..turumba.messaging.v1.SendGroupMessageResponse\"b\x8a\xb5\x18\x178\x01\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02>:\x01*b\rgroup_message\"*/v1/group-messages/{group_message_id}/send\x90\x02\x02\x12\xdd\x01\n" +
 	"\x12CancelGroupMessage\x12/.turumba.messaging.v1.CancelGroupMessageRequest\x1a0.turumba.messaging.v1.CancelGroupMessageResponse\"d\x8a\xb5\x18\x17\n" +
 	"\x15group_messages.cancel\x82\xd3\xe4\x93\x02@:\x01*b\rgroup_message\",/v1/group-messages/{group_message_id}/cancel\x90\x02\x02\x12\xc2\x01\n" +

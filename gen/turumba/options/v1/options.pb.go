@@ -150,7 +150,9 @@ type Auth struct {
 	//	*Auth_Authenticated
 	Rule isAuth_Rule `protobuf_oneof:"rule"`
 	// The call is a stream that is free of the body and write limits of REST.
-	Stream        bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The call makes messages leave; a suspended account cannot make it.
+	Sends         bool `protobuf:"varint,7,opt,name=sends,proto3" json:"sends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -240,6 +242,13 @@ func (x *Auth) GetAuthenticated() bool {
 func (x *Auth) GetStream() bool {
 	if x != nil {
 		return x.Stream
+	}
+	return false
+}
+
+func (x *Auth) GetSends() bool {
+	if x != nil {
+		return x.Sends
 	}
 	return false
 }
@@ -481,7 +490,7 @@ var File_turumba_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	" turumba/options/v1/options.proto\x12\x12turumba.options.v1\x1a google/protobuf/descriptor.proto\"\xef\x01\n" +
+	" turumba/options/v1/options.proto\x12\x12turumba.options.v1\x1a google/protobuf/descriptor.proto\"\x85\x02\n" +
 	"\x04Auth\x12 \n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tH\x00R\n" +
@@ -490,7 +499,8 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\binternal\x18\x03 \x01(\v2\x1c.turumba.options.v1.InternalH\x00R\binternal\x12'\n" +
 	"\x0eoperator_group\x18\x04 \x01(\tH\x00R\roperatorGroup\x12&\n" +
 	"\rauthenticated\x18\x05 \x01(\bH\x00R\rauthenticated\x12\x16\n" +
-	"\x06stream\x18\x06 \x01(\bR\x06streamB\x06\n" +
+	"\x06stream\x18\x06 \x01(\bR\x06stream\x12\x14\n" +
+	"\x05sends\x18\a \x01(\bR\x05sendsB\x06\n" +
 	"\x04rule\"$\n" +
 	"\bInternal\x12\x18\n" +
 	"\acallers\x18\x01 \x03(\tR\acallers\"\x9d\x02\n" +

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -114,17 +115,24 @@ func makeKey(ctx context.Context, cfg Config) error {
 	return cfg.Store.AddFirstSigningKey(ctx, postgres.SigningKey{KID: kid, PrivateKey: sealed, PublicJWK: public})
 }
 
+// operators is the group of those who operate the platform.
+const operators = "operators"
+
 // common are the claims that every token of a subject has, in Cognito's shape.
-func (k *keyring) common(cfg Config, sub string) map[string]any {
+func (k *keyring) common(cfg Config, sub, email string) map[string]any {
 	now := cfg.Clock.Now()
+	groups := []string{}
+	if slices.Contains(cfg.Operators, email) {
+		groups = append(groups, operators)
+	}
 	return map[string]any{
-		"iss": cfg.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": []string{},
+		"iss": cfg.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": groups,
 	}
 }
 
 // tokens signs an access and an ID token.
 func (k *keyring) tokens(cfg Config, s subject, refresh string) (Tokens, error) {
-	common := k.common(cfg, s.ID)
+	common := k.common(cfg, s.ID, s.Email)
 	common["auth_time"], common["origin_jti"] = s.LoggedIn.Unix(), s.Session
 	access, err := k.sign(common, map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "openid", "username": s.ID})
 	if err != nil {
@@ -139,7 +147,7 @@ func (k *keyring) tokens(cfg Config, s subject, refresh string) (Tokens, error) 
 
 // keyToken signs the access token of an API key.
 func (k *keyring) keyToken(cfg Config, keyID string) (Tokens, error) {
-	access, err := k.sign(k.common(cfg, keyID), map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "api_key"})
+	access, err := k.sign(k.common(cfg, keyID, ""), map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "api_key"})
 	return Tokens{Access: access, ExpiresIn: int32(accessLife / time.Second)}, err
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
@@ -34,6 +36,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Issuer is the iss of the tokens, and ClientID their client_id.
 	Issuer, ClientID string
+	// Operators are the addresses of the users who operate the platform; their
+	// tokens carry the group "operators".
+	Operators []string
 	// Changed is called when sessions ended, to drop cached contexts.
 	Changed func()
 }
@@ -84,7 +89,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 			return err
 		}
 		if known {
-			err = p.mail(ctx, tx, r.Email, "You have an account already", "Somebody tried to register with this address. You have an account already; log in with your password.\n")
+			err = p.QueueMail(ctx, tx, r.Email, "You have an account already", "Somebody tried to register with this address. You have an account already; log in with your password.\n")
 		} else {
 			r.CodeExpires = tx.Now.Add(account.CodeLife)
 			if err = p.Store.SaveRegistration(ctx, tx, r); err == nil {
@@ -99,18 +104,24 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 }
 
 func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, email, code string) error {
-	return p.mail(ctx, tx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
+	return p.QueueMail(ctx, tx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
 }
 
 // Verify checks a code and creates what was registered. The same good code gives
 // the same answer again.
 func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Registration, error) {
 	email = account.NormalEmail(email)
-	newAccount := account.NewID()
+	joins := account.NewID() // the account that the user makes or joins
+	invitation, err := p.invitationOf(ctx, email)
+	if err != nil {
+		return nil, err
+	}
+	if invitation != nil {
+		joins = invitation.AccountID
+	}
 	var r *account.Registration
 	wrong := false
-	err := p.Store.DB().InTx(ctx, []string{newAccount}, func(tx *pg.Tx) error {
-		var err error
+	err = p.Store.DB().InTx(ctx, []string{joins}, func(tx *pg.Tx) error {
 		if r, err = p.Store.Registration(ctx, tx, email); err != nil {
 			return err
 		}
@@ -124,13 +135,29 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 		if r.UserID != "" {
 			return nil
 		}
-		r.UserID, r.AccountID = account.NewID(), newAccount
-		return p.Store.FinishRegistration(ctx, tx, r, p.Issuer)
+		if (invitation == nil) != (r.InvitationHash == nil) {
+			return account.ErrInvalidCode // registered again in between
+		}
+		r.UserID, r.AccountID = account.NewID(), joins
+		return p.Store.FinishRegistration(ctx, tx, r, invitation, p.Issuer)
 	})
 	if err == nil && wrong {
 		err = account.ErrInvalidCode
 	}
 	return r, err
+}
+
+// invitationOf is the invitation that somebody registers with; nil without one.
+func (p *Provider) invitationOf(ctx context.Context, email string) (*account.Invitation, error) {
+	hash, err := p.Store.RegistrationInvitation(ctx, email)
+	if err != nil || hash == nil {
+		return nil, err
+	}
+	i, err := p.Store.InvitationByToken(ctx, hash)
+	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+		return nil, account.ErrInvitationOver // it was sent again, with another token
+	}
+	return i, err
 }
 
 // Resend mails a new code if a registration waits for one.

@@ -33,9 +33,9 @@ func mailAAD(id string) vault.AAD {
 	return vault.AAD{Account: "platform", Resource: id, Field: "mail", Version: 1}
 }
 
-// mail queues a mail in the transaction that it tells of: the answer to the
+// QueueMail queues a mail in the transaction that it tells of: the answer to the
 // caller takes as long without one, and a crash loses none.
-func (p *Provider) mail(ctx context.Context, tx *pg.Tx, to, subject, text string) error {
+func (p *Provider) QueueMail(ctx context.Context, tx *pg.Tx, to, subject, text string) error {
 	plain, err := json.Marshal(letter{to, subject, text})
 	if err != nil {
 		return fmt.Errorf("write a mail: %w", err)

@@ -77,7 +77,7 @@ func (p *Provider) Forgot(ctx context.Context, email string) error {
 		if err != nil || !known {
 			return err
 		}
-		return p.mail(ctx, tx, email, "Reset your password",
+		return p.QueueMail(ctx, tx, email, "Reset your password",
 			"The code to reset your password is\n\n"+code+"\n\nIt is good once, for 15 minutes. If you did not ask for it, ignore this mail.\n")
 	})
 }
@@ -120,7 +120,7 @@ func (p *Provider) setPassword(ctx context.Context, tx *pg.Tx, userID, email, ha
 	if err := p.Store.RevokeSessions(ctx, tx, userID, keep); err != nil {
 		return err
 	}
-	return p.mail(ctx, tx, email, "Your password was changed", "The password of your account was changed. If it was not you, reset it at once.\n")
+	return p.QueueMail(ctx, tx, email, "Your password was changed", "The password of your account was changed. If it was not you, reset it at once.\n")
 }
 
 // Change sets a new password for who knows the old one, and ends the user's

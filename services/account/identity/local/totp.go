@@ -93,7 +93,7 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 		if err != nil {
 			return err
 		}
-		return p.mail(ctx, tx, login.Email, "Your second factor is off", "The second factor of your account was turned off. If it was not you, change your password at once.\n")
+		return p.QueueMail(ctx, tx, login.Email, "Your second factor is off", "The second factor of your account was turned off. If it was not you, change your password at once.\n")
 	})
 }
 

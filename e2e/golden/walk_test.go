@@ -1,0 +1,144 @@
+package golden_test
+
+import (
+	"fmt"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/e2e/wire"
+	"github.com/turumba/turumba/e2e/world"
+)
+
+// walk is one organisation's way through signing up, over one wire.
+type walk struct {
+	t    *testing.T
+	w    *world.World
+	over string
+	vars map[string]string
+}
+
+// do makes a call, as who has the token in ${as}, and returns the answer.
+func (k *walk) do(rpc, as string, body map[string]any) wire.Answer {
+	k.t.Helper()
+	md, err := wire.FindMethod("turumba." + rpc)
+	require.NoError(k.t, err)
+	request, _ := wire.Expand(any(body), k.vars).(map[string]any)
+	got, err := k.w.Do(k.t.Context(), k.over, wire.Call{Method: md, Token: k.vars[as], Body: request})
+	require.NoError(k.t, err)
+	return got
+}
+
+// good makes a call that must be good and keeps parts of its answer.
+func (k *walk) good(rpc, as string, body map[string]any, save map[string]string) wire.Answer {
+	k.t.Helper()
+	got := k.do(rpc, as, body)
+	require.Empty(k.t, got.Reason, "%s over %s: %s %v", rpc, k.over, got.Detail, got.Fields)
+	for name, path := range save {
+		v, ok := wire.Lookup(got.Body, path)
+		require.True(k.t, ok, "%s over %s has no %s", rpc, k.over, path)
+		k.vars[name] = fmt.Sprint(v)
+	}
+	return got
+}
+
+var sixDigits = regexp.MustCompile(`[0-9]{6}`)
+
+// signUp registers, verifies and logs in; the token is kept under the name.
+func (k *walk) signUp(name string, with map[string]any) {
+	k.t.Helper()
+	email := fmt.Sprintf("%s-%s@walk.example", name, k.over)
+	k.vars[name+"_email"] = email
+	body := map[string]any{"email": email, "password": world.Password, "full_name": "Walker " + name}
+	for field, v := range with {
+		body[field] = v
+	}
+	k.good("account.v1.AuthService/Register", "", body, nil)
+	code := sixDigits.FindString(k.w.Mail(k.t, email, "Your verification code"))
+	k.good("account.v1.AuthService/VerifyEmail", "", map[string]any{"email": email, "code": code}, map[string]string{name + "_id": "user_id", "account_of_" + name: "account_id"})
+	k.good("account.v1.AuthService/Login", "", map[string]any{"email": email, "password": world.Password}, map[string]string{name: "access_token"})
+}
+
+// TestWalk is an organisation's first day: register, verify, log in, second factor,
+// invite a colleague, who accepts; the colleague's role changes and ends, both seen
+// within five seconds; and an API key does the work of the user it was limited to.
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	w := world.New(t)
+	for _, over := range wire.All() {
+		t.Run(over, func(t *testing.T) {
+			t.Parallel()
+			k := &walk{t: t, w: w, over: over, vars: map[string]string{}}
+			k.signUp("owner", map[string]any{"account_name": "Walkers"})
+			k.secondFactor()
+			k.colleague()
+			k.machine()
+		})
+	}
+}
+
+func (k *walk) secondFactor() {
+	k.t.Helper()
+	k.good("account.v1.AuthService/SetupTotp", "owner", map[string]any{"password": world.Password}, map[string]string{"secret": "secret"})
+	k.good("account.v1.AuthService/VerifyTotp", "owner", map[string]any{"code": "${totp:secret}"}, nil)
+	k.good("account.v1.AuthService/Login", "", map[string]any{"email": "${owner_email}", "password": world.Password}, map[string]string{"session": "session"})
+	k.good("account.v1.AuthService/AnswerChallenge", "", map[string]any{"session": "${session}", "code": "${totp+1:secret}"}, map[string]string{"owner": "access_token"})
+	k.good("account.v1.ContextService/GetContext", "owner", nil, map[string]string{"account": "account_ids.0"})
+}
+
+// colleague joins with a role of the account's own, which then changes and ends.
+func (k *walk) colleague() {
+	k.t.Helper()
+	k.good("account.v1.RoleService/CreateRole", "owner", map[string]any{"name": "Front desk", "permissions": []any{"contacts.read", "contacts.write"}}, map[string]string{"desk": "id"})
+	k.good("account.v1.RoleService/CreateRole", "owner", map[string]any{"name": "Reader", "permissions": []any{"contacts.read"}}, map[string]string{"reader": "id"})
+	email := fmt.Sprintf("colleague-%s@walk.example", k.over)
+	k.good("account.v1.InvitationService/CreateInvitation", "owner", map[string]any{"email": email, "role_id": "${desk}"}, nil)
+	token := world.InvitationToken(k.w.Mail(k.t, email, "You are invited"))
+	k.signUp("colleague", map[string]any{"invitation_token": token})
+	require.Equal(k.t, k.vars["account"], k.vars["account_of_colleague"])
+	write := func() wire.Answer {
+		return k.do("account.v1.ContactService/CreateContact", "colleague", map[string]any{"first_name": "Guest"})
+	}
+	read := func() wire.Answer { return k.do("account.v1.ContactService/ListContacts", "colleague", nil) }
+	require.Empty(k.t, write().Reason)
+	k.good("account.v1.MembershipService/UpdateMembership", "owner", map[string]any{"account_id": "${account}", "user_id": "${colleague_id}", "role_id": "${reader}"}, nil)
+	k.soon("PERMISSION_DENIED", write)
+	require.Empty(k.t, read().Reason)
+	k.good("account.v1.MembershipService/DeleteMembership", "owner", map[string]any{"account_id": "${account}", "user_id": "${colleague_id}"}, nil)
+	k.soon("PERMISSION_DENIED", read)
+}
+
+// soon waits for a reason, at most the five seconds that are promised.
+func (k *walk) soon(reason string, call func() wire.Answer) {
+	k.t.Helper()
+	begin := k.w.Instance.Now()
+	for got := call(); got.Reason != reason; got = call() {
+		took := k.w.Instance.Now().Sub(begin)
+		require.Less(k.t, took, 5*time.Second, "still %q (%s) over %s", got.Reason, got.Detail, k.over)
+	}
+}
+
+// machine does what a user with the same permissions does, and nothing else.
+func (k *walk) machine() {
+	k.t.Helper()
+	k.good("account.v1.ApiKeyService/CreateApiKey", "owner", map[string]any{"name": "CRM", "permissions": []any{"contacts.read", "contacts.write", "channels.read"}},
+		map[string]string{"key": "api_key.id", "key_secret": "secret"})
+	k.good("account.v1.AuthService/IssueToken", "", map[string]any{"grant_type": "client_credentials", "client_id": "${key}", "client_secret": "${key_secret}"},
+		map[string]string{"machine": "access_token"})
+	k.good("account.v1.ContactService/CreateContact", "machine", map[string]any{"first_name": "By machine"}, map[string]string{"contact": "id"})
+	k.good("account.v1.ContactService/GetContact", "machine", map[string]any{"contact_id": "${contact}"}, nil)
+	k.good("messaging.v1.ChannelService/ListChannels", "machine", nil, nil)
+	for rpc, body := range map[string]map[string]any{
+		"account.v1.ContactService/DeleteContact":    {"contact_id": "${contact}"},
+		"account.v1.RoleService/ListRoles":           nil,
+		"messaging.v1.TemplateService/ListTemplates": nil,
+		"account.v1.ApiKeyService/ListApiKeys":       nil,
+	} {
+		require.Equal(k.t, "PERMISSION_DENIED", k.do(rpc, "machine", body).Reason, rpc)
+	}
+	k.good("account.v1.ApiKeyService/RevokeApiKey", "owner", map[string]any{"api_key_id": "${key}"}, nil)
+	k.soon("UNAUTHENTICATED", func() wire.Answer { return k.do("account.v1.ContactService/ListContacts", "machine", nil) })
+	k.soon("UNAUTHENTICATED", func() wire.Answer { return k.do("messaging.v1.ChannelService/ListChannels", "machine", nil) })
+}
