@@ -164,6 +164,32 @@ func TestDisabledChannelHolds(t *testing.T) {
 	require.EqualValues(t, 100, w.final(id).Sent)
 }
 
+func TestSuspendedAccountHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people(2000, nil)
+	w.provider.hold = make(chan struct{})
+	id := w.queue()
+	w.start()
+	require.Eventually(t, func() bool { n, _ := w.provider.received(); return n > 0 }, patience, time.Millisecond)
+	w.directory.block(w.account)
+	require.Eventually(t, func() bool { return w.count("SELECT count(*) FROM blocked_accounts") == 1 }, patience, 10*time.Millisecond)
+	close(w.provider.hold)
+	require.Eventually(t, func() bool {
+		return w.count("SELECT count(*) FROM dispatch_chunks WHERE state = 'leased'") == 0
+	}, patience, 10*time.Millisecond)
+	stopped, again := w.provider.received()
+	require.Zero(t, again)
+	require.LessOrEqual(t, stopped, 128, "no window is called after the suspension")
+	w.directory.block()
+	g := w.final(id)
+	require.EqualValues(t, 2000, g.Sent, "what waited goes on")
+	distinct, again := w.provider.received()
+	require.Equal(t, 2000, distinct)
+	require.Zero(t, again)
+	w.check()
+}
+
 func TestDeletedChannelFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

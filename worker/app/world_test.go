@@ -92,6 +92,20 @@ type directory struct {
 	mu         sync.Mutex
 	recipients []*accountv1.Recipient
 	failAfter  int // pages; 0 means never
+	blocked    []string
+}
+
+func (d *directory) ListBlockedAccounts(context.Context, *accountv1.ListBlockedAccountsRequest) (*accountv1.ListBlockedAccountsResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &accountv1.ListBlockedAccountsResponse{AccountIds: d.blocked}, nil
+}
+
+// block makes these the accounts that must not send.
+func (d *directory) block(ids ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.blocked = ids
 }
 
 func (d *directory) GetSender(context.Context, *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {

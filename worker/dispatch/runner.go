@@ -115,6 +115,10 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	return postgres.Rest{}, nil
 }
 
+// blockedCheck is how long a chunk of an account that must not send is put off; it
+// is not claimed while the account is blocked.
+const blockedCheck = time.Second
+
 // load reads what the chunk is sent with. ok is false if it cannot be sent now;
 // rest says what to do with it.
 func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err error) {
@@ -126,6 +130,8 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		return postgres.Rest{Status: messaging.MessageCancelled}, false, nil
 	case w.Channel == nil:
 		return postgres.Rest{Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeChannelDeleted}, false, nil
+	case w.Blocked:
+		return postgres.Rest{Delay: blockedCheck}, false, nil
 	case !w.Channel.MaySend(r.cfg.Clock.Now()):
 		return r.hold(ctx, w.Channel)
 	}

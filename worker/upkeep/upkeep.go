@@ -1,5 +1,6 @@
 // Package upkeep puts right what time brings: leases of the dead, retries whose
-// wait is over, and the partitions of the days to come.
+// wait is over, accounts that were suspended, and the partitions of the days to
+// come.
 package upkeep
 
 import (
@@ -22,11 +23,17 @@ const (
 	recoverLimit = 100
 )
 
+// Accounts tells which accounts must not send.
+type Accounts interface {
+	BlockedAccounts(ctx context.Context) ([]string, error)
+}
+
 // Role is the upkeep role of a worker. Several do no harm.
 type Role struct {
-	Store  *postgres.Store
-	Clock  clock.Clock
-	Logger *slog.Logger
+	Store    *postgres.Store
+	Accounts Accounts
+	Clock    clock.Clock
+	Logger   *slog.Logger
 	// Ready is called when something became ready for dispatch.
 	Ready func()
 }
@@ -34,7 +41,7 @@ type Role struct {
 // Run works until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
 	var g errgroup.Group
-	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.partitions} {
+	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.blockAccounts, r.partitions} {
 		g.Go(func() error {
 			for {
 				if clock.Sleep(ctx, r.Clock, job(ctx)) != nil {
@@ -82,6 +89,24 @@ func (r *Role) releaseDue(ctx context.Context) time.Duration {
 		return poll
 	}
 	return max(next, 10*time.Millisecond)
+}
+
+// blockAccounts learns which accounts must not send. While the account service is
+// away, what was known goes on.
+func (r *Role) blockAccounts(ctx context.Context) time.Duration {
+	ids, err := r.Accounts.BlockedAccounts(ctx)
+	if err != nil {
+		r.warn(ctx, "suspended accounts could not be read", err)
+		return 5 * poll
+	}
+	changed, err := r.Store.BlockAccounts(ctx, ids)
+	if err != nil {
+		r.warn(ctx, "suspended accounts could not be blocked", err)
+	}
+	if changed {
+		r.Ready()
+	}
+	return poll
 }
 
 func (r *Role) partitions(ctx context.Context) time.Duration {

@@ -50,6 +50,15 @@ func (s *Store) Account(ctx context.Context, scope []string, id string) (*accoun
 		"SELECT "+accountColumns+" FROM accounts WHERE id = ANY ($1::uuid[]) AND id = $2", scope, id)
 }
 
+// BlockedAccounts returns the accounts that must not send.
+func (s *Store) BlockedAccounts(ctx context.Context) ([]string, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT a::text FROM lookup.blocked_accounts() AS a")
+	if err != nil {
+		return nil, fmt.Errorf("read blocked accounts: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // Accounts returns a page of the scope's accounts.
 func (s *Store) Accounts(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Account], error) {
 	c, err := query.Compile(s.accounts, r, scope)

@@ -29,6 +29,15 @@ func (s *Server) ResolveContext(ctx context.Context, req *accountv1.ResolveConte
 	}, nil
 }
 
+// ListBlockedAccounts implements accountv1.InternalContextServiceServer.
+func (s *Server) ListBlockedAccounts(ctx context.Context, _ *accountv1.ListBlockedAccountsRequest) (*accountv1.ListBlockedAccountsResponse, error) {
+	ids, err := s.store.BlockedAccounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.ListBlockedAccountsResponse{AccountIds: ids}, nil
+}
+
 // GetSender implements accountv1.InternalContextServiceServer.
 func (s *Server) GetSender(ctx context.Context, req *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {
 	a, err := s.store.Account(ctx, []string{req.GetAccountId()}, req.GetAccountId())

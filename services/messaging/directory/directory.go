@@ -56,6 +56,15 @@ func (d *Directory) Sender(ctx context.Context, accountID, userID string) (accou
 	return resp.GetAccountName(), resp.GetSenderName(), resp.GetSenderEmail(), nil
 }
 
+// BlockedAccounts returns the accounts that must not send.
+func (d *Directory) BlockedAccounts(ctx context.Context) ([]string, error) {
+	resp, err := d.context.ListBlockedAccounts(ctx, &accountv1.ListBlockedAccountsRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask for blocked accounts: %w", err)
+	}
+	return resp.GetAccountIds(), nil
+}
+
 // CheckGroups answers NOT_FOUND unless all contact groups are the account's.
 func (d *Directory) CheckGroups(ctx context.Context, accountID string, groupIDs []string) error {
 	ctx, cancel := context.WithCancel(ctx)

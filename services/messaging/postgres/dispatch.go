@@ -67,6 +67,7 @@ func (s *Store) ClaimChunk(ctx context.Context, lane string, types, capped []str
 		WITH next AS (
 			SELECT id, channel_type, vtime FROM dispatch_chunks
 			WHERE state = 'ready' AND lane = $1 AND channel_type = ANY ($2) AND not_before <= now() AND channel_id <> ALL ($3::uuid[])
+				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = dispatch_chunks.account_id)
 			ORDER BY vtime LIMIT 1 FOR UPDATE SKIP LOCKED),
 		clock AS (
 			INSERT INTO lane_clocks (lane, channel_type, vtime) SELECT $1, channel_type, vtime FROM next
@@ -137,6 +138,7 @@ func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int6
 			WHERE id = $1 AND epoch = $2 AND state = 'leased'
 			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
 				AND (c.paused_until IS NULL OR c.paused_until <= now()))
+			AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
 			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))`,
 			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID)
 		if err != nil {
@@ -252,6 +254,8 @@ type Work struct {
 	Channel *messaging.Channel
 	// Cancelled says that the send was cancelled.
 	Cancelled bool
+	// Blocked says that the account must not send now.
+	Blocked bool
 	// Snapshot is the send's text; nil for single messages.
 	Snapshot *messaging.Snapshot
 }
@@ -264,6 +268,9 @@ func (s *Store) ChunkWork(ctx context.Context, c *Chunk) (Work, error) {
 		return Work{}, err
 	}
 	w := Work{Channel: channel}
+	if err := s.db.Pool().QueryRow(ctx, "SELECT EXISTS (SELECT FROM blocked_accounts WHERE account_id = $1)", c.AccountID).Scan(&w.Blocked); err != nil {
+		return Work{}, fmt.Errorf("look for a block: %w", err)
+	}
 	if c.GroupMessageID == "" {
 		return w, nil
 	}

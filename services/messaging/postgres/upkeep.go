@@ -195,3 +195,17 @@ func (s *Store) Upkeep(ctx context.Context) error {
 	}
 	return nil
 }
+
+// BlockAccounts makes the accounts the only ones that must not send; it reports
+// whether that changed anything.
+func (s *Store) BlockAccounts(ctx context.Context, ids []string) (changed bool, err error) {
+	var n int
+	err = s.db.Pool().QueryRow(ctx, `
+		WITH gone AS (DELETE FROM blocked_accounts WHERE account_id <> ALL ($1::uuid[]) RETURNING 1),
+		come AS (INSERT INTO blocked_accounts SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING RETURNING 1)
+		SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM come)`, texts(ids)).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("block accounts: %w", err)
+	}
+	return n > 0, nil
+}

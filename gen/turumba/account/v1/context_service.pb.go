@@ -264,6 +264,89 @@ func (x *ResolveContextResponse) GetEndedSessions() []string {
 	return nil
 }
 
+// ListBlockedAccountsRequest is empty.
+type ListBlockedAccountsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlockedAccountsRequest) Reset() {
+	*x = ListBlockedAccountsRequest{}
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockedAccountsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockedAccountsRequest) ProtoMessage() {}
+
+func (x *ListBlockedAccountsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlockedAccountsRequest.ProtoReflect.Descriptor instead.
+func (*ListBlockedAccountsRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{4}
+}
+
+// ListBlockedAccountsResponse holds the accounts.
+type ListBlockedAccountsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids of the accounts.
+	AccountIds    []string `protobuf:"bytes,1,rep,name=account_ids,json=accountIds,proto3" json:"account_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlockedAccountsResponse) Reset() {
+	*x = ListBlockedAccountsResponse{}
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockedAccountsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockedAccountsResponse) ProtoMessage() {}
+
+func (x *ListBlockedAccountsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlockedAccountsResponse.ProtoReflect.Descriptor instead.
+func (*ListBlockedAccountsResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListBlockedAccountsResponse) GetAccountIds() []string {
+	if x != nil {
+		return x.AccountIds
+	}
+	return nil
+}
+
 // GetSenderRequest names an account and a user of it.
 type GetSenderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -277,7 +360,7 @@ type GetSenderRequest struct {
 
 func (x *GetSenderRequest) Reset() {
 	*x = GetSenderRequest{}
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[4]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +372,7 @@ func (x *GetSenderRequest) String() string {
 func (*GetSenderRequest) ProtoMessage() {}
 
 func (x *GetSenderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[4]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +385,7 @@ func (x *GetSenderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSenderRequest.ProtoReflect.Descriptor instead.
 func (*GetSenderRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{4}
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSenderRequest) GetAccountId() string {
@@ -336,7 +419,7 @@ type GetSenderResponse struct {
 
 func (x *GetSenderResponse) Reset() {
 	*x = GetSenderResponse{}
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[5]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +431,7 @@ func (x *GetSenderResponse) String() string {
 func (*GetSenderResponse) ProtoMessage() {}
 
 func (x *GetSenderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[5]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +444,7 @@ func (x *GetSenderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSenderResponse.ProtoReflect.Descriptor instead.
 func (*GetSenderResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{5}
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSenderResponse) GetAccountName() string {
@@ -414,7 +497,11 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\vmemberships\x18\x02 \x03(\v2%.turumba.account.v1.ContextMembershipB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vmemberships\x12)\n" +
 	"\n" +
 	"api_key_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bapiKeyId\x126\n" +
-	"\x0eended_sessions\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\rendedSessions\"a\n" +
+	"\x0eended_sessions\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\rendedSessions\"\x1c\n" +
+	"\x1aListBlockedAccountsRequest\"Q\n" +
+	"\x1bListBlockedAccountsResponse\x122\n" +
+	"\vaccount_ids\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\xc0\x84=\"\x05r\x03\xb0\x01\x01R\n" +
+	"accountIds\"a\n" +
 	"\x10GetSenderRequest\x12'\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12$\n" +
@@ -427,12 +514,15 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x0eaccount_status\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x182R\raccountStatus2\x8b\x01\n" +
 	"\x0eContextService\x12y\n" +
 	"\n" +
-	"GetContext\x12%.turumba.account.v1.GetContextRequest\x1a&.turumba.account.v1.GetContextResponse\"\x1c\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/context\x90\x02\x012\xa1\x02\n" +
+	"GetContext\x12%.turumba.account.v1.GetContextRequest\x1a&.turumba.account.v1.GetContextResponse\"\x1c\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/context\x90\x02\x012\xad\x03\n" +
 	"\x16InternalContextService\x12\x8e\x01\n" +
 	"\x0eResolveContext\x12).turumba.account.v1.ResolveContextRequest\x1a*.turumba.account.v1.ResolveContextResponse\"%\x8a\xb5\x18\x1e\x1a\x1c\n" +
 	"\tmessaging\n" +
 	"\x06worker\n" +
-	"\agateway\x90\x02\x01\x12v\n" +
+	"\agateway\x90\x02\x01\x12\x89\x01\n" +
+	"\x13ListBlockedAccounts\x12..turumba.account.v1.ListBlockedAccountsRequest\x1a/.turumba.account.v1.ListBlockedAccountsResponse\"\x11\x8a\xb5\x18\n" +
+	"\x1a\b\n" +
+	"\x06worker\x90\x02\x01\x12v\n" +
 	"\tGetSender\x12$.turumba.account.v1.GetSenderRequest\x1a%.turumba.account.v1.GetSenderResponse\"\x1c\x8a\xb5\x18\x15\x1a\x13\n" +
 	"\tmessaging\n" +
 	"\x06worker\x90\x02\x01B\xd4\x01\n" +
@@ -450,27 +540,31 @@ func file_turumba_account_v1_context_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_context_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_context_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_turumba_account_v1_context_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_turumba_account_v1_context_service_proto_goTypes = []any{
-	(*GetContextRequest)(nil),      // 0: turumba.account.v1.GetContextRequest
-	(*GetContextResponse)(nil),     // 1: turumba.account.v1.GetContextResponse
-	(*ResolveContextRequest)(nil),  // 2: turumba.account.v1.ResolveContextRequest
-	(*ResolveContextResponse)(nil), // 3: turumba.account.v1.ResolveContextResponse
-	(*GetSenderRequest)(nil),       // 4: turumba.account.v1.GetSenderRequest
-	(*GetSenderResponse)(nil),      // 5: turumba.account.v1.GetSenderResponse
-	(*ContextMembership)(nil),      // 6: turumba.account.v1.ContextMembership
+	(*GetContextRequest)(nil),           // 0: turumba.account.v1.GetContextRequest
+	(*GetContextResponse)(nil),          // 1: turumba.account.v1.GetContextResponse
+	(*ResolveContextRequest)(nil),       // 2: turumba.account.v1.ResolveContextRequest
+	(*ResolveContextResponse)(nil),      // 3: turumba.account.v1.ResolveContextResponse
+	(*ListBlockedAccountsRequest)(nil),  // 4: turumba.account.v1.ListBlockedAccountsRequest
+	(*ListBlockedAccountsResponse)(nil), // 5: turumba.account.v1.ListBlockedAccountsResponse
+	(*GetSenderRequest)(nil),            // 6: turumba.account.v1.GetSenderRequest
+	(*GetSenderResponse)(nil),           // 7: turumba.account.v1.GetSenderResponse
+	(*ContextMembership)(nil),           // 8: turumba.account.v1.ContextMembership
 }
 var file_turumba_account_v1_context_service_proto_depIdxs = []int32{
-	6, // 0: turumba.account.v1.GetContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
-	6, // 1: turumba.account.v1.ResolveContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
+	8, // 0: turumba.account.v1.GetContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
+	8, // 1: turumba.account.v1.ResolveContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
 	0, // 2: turumba.account.v1.ContextService.GetContext:input_type -> turumba.account.v1.GetContextRequest
 	2, // 3: turumba.account.v1.InternalContextService.ResolveContext:input_type -> turumba.account.v1.ResolveContextRequest
-	4, // 4: turumba.account.v1.InternalContextService.GetSender:input_type -> turumba.account.v1.GetSenderRequest
-	1, // 5: turumba.account.v1.ContextService.GetContext:output_type -> turumba.account.v1.GetContextResponse
-	3, // 6: turumba.account.v1.InternalContextService.ResolveContext:output_type -> turumba.account.v1.ResolveContextResponse
-	5, // 7: turumba.account.v1.InternalContextService.GetSender:output_type -> turumba.account.v1.GetSenderResponse
-	5, // [5:8] is the sub-list for method output_type
-	2, // [2:5] is the sub-list for method input_type
+	4, // 4: turumba.account.v1.InternalContextService.ListBlockedAccounts:input_type -> turumba.account.v1.ListBlockedAccountsRequest
+	6, // 5: turumba.account.v1.InternalContextService.GetSender:input_type -> turumba.account.v1.GetSenderRequest
+	1, // 6: turumba.account.v1.ContextService.GetContext:output_type -> turumba.account.v1.GetContextResponse
+	3, // 7: turumba.account.v1.InternalContextService.ResolveContext:output_type -> turumba.account.v1.ResolveContextResponse
+	5, // 8: turumba.account.v1.InternalContextService.ListBlockedAccounts:output_type -> turumba.account.v1.ListBlockedAccountsResponse
+	7, // 9: turumba.account.v1.InternalContextService.GetSender:output_type -> turumba.account.v1.GetSenderResponse
+	6, // [6:10] is the sub-list for method output_type
+	2, // [2:6] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -488,7 +582,7 @@ func file_turumba_account_v1_context_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_context_service_proto_rawDesc), len(file_turumba_account_v1_context_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

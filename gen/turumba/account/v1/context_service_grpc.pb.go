@@ -131,8 +131,9 @@ var ContextService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	InternalContextService_ResolveContext_FullMethodName = "/turumba.account.v1.InternalContextService/ResolveContext"
-	InternalContextService_GetSender_FullMethodName      = "/turumba.account.v1.InternalContextService/GetSender"
+	InternalContextService_ResolveContext_FullMethodName      = "/turumba.account.v1.InternalContextService/ResolveContext"
+	InternalContextService_ListBlockedAccounts_FullMethodName = "/turumba.account.v1.InternalContextService/ListBlockedAccounts"
+	InternalContextService_GetSender_FullMethodName           = "/turumba.account.v1.InternalContextService/GetSender"
 )
 
 // InternalContextServiceClient is the client API for InternalContextService service.
@@ -144,6 +145,9 @@ type InternalContextServiceClient interface {
 	// ResolveContext returns the user and memberships behind a verified token.
 	// NOT_FOUND for a subject without a user.
 	ResolveContext(ctx context.Context, in *ResolveContextRequest, opts ...grpc.CallOption) (*ResolveContextResponse, error)
+	// ListBlockedAccounts returns the accounts that must not send: suspended and closed
+	// ones.
+	ListBlockedAccounts(ctx context.Context, in *ListBlockedAccountsRequest, opts ...grpc.CallOption) (*ListBlockedAccountsResponse, error)
 	// GetSender returns the names that templates use for the account and the sender.
 	GetSender(ctx context.Context, in *GetSenderRequest, opts ...grpc.CallOption) (*GetSenderResponse, error)
 }
@@ -160,6 +164,16 @@ func (c *internalContextServiceClient) ResolveContext(ctx context.Context, in *R
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResolveContextResponse)
 	err := c.cc.Invoke(ctx, InternalContextService_ResolveContext_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *internalContextServiceClient) ListBlockedAccounts(ctx context.Context, in *ListBlockedAccountsRequest, opts ...grpc.CallOption) (*ListBlockedAccountsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBlockedAccountsResponse)
+	err := c.cc.Invoke(ctx, InternalContextService_ListBlockedAccounts_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +199,9 @@ type InternalContextServiceServer interface {
 	// ResolveContext returns the user and memberships behind a verified token.
 	// NOT_FOUND for a subject without a user.
 	ResolveContext(context.Context, *ResolveContextRequest) (*ResolveContextResponse, error)
+	// ListBlockedAccounts returns the accounts that must not send: suspended and closed
+	// ones.
+	ListBlockedAccounts(context.Context, *ListBlockedAccountsRequest) (*ListBlockedAccountsResponse, error)
 	// GetSender returns the names that templates use for the account and the sender.
 	GetSender(context.Context, *GetSenderRequest) (*GetSenderResponse, error)
 	mustEmbedUnimplementedInternalContextServiceServer()
@@ -199,6 +216,9 @@ type UnimplementedInternalContextServiceServer struct{}
 
 func (UnimplementedInternalContextServiceServer) ResolveContext(context.Context, *ResolveContextRequest) (*ResolveContextResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResolveContext not implemented")
+}
+func (UnimplementedInternalContextServiceServer) ListBlockedAccounts(context.Context, *ListBlockedAccountsRequest) (*ListBlockedAccountsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBlockedAccounts not implemented")
 }
 func (UnimplementedInternalContextServiceServer) GetSender(context.Context, *GetSenderRequest) (*GetSenderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSender not implemented")
@@ -243,6 +263,24 @@ func _InternalContextService_ResolveContext_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InternalContextService_ListBlockedAccounts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBlockedAccountsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InternalContextServiceServer).ListBlockedAccounts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InternalContextService_ListBlockedAccounts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InternalContextServiceServer).ListBlockedAccounts(ctx, req.(*ListBlockedAccountsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _InternalContextService_GetSender_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSenderRequest)
 	if err := dec(in); err != nil {
@@ -271,6 +309,10 @@ var InternalContextService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResolveContext",
 			Handler:    _InternalContextService_ResolveContext_Handler,
+		},
+		{
+			MethodName: "ListBlockedAccounts",
+			Handler:    _InternalContextService_ListBlockedAccounts_Handler,
 		},
 		{
 			MethodName: "GetSender",
