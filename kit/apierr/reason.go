@@ -51,6 +51,7 @@ var table = map[errorv1.Reason]mapping{
 	errorv1.Reason_REASON_CONFLICT:               {codes.Aborted, http.StatusConflict},
 	errorv1.Reason_REASON_DUPLICATE_EMAIL:        {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_DUPLICATE_PHONE:        {codes.AlreadyExists, http.StatusConflict},
+	errorv1.Reason_REASON_DUPLICATE_IDENTIFIER:   {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_DUPLICATE_NAME:         {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_ALREADY_MEMBER:         {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_MFA_ENABLED:            {codes.FailedPrecondition, http.StatusConflict},

@@ -20,7 +20,7 @@ BEGIN
         END IF;
     END LOOP;
 
-    FOREACH extension IN ARRAY ARRAY['pg_trgm', 'citext'] LOOP
+    FOREACH extension IN ARRAY ARRAY['pg_trgm', 'citext', 'btree_gin'] LOOP
         IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = extension) THEN
             EXECUTE format('CREATE EXTENSION %I', extension);
         END IF;

@@ -41,7 +41,8 @@ func (q *query) uniform() bool {
 }
 
 // rowComparison compares all keys at once. The bound on the first key alone is
-// implied; it lets the planner leave partitions out.
+// implied; it lets the planner leave partitions out, and is left out where there
+// are none, because the planner would count it twice.
 func (q *query) rowComparison(b *builder) string {
 	symbol := ">"
 	if q.keys[0].desc {
@@ -54,8 +55,11 @@ func (q *query) rowComparison(b *builder) string {
 	if len(names) == 1 {
 		return names[0] + " " + symbol + " " + values[0]
 	}
-	return names[0] + " " + symbol + "= " + values[0] +
-		" AND (" + strings.Join(names, ", ") + ") " + symbol + " (" + strings.Join(values, ", ") + ")"
+	comparison := "(" + strings.Join(names, ", ") + ") " + symbol + " (" + strings.Join(values, ", ") + ")"
+	if names[0] != q.spec.table.TimeInID {
+		return comparison
+	}
+	return names[0] + " " + symbol + "= " + values[0] + " AND " + comparison
 }
 
 // after1 returns the condition that key i comes after its last value; empty if

@@ -11,12 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/apierr"
 )
 
 const (
-	// scopeSQL sets the tenants that row-level security lets the transaction see.
-	scopeSQL = "SELECT set_config('app.accounts', $1, true)"
+	// scopeSQL sets the tenants that row-level security lets the transaction see, how
+	// long a statement may take, and that each is planned for its own values: a plan
+	// for any tenant and any filter fits none.
+	scopeSQL = "SELECT set_config('app.accounts', $1, true), set_config('statement_timeout', '5s', true), set_config('plan_cache_mode', 'force_custom_plan', true)"
 	// budgetSQL bounds each following statement of the transaction.
 	budgetSQL = "SELECT set_config('statement_timeout', '50ms', true)"
 	// queryCanceled is the SQLSTATE of a statement that ran into its timeout.
@@ -46,7 +50,11 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	if len(c.Scope) == 0 {
 		return page, nil
 	}
-	rows, err := run(ctx, db, c, Statement{c.SQL, c.Args}, false, func(row pgx.CollectableRow) (keyed[T], error) {
+	f, err := c.look(ctx, db)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	rows, err := run(ctx, db, c, f.statement, f.settings, func(row pgx.CollectableRow) (keyed[T], error) {
 		k := keyRow{CollectableRow: row, key: new([]*string)}
 		value, err := scan(k)
 		if err == nil && len(*k.key) != len(c.keys) {
@@ -55,7 +63,7 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 		return keyed[T]{value, *k.key}, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", c.spec.resource, err)
+		return nil, c.failed(err)
 	}
 	more := len(rows) > int(c.Limit)
 	if more {
@@ -67,12 +75,24 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	for _, r := range rows {
 		page.Data = append(page.Data, r.value)
 	}
+	if f.total >= 0 {
+		page.Meta.Total = int32(f.total)
+		return page, nil
+	}
 	if seen := int(c.Skip) + len(rows); !more && !c.deep && (c.Skip == 0 || len(rows) > 0) {
 		page.Meta.Total = int32(seen)
 		return page, nil
 	}
 	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db)
 	return page, err
+}
+
+// failed tells of a list that could not be read, or not in time.
+func (c *Compiled) failed(err error) error {
+	if timedOut(err) {
+		return apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the list takes longer than 5 s; narrow it with filters").Wrap(err)
+	}
+	return fmt.Errorf("list %s: %w", c.spec.resource, err)
 }
 
 // keyed is a row with its sort values.
@@ -98,12 +118,12 @@ func (r keyRow) Scan(dest ...any) error {
 	return r.CollectableRow.Scan(append(append([]any(nil), dest...), r.key)...)
 }
 
-// run sends one statement in the tenant scope.
-func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, budget bool, scan pgx.RowToFunc[T]) (out []T, err error) {
+// run sends one statement in the tenant scope, after statements that set it up.
+func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, settings []string, scan pgx.RowToFunc[T]) (out []T, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(scopeSQL, strings.Join(c.Scope, ","))
-	if budget {
-		batch.Queue(budgetSQL)
+	for _, sql := range settings {
+		batch.Queue(sql)
 	}
 	batch.Queue(s.SQL, s.Args...)
 	results := db.SendBatch(ctx, batch)
@@ -127,9 +147,8 @@ func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, budge
 // total counts the rows that match; when there are more than MaxExactTotal, or
 // counting takes longer than its budget, it returns the planner's estimate.
 func (c *Compiled) total(ctx context.Context, db Batcher) (total int32, estimate bool, err error) {
-	counts, err := run(ctx, db, c, c.Count, true, pgx.RowTo[int64])
-	var pgErr *pgconn.PgError
-	if err != nil && (!errors.As(err, &pgErr) || pgErr.Code != queryCanceled) {
+	counts, err := run(ctx, db, c, c.Count, []string{budgetSQL}, pgx.RowTo[int64])
+	if err != nil && !timedOut(err) {
 		return 0, false, fmt.Errorf("count %s: %w", c.spec.resource, err)
 	}
 	least := int64(c.Skip) + int64(c.Limit)
@@ -139,11 +158,17 @@ func (c *Compiled) total(ctx context.Context, db Batcher) (total int32, estimate
 		}
 		least = max(least, counts[0])
 	}
-	plans, err := run(ctx, db, c, c.Estimate, false, pgx.RowTo[[]byte])
+	plans, err := run(ctx, db, c, c.Estimate, nil, pgx.RowTo[[]byte])
 	if err != nil {
 		return 0, false, fmt.Errorf("estimate %s: %w", c.spec.resource, err)
 	}
 	return int32(min(max(planRows(plans), least), math.MaxInt32)), true, nil
+}
+
+// timedOut reports whether a statement ran into its timeout.
+func timedOut(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == queryCanceled
 }
 
 // planRows reads the number of rows that EXPLAIN (FORMAT JSON) expects.

@@ -181,6 +181,7 @@ func TestFiltersSelect(t *testing.T) {
 	_, err = pool.Exec(t.Context(), `INSERT INTO members SELECT id, $1 FROM things WHERE rank_no = 1`, someID)
 	require.NoError(t, err)
 	s := spec(t)
+	searched := spec(t, func(tab *query.Table) { tab.Search = true })
 	for filter, condition := range map[string]string{
 		"name:eq:name 1":                         "name = 'name 1'",
 		"name:ne:name 1":                         "name <> 'name 1'",
@@ -227,7 +228,11 @@ func TestFiltersSelect(t *testing.T) {
 	} {
 		t.Run(filter, func(t *testing.T) {
 			t.Parallel()
-			for _, scope := range [][]string{{accountA}, {accountA, accountB}} {
+			for i, scope := range [][]string{{accountA}, {accountA, accountB}, {accountA}} {
+				s := s
+				if i == 2 {
+					s = searched
+				}
 				var want int32
 				err := pool.QueryRow(t.Context(), "SELECT count(*) FROM things WHERE account_id = ANY($1::uuid[]) AND "+condition, scope).Scan(&want)
 				require.NoError(t, err)
@@ -302,5 +307,32 @@ func TestOneTextMayListSeveralColumns(t *testing.T) {
 	for _, row := range list(t, pool, s, query.Request{}, accountA, accountB).Data {
 		require.NotEmpty(t, row.ID)
 		require.NotNil(t, row.Name)
+	}
+}
+
+// TestManyFoundAreWalked is a probe that finds more than it counts: the page comes
+// along the order, and its pages add up all the same.
+func TestManyFoundAreWalked(t *testing.T) {
+	t.Parallel()
+	pool := database(t)
+	fill(t, pool, accountA, 8000)
+	s := spec(t, func(tab *query.Table) { tab.Search = true })
+	for filter, want := range map[string]int{"name:icontains:name": 6000, "name:endswith:name 1": 1200, "tags:eq:vip": 8000} {
+		for _, sort := range []string{"name:asc", "created_at:desc"} {
+			seen := map[string]bool{}
+			request := query.Request{Filters: []string{filter}, Sorts: []string{sort}, Limit: 1000}
+			for {
+				page := list(t, pool, s, request, accountA)
+				require.EqualValues(t, want, page.Meta.GetTotal())
+				for _, id := range ids(page.Data) {
+					require.False(t, seen[id])
+					seen[id] = true
+				}
+				if request.PageToken = page.Meta.GetNextPageToken(); request.PageToken == "" {
+					break
+				}
+			}
+			require.Len(t, seen, want, filter)
+		}
 	}
 }

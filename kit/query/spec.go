@@ -31,6 +31,10 @@ type Table struct {
 	// the UUIDv7 id; an id filter then also bounds that column, so that only one
 	// partition is read. Empty if there is none.
 	TimeInID string
+	// Search says that the rows are many and that parts of text are found through
+	// trigram indexes. A list that filters by them first looks how many rows fit
+	// (probe.go).
+	Search bool
 	// DefaultSort is used when the request has no sort; empty means
 	// "created_at:desc" if that field is sortable, else by id.
 	DefaultSort []string

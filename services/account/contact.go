@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nyaruka/phonenumbers"
+
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 )
@@ -27,21 +29,67 @@ type Contact struct {
 	Language  string          `json:"language,omitempty"`
 	Timezone  string          `json:"timezone,omitempty"`
 	Metadata  json.RawMessage `json:"metadata,omitempty"`
-	CreatedAt time.Time       `json:"-"`
-	UpdatedAt time.Time       `json:"-"`
+	// ExternalID is the contact's id in the organisation's own system.
+	ExternalID           string `json:"external_id,omitempty"`
+	PreferredChannelType string `json:"preferred_channel_type,omitempty"`
+	// Identifiers are the contact's ids on platforms, by channel type.
+	Identifiers map[string]string `json:"identifiers,omitempty"`
+	CreatedAt   time.Time         `json:"-"`
+	UpdatedAt   time.Time         `json:"-"`
+}
+
+// Document is the contact as it is stored: with the name that people see, which may
+// be empty and is always there, so that lists can search and sort by it.
+func (c *Contact) Document() ([]byte, error) {
+	return json.Marshal(struct {
+		*Contact
+		Display string `json:"display"`
+	}{c, c.DisplayName()})
+}
+
+// Platforms are the channel types that know a contact by an id of their own.
+func Platforms() []string { return []string{"telegram", "whatsapp", "messenger"} }
+
+// NeedsCountry reports whether the phone number can only be read as that of a
+// country.
+func NeedsCountry(phone string) bool {
+	phone = strings.TrimSpace(phone)
+	return phone != "" && !strings.HasPrefix(phone, "+")
+}
+
+// normalPhone is a number in E.164. country is that of numbers without a leading
+// +; empty when the account has none.
+func normalPhone(phone, country string) (string, error) {
+	if phone = strings.TrimSpace(phone); phone == "" {
+		return "", nil
+	}
+	message := "is not a phone number"
+	if NeedsCountry(phone) && country == "" {
+		message = "needs a leading + and the country, or a default country of the account"
+	} else if n, err := phonenumbers.Parse(phone, country); err == nil && phonenumbers.IsPossibleNumber(n) {
+		return phonenumbers.Format(n, phonenumbers.E164), nil
+	}
+	return "", apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
+		WithFields(apierr.Field{Field: "phone", Message: message})
 }
 
 // Normalise brings a contact into the form that is stored, and refuses what
-// cannot be: somebody without a name and an address is nobody.
-func (c *Contact) Normalise() error {
+// cannot be: somebody without a name and an address is nobody. country is that of
+// phone numbers without a leading +.
+func (c *Contact) Normalise(country string) error {
+	phone, err := normalPhone(c.Phone, country)
+	if err != nil {
+		return err
+	}
+	c.Phone, c.ExternalID = phone, strings.TrimSpace(c.ExternalID)
 	c.Email = NormalEmail(c.Email)
 	c.FirstName, c.LastName = strings.TrimSpace(c.FirstName), strings.TrimSpace(c.LastName)
 	c.Name = strings.TrimSpace(c.Name)
 	slices.Sort(c.Tags)
 	c.Tags = slices.Compact(c.Tags)
-	if c.Name == "" && c.FirstName == "" && c.LastName == "" && c.Email == "" && c.Phone == "" {
+	if c.Name == "" && c.FirstName == "" && c.LastName == "" && c.Email == "" && c.Phone == "" && c.ExternalID == "" && len(c.Identifiers) == 0 {
 		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
-			WithFields(apierr.Field{Field: "name", Message: "a contact needs a name, an e-mail address or a phone number"})
+			WithFields(apierr.Field{Field: "name", Message: "a contact needs a name, an address, a phone number or an id"})
 	}
 	if len(c.Metadata) > MaxMetadata {
 		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
@@ -83,4 +131,10 @@ func DuplicateEmail(existingID string) *apierr.Error {
 // DuplicatePhone is the conflict with a contact that has the number already.
 func DuplicatePhone(existingID string) *apierr.Error {
 	return apierr.New(errorv1.Reason_REASON_DUPLICATE_PHONE, "contact %s has this phone number already", existingID).WithMeta("existing_id", existingID)
+}
+
+// DuplicateIdentifier is the conflict with a contact that has the id already: an
+// external one, or the one on a platform.
+func DuplicateIdentifier(existingID, which string) *apierr.Error {
+	return apierr.New(errorv1.Reason_REASON_DUPLICATE_IDENTIFIER, "contact %s has this %s already", existingID, which).WithMeta("existing_id", existingID)
 }

@@ -293,7 +293,7 @@ func TestContacts(t *testing.T) {
 	require.Equal(t, "abebe@example.org", u.GetContact().GetEmail())
 
 	for filter, want := range map[string]int{
-		"email:eq:abebe@example.org": 1, "name:icontains:BEKE": 0, "first_name:icontains:ABE": 1, "tags:in:a,z": 1, "tags:eq:z": 0,
+		"email:eq:abebe@example.org": 1, "name:icontains:BEKE": 1, "first_name:icontains:ABE": 1, "tags:in:a,z": 1, "tags:eq:z": 0,
 		"metadata.city:eq:Adama": 1, "metadata.city:eq:Accra": 0, "phone:is_null": 0, "id:eq:" + id: 1,
 	} {
 		list, err := w.contacts.ListContacts(owner, &accountv1.ListContactsRequest{Filter: []string{filter}})
@@ -302,6 +302,56 @@ func TestContacts(t *testing.T) {
 	}
 	_, err = w.contacts.DeleteContact(owner, &accountv1.DeleteContactRequest{ContactId: id})
 	require.NoError(t, err)
+}
+
+func TestContactIdentities(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, accountID := w.signUp(t, "owner@example.org")
+	create := func(c *accountv1.CreateContactRequest) (*accountv1.Contact, error) {
+		resp, err := w.contacts.CreateContact(owner, c)
+		return resp.GetContact(), err
+	}
+	_, err := create(&accountv1.CreateContactRequest{Phone: "0911 22 33 44"})
+	reason(t, errorv1.Reason_REASON_VALIDATION_FAILED, err)
+	require.Contains(t, apierr.From(err).Fields[0].Message, "default country")
+	_, err = accountv1.NewAccountServiceClient(w.conn).UpdateAccount(owner, &accountv1.UpdateAccountRequest{
+		AccountId: accountID, Account: &accountv1.AccountUpdate{DefaultCountry: "ET", Name: "x"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"default_country"}},
+	})
+	require.NoError(t, err)
+	for in, want := range map[string]string{"0911 22 33 44": "+251911223344", "+1 (202) 555-0143": "+12025550143", "011-551-2345": "+251115512345"} {
+		c, err := create(&accountv1.CreateContactRequest{Phone: in})
+		require.NoError(t, err, in)
+		require.Equal(t, want, c.GetPhone())
+	}
+	for _, bad := range []string{"call me", "+999", "12"} {
+		_, err = create(&accountv1.CreateContactRequest{Phone: bad})
+		reason(t, errorv1.Reason_REASON_VALIDATION_FAILED, err)
+		require.Equal(t, "phone", apierr.From(err).Fields[0].Field)
+	}
+	first, err := create(&accountv1.CreateContactRequest{ExternalId: "crm-1", PreferredChannelType: "telegram", Identifiers: map[string]string{"telegram": "4711", "whatsapp": "251911"}})
+	require.NoError(t, err)
+	require.Equal(t, "4711", first.GetIdentifiers()["telegram"])
+	for _, c := range []*accountv1.CreateContactRequest{
+		{ExternalId: "crm-1"},
+		{FirstName: "A", Identifiers: map[string]string{"telegram": "4711"}},
+		{FirstName: "A", Identifiers: map[string]string{"whatsapp": "251911"}},
+	} {
+		_, err = create(c)
+		reason(t, errorv1.Reason_REASON_DUPLICATE_IDENTIFIER, err)
+		require.Equal(t, first.GetId(), apierr.From(err).Meta["existing_id"])
+	}
+	_, err = create(&accountv1.CreateContactRequest{FirstName: "A", Identifiers: map[string]string{"messenger": "4711"}})
+	require.NoError(t, err, "unique for each platform")
+	for filter, want := range map[string]int{"external_id:eq:crm-1": 1, "external_id:in:crm-1,crm-2": 1, "phone:endswith:3344": 1} {
+		list, err := w.contacts.ListContacts(owner, &accountv1.ListContactsRequest{Filter: []string{filter}})
+		require.NoError(t, err, filter)
+		require.Len(t, list.GetData(), want, filter)
+	}
+	u, err := w.contacts.UpdateContact(owner, &accountv1.UpdateContactRequest{ContactId: first.GetId(), Contact: &accountv1.ContactUpdate{Phone: "0911 99 88 77"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"phone"}}})
+	require.NoError(t, err)
+	require.Equal(t, "+251911998877", u.GetContact().GetPhone())
+	require.Equal(t, "crm-1", u.GetContact().GetExternalId())
 }
 
 func TestCreateIsIdempotent(t *testing.T) {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,14 +34,16 @@ func contactSpec(from string, tokenKey []byte) (*query.Spec, error) {
 			Within: "EXISTS (SELECT 1 FROM contact_group_members m WHERE m.account_id = contacts.account_id AND m.contact_id = contacts.id AND %s)",
 		},
 	}
-	for _, name := range []string{"name", "first_name", "last_name", "email", "phone"} {
-		cols[name] = query.Column{Expr: "doc ->> '" + name + "'"}
+	for name, key := range map[string]string{
+		"name": "display", "first_name": "first_name", "last_name": "last_name", "email": "email", "phone": "phone", "external_id": "external_id",
+	} {
+		cols[name] = query.Column{Expr: "doc ->> '" + key + "'", NotNull: key == "display"}
 	}
 	if from == groupContactsFrom {
 		cols["group_id"] = query.Column{Expr: "group_id", Kind: query.KindUUID, Operators: cols["group_id"].Operators}
 	}
 	return query.SpecFor((&accountv1.Contact{}).ProtoReflect().Descriptor(), query.Table{
-		From: from, Select: []string{contactColumns}, TokenKey: tokenKey, Columns: cols,
+		From: from, Select: []string{contactColumns}, TokenKey: tokenKey, Columns: cols, Search: from == "contacts",
 	})
 }
 
@@ -89,7 +92,7 @@ func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string,
 	ids, docs := make([]string, len(list)), make([]string, len(list))
 	for i, c := range list {
 		c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = account.NewID(), accountID, tx.Now, tx.Now
-		doc, err := json.Marshal(c)
+		doc, err := c.Document()
 		if err != nil {
 			return nil, fmt.Errorf("write contact document: %w", err)
 		}
@@ -124,21 +127,43 @@ func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string,
 	return errs, s.auditMany(ctx, tx, accountID, "contact.create", created, changes)
 }
 
-// conflict finds the contact that has the address of c already.
+// uniques are the values of a contact that no other of its account may have.
+func uniques(c *account.Contact) []unique {
+	list := []unique{
+		{"doc ->> 'email'", c.Email, account.DuplicateEmail},
+		{"doc ->> 'phone'", c.Phone, account.DuplicatePhone},
+		{"doc ->> 'external_id'", c.ExternalID, func(id string) *apierr.Error { return account.DuplicateIdentifier(id, "external id") }},
+	}
+	for _, platform := range account.Platforms() {
+		list = append(list, unique{"doc -> 'identifiers' ->> '" + platform + "'", c.Identifiers[platform], func(id string) *apierr.Error {
+			return account.DuplicateIdentifier(id, platform+" id")
+		}})
+	}
+	return list
+}
+
+// unique is one such value: where it stands, and how its duplicate is told.
+type unique struct {
+	expr, value string
+	duplicate   func(existingID string) *apierr.Error
+}
+
+// conflict finds the contact that has an address or id of c already.
 func (s *Store) conflict(ctx context.Context, tx *pg.Tx, c *account.Contact) error {
-	var id string
-	err := tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND doc ->> 'email' = $2 AND id <> $3", c.AccountID, c.Email, c.ID).Scan(&id)
-	if err == nil {
-		return account.DuplicateEmail(id)
+	for _, u := range uniques(c) {
+		if u.value == "" {
+			continue
+		}
+		var id string
+		err := tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND "+u.expr+" = $2 AND id <> $3", c.AccountID, u.value, c.ID).Scan(&id)
+		if err == nil {
+			return u.duplicate(id)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("find the duplicate: %w", err)
+		}
 	}
-	if pg.NoRows(err, nil) != nil {
-		return fmt.Errorf("find the duplicate: %w", err)
-	}
-	err = tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND doc ->> 'phone' = $2 AND id <> $3", c.AccountID, c.Phone, c.ID).Scan(&id)
-	if err == nil {
-		return account.DuplicatePhone(id)
-	}
-	return pg.NoRows(err, nil)
+	return nil
 }
 
 // Contact returns one contact of the scope.
@@ -175,7 +200,7 @@ func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, ch
 		if err := s.conflict(ctx, tx, c); err != nil {
 			return err
 		}
-		doc, err := json.Marshal(c)
+		doc, err := c.Document()
 		if err != nil {
 			return fmt.Errorf("write contact document: %w", err)
 		}

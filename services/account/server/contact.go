@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -20,7 +21,11 @@ func (s *Server) CreateContact(ctx context.Context, req *accountv1.CreateContact
 	if err != nil {
 		return nil, err
 	}
-	c, err := fromProtoContact(req)
+	country, err := s.country(ctx, accountID, req)
+	if err != nil {
+		return nil, err
+	}
+	c, err := fromProtoContact(req, country)
 	if err != nil {
 		return nil, err
 	}
@@ -42,13 +47,30 @@ func (s *Server) CreateContact(ctx context.Context, req *accountv1.CreateContact
 	return resp, nil
 }
 
+// country is the account's, if one of the contacts has a phone number that cannot
+// be read without.
+func (s *Server) country(ctx context.Context, accountID string, inputs ...contactInput) (string, error) {
+	if !slices.ContainsFunc(inputs, func(in contactInput) bool { return account.NeedsCountry(in.GetPhone()) }) {
+		return "", nil
+	}
+	a, err := s.store.Account(ctx, []string{accountID}, accountID)
+	if err != nil {
+		return "", err
+	}
+	return a.DefaultCountry, nil
+}
+
 // BatchCreateContacts implements accountv1.ContactServiceServer.
 func (s *Server) BatchCreateContacts(ctx context.Context, req *accountv1.BatchCreateContactsRequest) (*accountv1.BatchCreateContactsResponse, error) {
 	accountID, err := auth.ScopeFrom(ctx).Target(req.GetAccountId(), auth.From(ctx))
 	if err != nil {
 		return nil, err
 	}
-	batch, resp := newBatch(req.GetContacts())
+	country, err := s.country(ctx, accountID, mapAll(req.GetContacts(), func(c *accountv1.ContactInput) contactInput { return c })...)
+	if err != nil {
+		return nil, err
+	}
+	batch, resp := newBatch(req.GetContacts(), country)
 	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, accountID); err != nil {
 			return err
@@ -75,11 +97,11 @@ type batch struct {
 }
 
 // newBatch converts the items; those that break a rule have their result at once.
-func newBatch(items []*accountv1.ContactInput) (batch, *accountv1.BatchCreateContactsResponse) {
+func newBatch(items []*accountv1.ContactInput, country string) (batch, *accountv1.BatchCreateContactsResponse) {
 	var b batch
 	resp := &accountv1.BatchCreateContactsResponse{Results: make([]*accountv1.BatchCreateContactsResult, len(items))}
 	for i, item := range items {
-		c, err := fromProtoContact(item)
+		c, err := fromProtoContact(item, country)
 		if err != nil {
 			resp.Results[i] = batchResult(nil, err)
 			continue
@@ -121,8 +143,18 @@ func (s *Server) ListContacts(ctx context.Context, req *accountv1.ListContactsRe
 
 // UpdateContact implements accountv1.ContactServiceServer.
 func (s *Server) UpdateContact(ctx context.Context, req *accountv1.UpdateContactRequest) (*accountv1.UpdateContactResponse, error) {
+	country := ""
+	if account.NeedsCountry(req.GetContact().GetPhone()) {
+		c, err := s.store.Contact(ctx, auth.ScopeFrom(ctx), req.GetContactId())
+		if err != nil {
+			return nil, err
+		}
+		if country, err = s.country(ctx, c.AccountID, req.GetContact()); err != nil {
+			return nil, err
+		}
+	}
 	c, err := s.store.UpdateContact(ctx, auth.ScopeFrom(ctx), req.GetContactId(), func(c *account.Contact) error {
-		return applyContact(c, req.GetContact(), req.GetUpdateMask().GetPaths())
+		return applyContact(c, req.GetContact(), req.GetUpdateMask().GetPaths(), country)
 	})
 	if err != nil {
 		return nil, err

@@ -90,6 +90,7 @@ func toProtoContact(c *account.Contact) *accountv1.Contact {
 	return &accountv1.Contact{
 		Id: c.ID, AccountId: c.AccountID, Name: c.DisplayName(), FirstName: c.FirstName, LastName: c.LastName, Email: c.Email, Phone: c.Phone,
 		Tags: c.Tags, Language: c.Language, Timezone: c.Timezone, Metadata: toStruct(c.Metadata),
+		ExternalId: c.ExternalID, PreferredChannelType: c.PreferredChannelType, Identifiers: c.Identifiers,
 		CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
 	}
 }
@@ -124,18 +125,24 @@ type contactInput interface {
 	GetLanguage() string
 	GetTimezone() string
 	GetMetadata() *structpb.Struct
+	GetExternalId() string
+	GetPreferredChannelType() string
+	GetIdentifiers() map[string]string
 }
 
-var contactFields = []string{"name", "first_name", "last_name", "email", "phone", "tags", "language", "timezone", "metadata"}
+var contactFields = []string{
+	"name", "first_name", "last_name", "email", "phone", "tags", "language", "timezone", "metadata", "external_id", "preferred_channel_type", "identifiers",
+}
 
-func fromProtoContact(in contactInput) (*account.Contact, error) {
+func fromProtoContact(in contactInput, country string) (*account.Contact, error) {
 	c := &account.Contact{}
-	return c, applyContact(c, in, contactFields)
+	return c, applyContact(c, in, contactFields, country)
 }
 
 // applyContact sets the named fields; "metadata.key" sets one key of the free
-// data, or removes it when it is absent.
-func applyContact(c *account.Contact, in contactInput, paths []string) error {
+// data, or removes it when it is absent. country is that of phone numbers without a
+// leading +.
+func applyContact(c *account.Contact, in contactInput, paths []string, country string) error {
 	for _, path := range paths {
 		field, key, inner := strings.Cut(path, ".")
 		switch field {
@@ -155,6 +162,12 @@ func applyContact(c *account.Contact, in contactInput, paths []string) error {
 			c.Language = in.GetLanguage()
 		case "timezone":
 			c.Timezone = in.GetTimezone()
+		case "external_id":
+			c.ExternalID = in.GetExternalId()
+		case "preferred_channel_type":
+			c.PreferredChannelType = in.GetPreferredChannelType()
+		case "identifiers":
+			c.Identifiers = in.GetIdentifiers()
 		case "metadata":
 			if !inner {
 				key = ""
@@ -164,7 +177,7 @@ func applyContact(c *account.Contact, in contactInput, paths []string) error {
 			}
 		}
 	}
-	return c.Normalise()
+	return c.Normalise(country)
 }
 
 func applyMetadata(c *account.Contact, in *structpb.Struct, key string) error {

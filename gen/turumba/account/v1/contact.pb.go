@@ -52,6 +52,13 @@ type Contact struct {
 	Timezone string `protobuf:"bytes,10,opt,name=timezone,proto3" json:"timezone,omitempty"`
 	// Free data, at most 32 KiB.
 	Metadata *structpb.Struct `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Id in the caller's own system; unique in the account.
+	ExternalId string `protobuf:"bytes,12,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// Kind of channel that the contact likes best: sms, smpp, telegram, whatsapp,
+	// messenger or email; empty for none.
+	PreferredChannelType string `protobuf:"bytes,13,opt,name=preferred_channel_type,json=preferredChannelType,proto3" json:"preferred_channel_type,omitempty"`
+	// Ids of the contact on platforms, by channel type; each unique in the account.
+	Identifiers map[string]string `protobuf:"bytes,14,rep,name=identifiers,proto3" json:"identifiers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
@@ -167,6 +174,27 @@ func (x *Contact) GetMetadata() *structpb.Struct {
 	return nil
 }
 
+func (x *Contact) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *Contact) GetPreferredChannelType() string {
+	if x != nil {
+		return x.PreferredChannelType
+	}
+	return ""
+}
+
+func (x *Contact) GetIdentifiers() map[string]string {
+	if x != nil {
+		return x.Identifiers
+	}
+	return nil
+}
+
 func (x *Contact) GetCreatedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreatedAt
@@ -185,7 +213,7 @@ var File_turumba_account_v1_contact_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_contact_proto_rawDesc = "" +
 	"\n" +
-	" turumba/account/v1/contact.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xbe\x05\n" +
+	" turumba/account/v1/contact.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xdb\a\n" +
 	"\aContact\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -208,15 +236,24 @@ const file_turumba_account_v1_contact_proto_rawDesc = "" +
 	"\x02\x01\vR\x04tags\x12#\n" +
 	"\blanguage\x18\t \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
 	"\btimezone\x18\n" +
-	" \x01(\tB\a\xbaH\x04r\x02\x18@R\btimezone\x12@\n" +
-	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructB\v\x8a\xb5\x18\a\n" +
-	"\x03\x01\v\r \x01R\bmetadata\x12N\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\btimezone\x12Q\n" +
+	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructB\x1c\x8a\xb5\x18\x18\n" +
+	"\x03\x01\v\r \x01*\x01\r2\n" +
+	"created_at8\x1fR\bmetadata\x121\n" +
+	"\vexternal_id\x18\f \x01(\tB\x10\xbaH\x05r\x03\x18\xff\x01\x8a\xb5\x18\x04\n" +
+	"\x02\x01\vR\n" +
+	"externalId\x12=\n" +
+	"\x16preferred_channel_type\x18\r \x01(\tB\a\xbaH\x04r\x02\x18\x10R\x14preferredChannelType\x12X\n" +
+	"\videntifiers\x18\x0e \x03(\v2,.turumba.account.v1.Contact.IdentifiersEntryB\b\xbaH\x05\x9a\x01\x02\x10\x03R\videntifiers\x12N\n" +
 	"\n" +
 	"created_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +
 	"\n" +
 	"updated_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
-	"\x03\x06\x04\f\x10\x01R\tupdatedAtB\xcd\x01\n" +
+	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x1a>\n" +
+	"\x10IdentifiersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\xcd\x01\n" +
 	"\x16com.turumba.account.v1B\fContactProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -231,21 +268,23 @@ func file_turumba_account_v1_contact_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_contact_proto_rawDescData
 }
 
-var file_turumba_account_v1_contact_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_turumba_account_v1_contact_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_turumba_account_v1_contact_proto_goTypes = []any{
 	(*Contact)(nil),               // 0: turumba.account.v1.Contact
-	(*structpb.Struct)(nil),       // 1: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	nil,                           // 1: turumba.account.v1.Contact.IdentifiersEntry
+	(*structpb.Struct)(nil),       // 2: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_turumba_account_v1_contact_proto_depIdxs = []int32{
-	1, // 0: turumba.account.v1.Contact.metadata:type_name -> google.protobuf.Struct
-	2, // 1: turumba.account.v1.Contact.created_at:type_name -> google.protobuf.Timestamp
-	2, // 2: turumba.account.v1.Contact.updated_at:type_name -> google.protobuf.Timestamp
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 0: turumba.account.v1.Contact.metadata:type_name -> google.protobuf.Struct
+	1, // 1: turumba.account.v1.Contact.identifiers:type_name -> turumba.account.v1.Contact.IdentifiersEntry
+	3, // 2: turumba.account.v1.Contact.created_at:type_name -> google.protobuf.Timestamp
+	3, // 3: turumba.account.v1.Contact.updated_at:type_name -> google.protobuf.Timestamp
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_contact_proto_init() }
@@ -259,7 +298,7 @@ func file_turumba_account_v1_contact_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_contact_proto_rawDesc), len(file_turumba_account_v1_contact_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

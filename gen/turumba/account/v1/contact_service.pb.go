@@ -41,7 +41,8 @@ type CreateContactRequest struct {
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// E-mail address; unique in the account.
 	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
-	// Phone number in E.164; unique in the account.
+	// Phone number; unique in the account. With a leading + as the world writes it, or
+	// as the account's default country does; kept as E.164.
 	Phone string `protobuf:"bytes,6,opt,name=phone,proto3" json:"phone,omitempty"`
 	// Tags.
 	Tags []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
@@ -50,7 +51,14 @@ type CreateContactRequest struct {
 	// IANA time zone.
 	Timezone string `protobuf:"bytes,9,opt,name=timezone,proto3" json:"timezone,omitempty"`
 	// Free data, at most 32 KiB.
-	Metadata      *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Metadata *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Id in the caller's own system; unique in the account.
+	ExternalId string `protobuf:"bytes,11,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// Kind of channel that the contact likes best.
+	PreferredChannelType string `protobuf:"bytes,12,opt,name=preferred_channel_type,json=preferredChannelType,proto3" json:"preferred_channel_type,omitempty"`
+	// Ids of the contact on platforms, by channel type: telegram, whatsapp or
+	// messenger; each unique in the account.
+	Identifiers   map[string]string `protobuf:"bytes,13,rep,name=identifiers,proto3" json:"identifiers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -155,6 +163,27 @@ func (x *CreateContactRequest) GetMetadata() *structpb.Struct {
 	return nil
 }
 
+func (x *CreateContactRequest) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *CreateContactRequest) GetPreferredChannelType() string {
+	if x != nil {
+		return x.PreferredChannelType
+	}
+	return ""
+}
+
+func (x *CreateContactRequest) GetIdentifiers() map[string]string {
+	if x != nil {
+		return x.Identifiers
+	}
+	return nil
+}
+
 // CreateContactResponse holds the created contact.
 type CreateContactResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -212,7 +241,8 @@ type ContactInput struct {
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// E-mail address; unique in the account.
 	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
-	// Phone number in E.164; unique in the account.
+	// Phone number; unique in the account. With a leading + as the world writes it, or
+	// as the account's default country does; kept as E.164.
 	Phone string `protobuf:"bytes,6,opt,name=phone,proto3" json:"phone,omitempty"`
 	// Tags.
 	Tags []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
@@ -221,7 +251,14 @@ type ContactInput struct {
 	// IANA time zone.
 	Timezone string `protobuf:"bytes,9,opt,name=timezone,proto3" json:"timezone,omitempty"`
 	// Free data, at most 32 KiB.
-	Metadata      *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Metadata *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Id in the caller's own system; unique in the account.
+	ExternalId string `protobuf:"bytes,11,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// Kind of channel that the contact likes best.
+	PreferredChannelType string `protobuf:"bytes,12,opt,name=preferred_channel_type,json=preferredChannelType,proto3" json:"preferred_channel_type,omitempty"`
+	// Ids of the contact on platforms, by channel type: telegram, whatsapp or
+	// messenger; each unique in the account.
+	Identifiers   map[string]string `protobuf:"bytes,13,rep,name=identifiers,proto3" json:"identifiers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +352,27 @@ func (x *ContactInput) GetTimezone() string {
 func (x *ContactInput) GetMetadata() *structpb.Struct {
 	if x != nil {
 		return x.Metadata
+	}
+	return nil
+}
+
+func (x *ContactInput) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *ContactInput) GetPreferredChannelType() string {
+	if x != nil {
+		return x.PreferredChannelType
+	}
+	return ""
+}
+
+func (x *ContactInput) GetIdentifiers() map[string]string {
+	if x != nil {
+		return x.Identifiers
 	}
 	return nil
 }
@@ -733,7 +791,8 @@ type ContactUpdate struct {
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// E-mail address; unique in the account.
 	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
-	// Phone number in E.164; unique in the account.
+	// Phone number; unique in the account. With a leading + as the world writes it, or
+	// as the account's default country does; kept as E.164.
 	Phone string `protobuf:"bytes,6,opt,name=phone,proto3" json:"phone,omitempty"`
 	// Tags.
 	Tags []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
@@ -742,7 +801,14 @@ type ContactUpdate struct {
 	// IANA time zone.
 	Timezone string `protobuf:"bytes,9,opt,name=timezone,proto3" json:"timezone,omitempty"`
 	// Free data, at most 32 KiB.
-	Metadata      *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Metadata *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Id in the caller's own system; unique in the account.
+	ExternalId string `protobuf:"bytes,11,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	// Kind of channel that the contact likes best.
+	PreferredChannelType string `protobuf:"bytes,12,opt,name=preferred_channel_type,json=preferredChannelType,proto3" json:"preferred_channel_type,omitempty"`
+	// Ids of the contact on platforms, by channel type: telegram, whatsapp or
+	// messenger; each unique in the account.
+	Identifiers   map[string]string `protobuf:"bytes,13,rep,name=identifiers,proto3" json:"identifiers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -836,6 +902,27 @@ func (x *ContactUpdate) GetTimezone() string {
 func (x *ContactUpdate) GetMetadata() *structpb.Struct {
 	if x != nil {
 		return x.Metadata
+	}
+	return nil
+}
+
+func (x *ContactUpdate) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *ContactUpdate) GetPreferredChannelType() string {
+	if x != nil {
+		return x.PreferredChannelType
+	}
+	return ""
+}
+
+func (x *ContactUpdate) GetIdentifiers() map[string]string {
+	if x != nil {
+		return x.Identifiers
 	}
 	return nil
 }
@@ -1037,7 +1124,7 @@ var File_turumba_account_v1_contact_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/account/v1/contact_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a turumba/account/v1/contact.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xb0\x03\n" +
+	"(turumba/account/v1/contact_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a turumba/account/v1/contact.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x88\x06\n" +
 	"\x14CreateContactRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
@@ -1046,28 +1133,42 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"first_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
 	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12#\n" +
 	"\x05email\x18\x05 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x124\n" +
-	"\x05phone\x18\x06 \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x162\x14^\\+[1-9][0-9]{6,14}$R\x05phone\x12&\n" +
+	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x12\x1d\n" +
+	"\x05phone\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05phone\x12&\n" +
 	"\x04tags\x18\a \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
 	"\btimezone\x18\t \x01(\tB\a\xbaH\x04r\x02\x18@R\btimezone\x123\n" +
 	"\bmetadata\x18\n" +
-	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\"V\n" +
+	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12)\n" +
+	"\vexternal_id\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\n" +
+	"externalId\x12n\n" +
+	"\x16preferred_channel_type\x18\f \x01(\tB8\xbaH5r3R\x00R\x03smsR\x04smppR\btelegramR\bwhatsappR\tmessengerR\x05emailR\x14preferredChannelType\x12\x91\x01\n" +
+	"\videntifiers\x18\r \x03(\v29.turumba.account.v1.CreateContactRequest.IdentifiersEntryB4\xbaH1\x9a\x01.\x10\x03\"!r\x1fR\btelegramR\bwhatsappR\tmessenger*\ar\x05\x10\x01\x18\xff\x01R\videntifiers\x1a>\n" +
+	"\x10IdentifiersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
 	"\x15CreateContactResponse\x12=\n" +
-	"\acontact\x18\x01 \x01(\v2\x1b.turumba.account.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\acontact\"\xfc\x02\n" +
+	"\acontact\x18\x01 \x01(\v2\x1b.turumba.account.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\acontact\"\xcc\x05\n" +
 	"\fContactInput\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12&\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
 	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12#\n" +
 	"\x05email\x18\x05 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x124\n" +
-	"\x05phone\x18\x06 \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x162\x14^\\+[1-9][0-9]{6,14}$R\x05phone\x12&\n" +
+	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x12\x1d\n" +
+	"\x05phone\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05phone\x12&\n" +
 	"\x04tags\x18\a \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
 	"\btimezone\x18\t \x01(\tB\a\xbaH\x04r\x02\x18@R\btimezone\x123\n" +
 	"\bmetadata\x18\n" +
-	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\"\x93\x01\n" +
+	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12)\n" +
+	"\vexternal_id\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\n" +
+	"externalId\x12n\n" +
+	"\x16preferred_channel_type\x18\f \x01(\tB8\xbaH5r3R\x00R\x03smsR\x04smppR\btelegramR\bwhatsappR\tmessengerR\x05emailR\x14preferredChannelType\x12\x89\x01\n" +
+	"\videntifiers\x18\r \x03(\v21.turumba.account.v1.ContactInput.IdentifiersEntryB4\xbaH1\x9a\x01.\x10\x03\"!r\x1fR\btelegramR\bwhatsappR\tmessenger*\ar\x05\x10\x01\x18\xff\x01R\videntifiers\x1a>\n" +
+	"\x10IdentifiersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x01\n" +
 	"\x1aBatchCreateContactsRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12I\n" +
@@ -1096,20 +1197,27 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8c\x01\n" +
 	"\x14ListContactsResponse\x12:\n" +
 	"\x04data\x18\x01 \x03(\v2\x1b.turumba.account.v1.ContactB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\xfd\x02\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\xce\x05\n" +
 	"\rContactUpdate\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12&\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
 	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12#\n" +
 	"\x05email\x18\x05 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x124\n" +
-	"\x05phone\x18\x06 \x01(\tB\x1e\xbaH\x1b\xd8\x01\x01r\x162\x14^\\+[1-9][0-9]{6,14}$R\x05phone\x12&\n" +
+	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x12\x1d\n" +
+	"\x05phone\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05phone\x12&\n" +
 	"\x04tags\x18\a \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
 	"\btimezone\x18\t \x01(\tB\a\xbaH\x04r\x02\x18@R\btimezone\x123\n" +
 	"\bmetadata\x18\n" +
-	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\"\xc9\x01\n" +
+	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12)\n" +
+	"\vexternal_id\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\n" +
+	"externalId\x12n\n" +
+	"\x16preferred_channel_type\x18\f \x01(\tB8\xbaH5r3R\x00R\x03smsR\x04smppR\btelegramR\bwhatsappR\tmessengerR\x05emailR\x14preferredChannelType\x12\x8a\x01\n" +
+	"\videntifiers\x18\r \x03(\v22.turumba.account.v1.ContactUpdate.IdentifiersEntryB4\xbaH1\x9a\x01.\x10\x03\"!r\x1fR\btelegramR\bwhatsappR\tmessenger*\ar\x05\x10\x01\x18\xff\x01R\videntifiers\x1a>\n" +
+	"\x10IdentifiersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc9\x01\n" +
 	"\x14UpdateContactRequest\x12'\n" +
 	"\n" +
 	"contact_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tcontactId\x12C\n" +
@@ -1150,7 +1258,7 @@ func file_turumba_account_v1_contact_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_contact_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_turumba_account_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_turumba_account_v1_contact_service_proto_goTypes = []any{
 	(*CreateContactRequest)(nil),        // 0: turumba.account.v1.CreateContactRequest
 	(*CreateContactResponse)(nil),       // 1: turumba.account.v1.CreateContactResponse
@@ -1167,42 +1275,48 @@ var file_turumba_account_v1_contact_service_proto_goTypes = []any{
 	(*UpdateContactResponse)(nil),       // 12: turumba.account.v1.UpdateContactResponse
 	(*DeleteContactRequest)(nil),        // 13: turumba.account.v1.DeleteContactRequest
 	(*DeleteContactResponse)(nil),       // 14: turumba.account.v1.DeleteContactResponse
-	(*structpb.Struct)(nil),             // 15: google.protobuf.Struct
-	(*Contact)(nil),                     // 16: turumba.account.v1.Contact
-	(*v1.ListMeta)(nil),                 // 17: turumba.options.v1.ListMeta
-	(*fieldmaskpb.FieldMask)(nil),       // 18: google.protobuf.FieldMask
+	nil,                                 // 15: turumba.account.v1.CreateContactRequest.IdentifiersEntry
+	nil,                                 // 16: turumba.account.v1.ContactInput.IdentifiersEntry
+	nil,                                 // 17: turumba.account.v1.ContactUpdate.IdentifiersEntry
+	(*structpb.Struct)(nil),             // 18: google.protobuf.Struct
+	(*Contact)(nil),                     // 19: turumba.account.v1.Contact
+	(*v1.ListMeta)(nil),                 // 20: turumba.options.v1.ListMeta
+	(*fieldmaskpb.FieldMask)(nil),       // 21: google.protobuf.FieldMask
 }
 var file_turumba_account_v1_contact_service_proto_depIdxs = []int32{
-	15, // 0: turumba.account.v1.CreateContactRequest.metadata:type_name -> google.protobuf.Struct
-	16, // 1: turumba.account.v1.CreateContactResponse.contact:type_name -> turumba.account.v1.Contact
-	15, // 2: turumba.account.v1.ContactInput.metadata:type_name -> google.protobuf.Struct
-	2,  // 3: turumba.account.v1.BatchCreateContactsRequest.contacts:type_name -> turumba.account.v1.ContactInput
-	16, // 4: turumba.account.v1.BatchCreateContactsResult.contact:type_name -> turumba.account.v1.Contact
-	4,  // 5: turumba.account.v1.BatchCreateContactsResponse.results:type_name -> turumba.account.v1.BatchCreateContactsResult
-	16, // 6: turumba.account.v1.GetContactResponse.contact:type_name -> turumba.account.v1.Contact
-	16, // 7: turumba.account.v1.ListContactsResponse.data:type_name -> turumba.account.v1.Contact
-	17, // 8: turumba.account.v1.ListContactsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	15, // 9: turumba.account.v1.ContactUpdate.metadata:type_name -> google.protobuf.Struct
-	10, // 10: turumba.account.v1.UpdateContactRequest.contact:type_name -> turumba.account.v1.ContactUpdate
-	18, // 11: turumba.account.v1.UpdateContactRequest.update_mask:type_name -> google.protobuf.FieldMask
-	16, // 12: turumba.account.v1.UpdateContactResponse.contact:type_name -> turumba.account.v1.Contact
-	0,  // 13: turumba.account.v1.ContactService.CreateContact:input_type -> turumba.account.v1.CreateContactRequest
-	3,  // 14: turumba.account.v1.ContactService.BatchCreateContacts:input_type -> turumba.account.v1.BatchCreateContactsRequest
-	6,  // 15: turumba.account.v1.ContactService.GetContact:input_type -> turumba.account.v1.GetContactRequest
-	8,  // 16: turumba.account.v1.ContactService.ListContacts:input_type -> turumba.account.v1.ListContactsRequest
-	11, // 17: turumba.account.v1.ContactService.UpdateContact:input_type -> turumba.account.v1.UpdateContactRequest
-	13, // 18: turumba.account.v1.ContactService.DeleteContact:input_type -> turumba.account.v1.DeleteContactRequest
-	1,  // 19: turumba.account.v1.ContactService.CreateContact:output_type -> turumba.account.v1.CreateContactResponse
-	5,  // 20: turumba.account.v1.ContactService.BatchCreateContacts:output_type -> turumba.account.v1.BatchCreateContactsResponse
-	7,  // 21: turumba.account.v1.ContactService.GetContact:output_type -> turumba.account.v1.GetContactResponse
-	9,  // 22: turumba.account.v1.ContactService.ListContacts:output_type -> turumba.account.v1.ListContactsResponse
-	12, // 23: turumba.account.v1.ContactService.UpdateContact:output_type -> turumba.account.v1.UpdateContactResponse
-	14, // 24: turumba.account.v1.ContactService.DeleteContact:output_type -> turumba.account.v1.DeleteContactResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	18, // 0: turumba.account.v1.CreateContactRequest.metadata:type_name -> google.protobuf.Struct
+	15, // 1: turumba.account.v1.CreateContactRequest.identifiers:type_name -> turumba.account.v1.CreateContactRequest.IdentifiersEntry
+	19, // 2: turumba.account.v1.CreateContactResponse.contact:type_name -> turumba.account.v1.Contact
+	18, // 3: turumba.account.v1.ContactInput.metadata:type_name -> google.protobuf.Struct
+	16, // 4: turumba.account.v1.ContactInput.identifiers:type_name -> turumba.account.v1.ContactInput.IdentifiersEntry
+	2,  // 5: turumba.account.v1.BatchCreateContactsRequest.contacts:type_name -> turumba.account.v1.ContactInput
+	19, // 6: turumba.account.v1.BatchCreateContactsResult.contact:type_name -> turumba.account.v1.Contact
+	4,  // 7: turumba.account.v1.BatchCreateContactsResponse.results:type_name -> turumba.account.v1.BatchCreateContactsResult
+	19, // 8: turumba.account.v1.GetContactResponse.contact:type_name -> turumba.account.v1.Contact
+	19, // 9: turumba.account.v1.ListContactsResponse.data:type_name -> turumba.account.v1.Contact
+	20, // 10: turumba.account.v1.ListContactsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	18, // 11: turumba.account.v1.ContactUpdate.metadata:type_name -> google.protobuf.Struct
+	17, // 12: turumba.account.v1.ContactUpdate.identifiers:type_name -> turumba.account.v1.ContactUpdate.IdentifiersEntry
+	10, // 13: turumba.account.v1.UpdateContactRequest.contact:type_name -> turumba.account.v1.ContactUpdate
+	21, // 14: turumba.account.v1.UpdateContactRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // 15: turumba.account.v1.UpdateContactResponse.contact:type_name -> turumba.account.v1.Contact
+	0,  // 16: turumba.account.v1.ContactService.CreateContact:input_type -> turumba.account.v1.CreateContactRequest
+	3,  // 17: turumba.account.v1.ContactService.BatchCreateContacts:input_type -> turumba.account.v1.BatchCreateContactsRequest
+	6,  // 18: turumba.account.v1.ContactService.GetContact:input_type -> turumba.account.v1.GetContactRequest
+	8,  // 19: turumba.account.v1.ContactService.ListContacts:input_type -> turumba.account.v1.ListContactsRequest
+	11, // 20: turumba.account.v1.ContactService.UpdateContact:input_type -> turumba.account.v1.UpdateContactRequest
+	13, // 21: turumba.account.v1.ContactService.DeleteContact:input_type -> turumba.account.v1.DeleteContactRequest
+	1,  // 22: turumba.account.v1.ContactService.CreateContact:output_type -> turumba.account.v1.CreateContactResponse
+	5,  // 23: turumba.account.v1.ContactService.BatchCreateContacts:output_type -> turumba.account.v1.BatchCreateContactsResponse
+	7,  // 24: turumba.account.v1.ContactService.GetContact:output_type -> turumba.account.v1.GetContactResponse
+	9,  // 25: turumba.account.v1.ContactService.ListContacts:output_type -> turumba.account.v1.ListContactsResponse
+	12, // 26: turumba.account.v1.ContactService.UpdateContact:output_type -> turumba.account.v1.UpdateContactResponse
+	14, // 27: turumba.account.v1.ContactService.DeleteContact:output_type -> turumba.account.v1.DeleteContactResponse
+	22, // [22:28] is the sub-list for method output_type
+	16, // [16:22] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_contact_service_proto_init() }
@@ -1217,7 +1331,7 @@ func file_turumba_account_v1_contact_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_contact_service_proto_rawDesc), len(file_turumba_account_v1_contact_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,103 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+)
+
+// A list over many rows can be read in two ways: through the index of a filter,
+// and then sorted, or along the index of the order, with the filter applied on
+// the way. The planner chooses by estimates that are far off for parts of text,
+// and a wrong choice costs a hundred times the right one: names that contain
+// "liam" are not spread over the names by order. So such a list probes first,
+// through the filter's index and not far: when few rows fit, they are the list;
+// when many do, the order's index soon meets enough of them.
+
+// maxProbe is how many rows a probe finds at most.
+const maxProbe = 5000
+
+// minPattern is the fewest characters that a trigram index can find.
+const minPattern = 3
+
+const (
+	// probeSQL leaves only inverted and other bitmap scans.
+	probeSQL = "SELECT set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true), set_config('enable_seqscan', 'off', true)"
+	// walkSQL leaves only scans along an order.
+	walkSQL = "SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)"
+)
+
+// probes reports whether the query is one that has to look first.
+func (q *query) probes() bool {
+	if !q.spec.table.Search || len(q.scope) != 1 {
+		return false
+	}
+	for _, c := range q.clauses {
+		if isPattern(c.op) && c.field.within == "" && len([]rune(fmt.Sprint(c.values[0]))) >= minPattern {
+			return true
+		}
+	}
+	return false
+}
+
+func isPattern(op optionsv1.Operator) bool {
+	switch op {
+	case optionsv1.Operator_OPERATOR_CONTAINS, optionsv1.Operator_OPERATOR_ICONTAINS, optionsv1.Operator_OPERATOR_LIKE,
+		optionsv1.Operator_OPERATOR_ILIKE, optionsv1.Operator_OPERATOR_STARTSWITH, optionsv1.Operator_OPERATOR_ENDSWITH:
+		return true
+	}
+	return false
+}
+
+// probe returns the statement that finds the ids of up to maxProbe + 1 rows.
+func (q *query) probe() *Statement {
+	if !q.probes() {
+		return nil
+	}
+	b := &builder{}
+	sql := "SELECT " + q.spec.table.ID + " FROM " + q.spec.table.From + " WHERE " + q.tenant(b) + q.where(b, false) + fmt.Sprintf(" LIMIT %d", maxProbe+1)
+	return &Statement{sql, b.args}
+}
+
+// among returns the SQL of the page when the rows that fit are known.
+func (q *query) among(ids [][16]byte) Statement {
+	few := *q
+	few.clauses = nil
+	b := &builder{}
+	sql := "SELECT " + strings.Join(q.spec.table.Select, ", ") + ", " + q.pageKey() + " FROM " + q.spec.table.From +
+		" WHERE " + few.tenant(b) + " AND " + q.spec.table.ID + " = ANY(" + b.arg(ids, "uuid[]") + ")" + few.where(b, true) +
+		" ORDER BY " + q.order(func(i int) string { return q.keys[i].field.expr }) +
+		" LIMIT " + b.arg(int64(q.limit)+1, "bigint") + q.offset(b)
+	return Statement{sql, b.args}
+}
+
+// found is what a probe came to.
+type found struct {
+	// statement reads the page, after settings.
+	statement Statement
+	settings  []string
+	// total is how many rows fit; -1 when nobody counted them.
+	total int
+}
+
+// look probes and chooses how the page is read.
+func (c *Compiled) look(ctx context.Context, db Batcher) (found, error) {
+	f := found{statement: Statement{c.SQL, c.Args}, total: -1}
+	if c.Probe == nil {
+		return f, nil
+	}
+	ids, err := run(ctx, db, c, *c.Probe, []string{probeSQL}, pgx.RowTo[[16]byte])
+	switch {
+	case err != nil:
+		return f, err
+	case len(ids) > maxProbe:
+		f.settings = []string{walkSQL}
+	default:
+		f.statement, f.total = c.among(ids), len(ids)
+	}
+	return f, nil
+}
