@@ -39,6 +39,9 @@ type Simulator struct {
 	simapp.Ready
 	http  *http.Client
 	clock clock.Clock
+	// ended is closed once the process that this one started has ended; nil for one
+	// that was found.
+	ended chan struct{}
 }
 
 // StartSimulator finds the simulator of the folder or starts it, on its former
@@ -92,7 +95,14 @@ func (s *Simulator) launch(ctx context.Context, dir, ready, smtp, mailbox string
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)
 	}
-	defer func() { go func() { _ = cmd.Wait() }() }() // reaps it whenever it ends
+	ended := make(chan struct{})
+	defer func() { // the output is read first
+		s.ended = ended
+		go func() {
+			_ = cmd.Wait() // whenever it ends, and however
+			close(ended)
+		}()
+	}()
 	return s.await(out, filepath.Join(dir, "simulator.log"))
 }
 
@@ -203,6 +213,13 @@ func (s *Simulator) Stop(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, simStopLimit)
 	defer cancel()
+	if s.ended != nil {
+		select {
+		case <-s.ended:
+		case <-ctx.Done():
+		}
+		return
+	}
 	for s.answers(ctx) && clock.Sleep(ctx, s.clock, 20*time.Millisecond) == nil {
 	}
 }
