@@ -17,7 +17,7 @@ type Recipient struct {
 	Attributes map[string]string
 }
 
-// Address is where a channel of the type reaches the contact; empty for nowhere.
+// Address is where a channel of the type reaches the contact; empty when it cannot.
 func (r Recipient) Address(channelType string) string {
 	switch channelType {
 	case TypeEmail:

@@ -22,20 +22,10 @@ const auditColumns = `id, account_id, action, resource_type, resource_id, coales
 // audit notes who did what, in the transaction that does it. action is a resource
 // and a verb; the actor and where the call came from are those of ctx.
 func (s *Store) audit(ctx context.Context, tx *pg.Tx, accountID, action, resourceID string, changes json.RawMessage) error {
-	caller, client := auth.From(ctx), auth.ClientFrom(ctx)
-	kind, _, _ := strings.Cut(action, ".")
 	if changes == nil {
 		changes = json.RawMessage(`{}`)
 	}
-	_, err := tx.Exec(ctx, `
-		INSERT INTO audit_events (id, account_id, action, resource_type, resource_id, actor_user_id, actor_api_key_id, ip, user_agent, request_id, changes, created_at)
-		VALUES ($1, $2, $3, $4, $5, nullif($6, '')::uuid, nullif($7, '')::uuid, $8, $9, $10, $11, $12)`,
-		account.NewID(), accountID, action, kind, resourceID, caller.UserID, caller.APIKeyID, client.IP, clean(client.UserAgent),
-		telemetry.RequestID(ctx), changes, tx.Now)
-	if err != nil {
-		return fmt.Errorf("insert audit event: %w", err)
-	}
-	return nil
+	return s.auditMany(ctx, tx, accountID, action, []string{resourceID}, []string{string(changes)})
 }
 
 // auditMany notes the same action on many resources of an account.

@@ -798,805 +798,6 @@ func (*LogoutEverywhereResponse) Descriptor() ([]byte, []int) {
 	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
-// ForgotPasswordRequest names the address.
-type ForgotPasswordRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// E-mail address.
-	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ForgotPasswordRequest) Reset() {
-	*x = ForgotPasswordRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ForgotPasswordRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ForgotPasswordRequest) ProtoMessage() {}
-
-func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ForgotPasswordRequest.ProtoReflect.Descriptor instead.
-func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *ForgotPasswordRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-// ForgotPasswordResponse says what comes next.
-type ForgotPasswordResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Always "reset_password".
-	Next          string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ForgotPasswordResponse) Reset() {
-	*x = ForgotPasswordResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ForgotPasswordResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ForgotPasswordResponse) ProtoMessage() {}
-
-func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[15]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ForgotPasswordResponse.ProtoReflect.Descriptor instead.
-func (*ForgotPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *ForgotPasswordResponse) GetNext() string {
-	if x != nil {
-		return x.Next
-	}
-	return ""
-}
-
-// ResetPasswordRequest sets a new password.
-type ResetPasswordRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The address that the mail went to.
-	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// The code of the mail; good once, for 15 minutes.
-	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	// New password, 12 to 128 characters, not a guessable one.
-	NewPassword   string `protobuf:"bytes,3,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResetPasswordRequest) Reset() {
-	*x = ResetPasswordRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResetPasswordRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResetPasswordRequest) ProtoMessage() {}
-
-func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
-func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *ResetPasswordRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-func (x *ResetPasswordRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-func (x *ResetPasswordRequest) GetNewPassword() string {
-	if x != nil {
-		return x.NewPassword
-	}
-	return ""
-}
-
-// ResetPasswordResponse says what comes next.
-type ResetPasswordResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Always "login".
-	Next          string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResetPasswordResponse) Reset() {
-	*x = ResetPasswordResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[17]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResetPasswordResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResetPasswordResponse) ProtoMessage() {}
-
-func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[17]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
-func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{17}
-}
-
-func (x *ResetPasswordResponse) GetNext() string {
-	if x != nil {
-		return x.Next
-	}
-	return ""
-}
-
-// ChangePasswordRequest holds both passwords.
-type ChangePasswordRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The password until now.
-	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
-	// New password, 12 to 128 characters, not a guessable one.
-	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ChangePasswordRequest) Reset() {
-	*x = ChangePasswordRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ChangePasswordRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ChangePasswordRequest) ProtoMessage() {}
-
-func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
-func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{18}
-}
-
-func (x *ChangePasswordRequest) GetCurrentPassword() string {
-	if x != nil {
-		return x.CurrentPassword
-	}
-	return ""
-}
-
-func (x *ChangePasswordRequest) GetNewPassword() string {
-	if x != nil {
-		return x.NewPassword
-	}
-	return ""
-}
-
-// ChangePasswordResponse is empty.
-type ChangePasswordResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ChangePasswordResponse) Reset() {
-	*x = ChangePasswordResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ChangePasswordResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ChangePasswordResponse) ProtoMessage() {}
-
-func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
-func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{19}
-}
-
-// SetupTotpRequest proves that it is the user who asks.
-type SetupTotpRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The user's password.
-	Password      string `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SetupTotpRequest) Reset() {
-	*x = SetupTotpRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SetupTotpRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SetupTotpRequest) ProtoMessage() {}
-
-func (x *SetupTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SetupTotpRequest.ProtoReflect.Descriptor instead.
-func (*SetupTotpRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *SetupTotpRequest) GetPassword() string {
-	if x != nil {
-		return x.Password
-	}
-	return ""
-}
-
-// SetupTotpResponse holds the secret, for the authenticator app.
-type SetupTotpResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The secret, 160 bits in base32.
-	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
-	// The same as a URI, which apps read from a QR code.
-	OtpauthUri    string `protobuf:"bytes,2,opt,name=otpauth_uri,json=otpauthUri,proto3" json:"otpauth_uri,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SetupTotpResponse) Reset() {
-	*x = SetupTotpResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[21]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SetupTotpResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SetupTotpResponse) ProtoMessage() {}
-
-func (x *SetupTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[21]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SetupTotpResponse.ProtoReflect.Descriptor instead.
-func (*SetupTotpResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{21}
-}
-
-func (x *SetupTotpResponse) GetSecret() string {
-	if x != nil {
-		return x.Secret
-	}
-	return ""
-}
-
-func (x *SetupTotpResponse) GetOtpauthUri() string {
-	if x != nil {
-		return x.OtpauthUri
-	}
-	return ""
-}
-
-// VerifyTotpRequest holds the first code.
-type VerifyTotpRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Six digits of the authenticator.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyTotpRequest) Reset() {
-	*x = VerifyTotpRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyTotpRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyTotpRequest) ProtoMessage() {}
-
-func (x *VerifyTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyTotpRequest.ProtoReflect.Descriptor instead.
-func (*VerifyTotpRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *VerifyTotpRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-// VerifyTotpResponse holds the recovery codes.
-type VerifyTotpResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ten codes, each good once when the authenticator is lost.
-	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyTotpResponse) Reset() {
-	*x = VerifyTotpResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyTotpResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyTotpResponse) ProtoMessage() {}
-
-func (x *VerifyTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyTotpResponse.ProtoReflect.Descriptor instead.
-func (*VerifyTotpResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{23}
-}
-
-func (x *VerifyTotpResponse) GetRecoveryCodes() []string {
-	if x != nil {
-		return x.RecoveryCodes
-	}
-	return nil
-}
-
-// DisableTotpRequest proves the second factor.
-type DisableTotpRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Six digits of the authenticator, or a recovery code.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DisableTotpRequest) Reset() {
-	*x = DisableTotpRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[24]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DisableTotpRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DisableTotpRequest) ProtoMessage() {}
-
-func (x *DisableTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[24]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DisableTotpRequest.ProtoReflect.Descriptor instead.
-func (*DisableTotpRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{24}
-}
-
-func (x *DisableTotpRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-// DisableTotpResponse is empty.
-type DisableTotpResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DisableTotpResponse) Reset() {
-	*x = DisableTotpResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DisableTotpResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DisableTotpResponse) ProtoMessage() {}
-
-func (x *DisableTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DisableTotpResponse.ProtoReflect.Descriptor instead.
-func (*DisableTotpResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{25}
-}
-
-// RenewRecoveryCodesRequest proves the second factor.
-type RenewRecoveryCodesRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Six digits of the authenticator.
-	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewRecoveryCodesRequest) Reset() {
-	*x = RenewRecoveryCodesRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewRecoveryCodesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewRecoveryCodesRequest) ProtoMessage() {}
-
-func (x *RenewRecoveryCodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewRecoveryCodesRequest.ProtoReflect.Descriptor instead.
-func (*RenewRecoveryCodesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{26}
-}
-
-func (x *RenewRecoveryCodesRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-// RenewRecoveryCodesResponse holds the new codes.
-type RenewRecoveryCodesResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ten codes, each good once; the old ones are void.
-	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewRecoveryCodesResponse) Reset() {
-	*x = RenewRecoveryCodesResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[27]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewRecoveryCodesResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewRecoveryCodesResponse) ProtoMessage() {}
-
-func (x *RenewRecoveryCodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[27]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewRecoveryCodesResponse.ProtoReflect.Descriptor instead.
-func (*RenewRecoveryCodesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{27}
-}
-
-func (x *RenewRecoveryCodesResponse) GetRecoveryCodes() []string {
-	if x != nil {
-		return x.RecoveryCodes
-	}
-	return nil
-}
-
-// AnswerChallengeRequest ends a login.
-type AnswerChallengeRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The session of the login's answer.
-	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	// Six digits of the authenticator, or a recovery code.
-	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AnswerChallengeRequest) Reset() {
-	*x = AnswerChallengeRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[28]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AnswerChallengeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AnswerChallengeRequest) ProtoMessage() {}
-
-func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[28]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AnswerChallengeRequest.ProtoReflect.Descriptor instead.
-func (*AnswerChallengeRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{28}
-}
-
-func (x *AnswerChallengeRequest) GetSession() string {
-	if x != nil {
-		return x.Session
-	}
-	return ""
-}
-
-func (x *AnswerChallengeRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-// AnswerChallengeResponse holds the tokens.
-type AnswerChallengeResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Access token (RS256 JWT) for the Authorization header.
-	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
-	// Identity token; APIs refuse it.
-	IdToken string `protobuf:"bytes,2,opt,name=id_token,json=idToken,proto3" json:"id_token,omitempty"`
-	// Refresh token; good for one use.
-	RefreshToken string `protobuf:"bytes,3,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
-	// Seconds until the access token ends.
-	ExpiresIn int32 `protobuf:"varint,4,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
-	// Always "Bearer".
-	TokenType     string `protobuf:"bytes,5,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AnswerChallengeResponse) Reset() {
-	*x = AnswerChallengeResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AnswerChallengeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AnswerChallengeResponse) ProtoMessage() {}
-
-func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AnswerChallengeResponse.ProtoReflect.Descriptor instead.
-func (*AnswerChallengeResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{29}
-}
-
-func (x *AnswerChallengeResponse) GetAccessToken() string {
-	if x != nil {
-		return x.AccessToken
-	}
-	return ""
-}
-
-func (x *AnswerChallengeResponse) GetIdToken() string {
-	if x != nil {
-		return x.IdToken
-	}
-	return ""
-}
-
-func (x *AnswerChallengeResponse) GetRefreshToken() string {
-	if x != nil {
-		return x.RefreshToken
-	}
-	return ""
-}
-
-func (x *AnswerChallengeResponse) GetExpiresIn() int32 {
-	if x != nil {
-		return x.ExpiresIn
-	}
-	return 0
-}
-
-func (x *AnswerChallengeResponse) GetTokenType() string {
-	if x != nil {
-		return x.TokenType
-	}
-	return ""
-}
-
 // IssueTokenRequest is a client credentials grant.
 type IssueTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1612,7 +813,7 @@ type IssueTokenRequest struct {
 
 func (x *IssueTokenRequest) Reset() {
 	*x = IssueTokenRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[30]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +825,7 @@ func (x *IssueTokenRequest) String() string {
 func (*IssueTokenRequest) ProtoMessage() {}
 
 func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[30]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +838,7 @@ func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokenRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{30}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *IssueTokenRequest) GetGrantType() string {
@@ -1676,7 +877,7 @@ type IssueTokenResponse struct {
 
 func (x *IssueTokenResponse) Reset() {
 	*x = IssueTokenResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[31]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +889,7 @@ func (x *IssueTokenResponse) String() string {
 func (*IssueTokenResponse) ProtoMessage() {}
 
 func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[31]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +902,7 @@ func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokenResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{31}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IssueTokenResponse) GetAccessToken() string {
@@ -1734,7 +935,7 @@ type GetJwksRequest struct {
 
 func (x *GetJwksRequest) Reset() {
 	*x = GetJwksRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[32]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +947,7 @@ func (x *GetJwksRequest) String() string {
 func (*GetJwksRequest) ProtoMessage() {}
 
 func (x *GetJwksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[32]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +960,7 @@ func (x *GetJwksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJwksRequest.ProtoReflect.Descriptor instead.
 func (*GetJwksRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{32}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{16}
 }
 
 // Jwk is one RSA public key (RFC 7518 section 6.3).
@@ -1783,7 +984,7 @@ type Jwk struct {
 
 func (x *Jwk) Reset() {
 	*x = Jwk{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[33]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +996,7 @@ func (x *Jwk) String() string {
 func (*Jwk) ProtoMessage() {}
 
 func (x *Jwk) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[33]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1009,7 @@ func (x *Jwk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Jwk.ProtoReflect.Descriptor instead.
 func (*Jwk) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{33}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Jwk) GetKty() string {
@@ -1864,7 +1065,7 @@ type GetJwksResponse struct {
 
 func (x *GetJwksResponse) Reset() {
 	*x = GetJwksResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[34]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1077,7 @@ func (x *GetJwksResponse) String() string {
 func (*GetJwksResponse) ProtoMessage() {}
 
 func (x *GetJwksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[34]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +1090,7 @@ func (x *GetJwksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJwksResponse.ProtoReflect.Descriptor instead.
 func (*GetJwksResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{34}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetJwksResponse) GetKeys() []*Jwk {
@@ -1908,7 +1109,7 @@ type GetDiscoveryRequest struct {
 
 func (x *GetDiscoveryRequest) Reset() {
 	*x = GetDiscoveryRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[35]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +1121,7 @@ func (x *GetDiscoveryRequest) String() string {
 func (*GetDiscoveryRequest) ProtoMessage() {}
 
 func (x *GetDiscoveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[35]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +1134,7 @@ func (x *GetDiscoveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiscoveryRequest.ProtoReflect.Descriptor instead.
 func (*GetDiscoveryRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{35}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{19}
 }
 
 // GetDiscoveryResponse is the discovery document (OpenID Connect Discovery 1.0).
@@ -1957,7 +1158,7 @@ type GetDiscoveryResponse struct {
 
 func (x *GetDiscoveryResponse) Reset() {
 	*x = GetDiscoveryResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[36]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +1170,7 @@ func (x *GetDiscoveryResponse) String() string {
 func (*GetDiscoveryResponse) ProtoMessage() {}
 
 func (x *GetDiscoveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[36]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +1183,7 @@ func (x *GetDiscoveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiscoveryResponse.ProtoReflect.Descriptor instead.
 func (*GetDiscoveryResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{36}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetDiscoveryResponse) GetIssuer() string {
@@ -2031,7 +1232,7 @@ var File_turumba_account_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"%turumba/account/v1/auth_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turumba/options/v1/options.proto\"\x89\x03\n" +
+	"%turumba/account/v1/auth_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a.turumba/account/v1/auth_service_password.proto\x1a*turumba/account/v1/auth_service_totp.proto\x1a turumba/options/v1/options.proto\"\x89\x03\n" +
 	"\x0fRegisterRequest\x12\"\n" +
 	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12*\n" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\f\x18\x80\x01\x90\xb5\x18\x01R\bpassword\x12'\n" +
@@ -2081,51 +1282,7 @@ const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\b\x90\xb5\x18\x01R\frefreshToken\"\x10\n" +
 	"\x0eLogoutResponse\"\x19\n" +
 	"\x17LogoutEverywhereRequest\"\x1a\n" +
-	"\x18LogoutEverywhereResponse\";\n" +
-	"\x15ForgotPasswordRequest\x12\"\n" +
-	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\"5\n" +
-	"\x16ForgotPasswordResponse\x12\x1b\n" +
-	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"\x91\x01\n" +
-	"\x14ResetPasswordRequest\x12\"\n" +
-	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12\"\n" +
-	"\x04code\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x04code\x121\n" +
-	"\fnew_password\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\f\x18\x80\x01\x90\xb5\x18\x01R\vnewPassword\"4\n" +
-	"\x15ResetPasswordResponse\x12\x1b\n" +
-	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"\x85\x01\n" +
-	"\x15ChangePasswordRequest\x129\n" +
-	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x0fcurrentPassword\x121\n" +
-	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\f\x18\x80\x01\x90\xb5\x18\x01R\vnewPassword\"\x18\n" +
-	"\x16ChangePasswordResponse\">\n" +
-	"\x10SetupTotpRequest\x12*\n" +
-	"\bpassword\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\bpassword\"_\n" +
-	"\x11SetupTotpResponse\x12\x1f\n" +
-	"\x06secret\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06secret\x12)\n" +
-	"\votpauth_uri\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\n" +
-	"otpauthUri\">\n" +
-	"\x11VerifyTotpRequest\x12)\n" +
-	"\x04code\x18\x01 \x01(\tB\x15\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$\x90\xb5\x18\x01R\x04code\"K\n" +
-	"\x12VerifyTotpResponse\x125\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 R\rrecoveryCodes\"7\n" +
-	"\x12DisableTotpRequest\x12!\n" +
-	"\x04code\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x06\x18 \x90\xb5\x18\x01R\x04code\"\x15\n" +
-	"\x13DisableTotpResponse\"F\n" +
-	"\x19RenewRecoveryCodesRequest\x12)\n" +
-	"\x04code\x18\x01 \x01(\tB\x15\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$\x90\xb5\x18\x01R\x04code\"S\n" +
-	"\x1aRenewRecoveryCodesResponse\x125\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 R\rrecoveryCodes\"e\n" +
-	"\x16AnswerChallengeRequest\x12(\n" +
-	"\asession\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x10\x90\xb5\x18\x01R\asession\x12!\n" +
-	"\x04code\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x06\x18 \x90\xb5\x18\x01R\x04code\"\xea\x01\n" +
-	"\x17AnswerChallengeResponse\x12+\n" +
-	"\faccess_token\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\vaccessToken\x12#\n" +
-	"\bid_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\aidToken\x12-\n" +
-	"\rrefresh_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\frefreshToken\x12&\n" +
-	"\n" +
-	"expires_in\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\texpiresIn\x12&\n" +
-	"\n" +
-	"token_type\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18\x10R\ttokenType\"\xa9\x01\n" +
+	"\x18LogoutEverywhereResponse\"\xa9\x01\n" +
 	"\x11IssueTokenRequest\x128\n" +
 	"\n" +
 	"grant_type\x18\x01 \x01(\tB\x19\xbaH\x16r\x14\n" +
@@ -2191,7 +1348,7 @@ func file_turumba_account_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_auth_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_turumba_account_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_turumba_account_v1_auth_service_proto_goTypes = []any{
 	(*RegisterRequest)(nil),            // 0: turumba.account.v1.RegisterRequest
 	(*RegisterResponse)(nil),           // 1: turumba.account.v1.RegisterResponse
@@ -2207,32 +1364,32 @@ var file_turumba_account_v1_auth_service_proto_goTypes = []any{
 	(*LogoutResponse)(nil),             // 11: turumba.account.v1.LogoutResponse
 	(*LogoutEverywhereRequest)(nil),    // 12: turumba.account.v1.LogoutEverywhereRequest
 	(*LogoutEverywhereResponse)(nil),   // 13: turumba.account.v1.LogoutEverywhereResponse
-	(*ForgotPasswordRequest)(nil),      // 14: turumba.account.v1.ForgotPasswordRequest
-	(*ForgotPasswordResponse)(nil),     // 15: turumba.account.v1.ForgotPasswordResponse
-	(*ResetPasswordRequest)(nil),       // 16: turumba.account.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),      // 17: turumba.account.v1.ResetPasswordResponse
-	(*ChangePasswordRequest)(nil),      // 18: turumba.account.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),     // 19: turumba.account.v1.ChangePasswordResponse
-	(*SetupTotpRequest)(nil),           // 20: turumba.account.v1.SetupTotpRequest
-	(*SetupTotpResponse)(nil),          // 21: turumba.account.v1.SetupTotpResponse
-	(*VerifyTotpRequest)(nil),          // 22: turumba.account.v1.VerifyTotpRequest
-	(*VerifyTotpResponse)(nil),         // 23: turumba.account.v1.VerifyTotpResponse
-	(*DisableTotpRequest)(nil),         // 24: turumba.account.v1.DisableTotpRequest
-	(*DisableTotpResponse)(nil),        // 25: turumba.account.v1.DisableTotpResponse
-	(*RenewRecoveryCodesRequest)(nil),  // 26: turumba.account.v1.RenewRecoveryCodesRequest
-	(*RenewRecoveryCodesResponse)(nil), // 27: turumba.account.v1.RenewRecoveryCodesResponse
+	(*IssueTokenRequest)(nil),          // 14: turumba.account.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),         // 15: turumba.account.v1.IssueTokenResponse
+	(*GetJwksRequest)(nil),             // 16: turumba.account.v1.GetJwksRequest
+	(*Jwk)(nil),                        // 17: turumba.account.v1.Jwk
+	(*GetJwksResponse)(nil),            // 18: turumba.account.v1.GetJwksResponse
+	(*GetDiscoveryRequest)(nil),        // 19: turumba.account.v1.GetDiscoveryRequest
+	(*GetDiscoveryResponse)(nil),       // 20: turumba.account.v1.GetDiscoveryResponse
+	(*ForgotPasswordRequest)(nil),      // 21: turumba.account.v1.ForgotPasswordRequest
+	(*ResetPasswordRequest)(nil),       // 22: turumba.account.v1.ResetPasswordRequest
+	(*ChangePasswordRequest)(nil),      // 23: turumba.account.v1.ChangePasswordRequest
+	(*SetupTotpRequest)(nil),           // 24: turumba.account.v1.SetupTotpRequest
+	(*VerifyTotpRequest)(nil),          // 25: turumba.account.v1.VerifyTotpRequest
+	(*DisableTotpRequest)(nil),         // 26: turumba.account.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),  // 27: turumba.account.v1.RenewRecoveryCodesRequest
 	(*AnswerChallengeRequest)(nil),     // 28: turumba.account.v1.AnswerChallengeRequest
-	(*AnswerChallengeResponse)(nil),    // 29: turumba.account.v1.AnswerChallengeResponse
-	(*IssueTokenRequest)(nil),          // 30: turumba.account.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),         // 31: turumba.account.v1.IssueTokenResponse
-	(*GetJwksRequest)(nil),             // 32: turumba.account.v1.GetJwksRequest
-	(*Jwk)(nil),                        // 33: turumba.account.v1.Jwk
-	(*GetJwksResponse)(nil),            // 34: turumba.account.v1.GetJwksResponse
-	(*GetDiscoveryRequest)(nil),        // 35: turumba.account.v1.GetDiscoveryRequest
-	(*GetDiscoveryResponse)(nil),       // 36: turumba.account.v1.GetDiscoveryResponse
+	(*ForgotPasswordResponse)(nil),     // 29: turumba.account.v1.ForgotPasswordResponse
+	(*ResetPasswordResponse)(nil),      // 30: turumba.account.v1.ResetPasswordResponse
+	(*ChangePasswordResponse)(nil),     // 31: turumba.account.v1.ChangePasswordResponse
+	(*SetupTotpResponse)(nil),          // 32: turumba.account.v1.SetupTotpResponse
+	(*VerifyTotpResponse)(nil),         // 33: turumba.account.v1.VerifyTotpResponse
+	(*DisableTotpResponse)(nil),        // 34: turumba.account.v1.DisableTotpResponse
+	(*RenewRecoveryCodesResponse)(nil), // 35: turumba.account.v1.RenewRecoveryCodesResponse
+	(*AnswerChallengeResponse)(nil),    // 36: turumba.account.v1.AnswerChallengeResponse
 }
 var file_turumba_account_v1_auth_service_proto_depIdxs = []int32{
-	33, // 0: turumba.account.v1.GetJwksResponse.keys:type_name -> turumba.account.v1.Jwk
+	17, // 0: turumba.account.v1.GetJwksResponse.keys:type_name -> turumba.account.v1.Jwk
 	0,  // 1: turumba.account.v1.AuthService.Register:input_type -> turumba.account.v1.RegisterRequest
 	2,  // 2: turumba.account.v1.AuthService.VerifyEmail:input_type -> turumba.account.v1.VerifyEmailRequest
 	4,  // 3: turumba.account.v1.AuthService.ResendVerification:input_type -> turumba.account.v1.ResendVerificationRequest
@@ -2240,17 +1397,17 @@ var file_turumba_account_v1_auth_service_proto_depIdxs = []int32{
 	8,  // 5: turumba.account.v1.AuthService.Refresh:input_type -> turumba.account.v1.RefreshRequest
 	10, // 6: turumba.account.v1.AuthService.Logout:input_type -> turumba.account.v1.LogoutRequest
 	12, // 7: turumba.account.v1.AuthService.LogoutEverywhere:input_type -> turumba.account.v1.LogoutEverywhereRequest
-	14, // 8: turumba.account.v1.AuthService.ForgotPassword:input_type -> turumba.account.v1.ForgotPasswordRequest
-	16, // 9: turumba.account.v1.AuthService.ResetPassword:input_type -> turumba.account.v1.ResetPasswordRequest
-	18, // 10: turumba.account.v1.AuthService.ChangePassword:input_type -> turumba.account.v1.ChangePasswordRequest
-	20, // 11: turumba.account.v1.AuthService.SetupTotp:input_type -> turumba.account.v1.SetupTotpRequest
-	22, // 12: turumba.account.v1.AuthService.VerifyTotp:input_type -> turumba.account.v1.VerifyTotpRequest
-	24, // 13: turumba.account.v1.AuthService.DisableTotp:input_type -> turumba.account.v1.DisableTotpRequest
-	26, // 14: turumba.account.v1.AuthService.RenewRecoveryCodes:input_type -> turumba.account.v1.RenewRecoveryCodesRequest
+	21, // 8: turumba.account.v1.AuthService.ForgotPassword:input_type -> turumba.account.v1.ForgotPasswordRequest
+	22, // 9: turumba.account.v1.AuthService.ResetPassword:input_type -> turumba.account.v1.ResetPasswordRequest
+	23, // 10: turumba.account.v1.AuthService.ChangePassword:input_type -> turumba.account.v1.ChangePasswordRequest
+	24, // 11: turumba.account.v1.AuthService.SetupTotp:input_type -> turumba.account.v1.SetupTotpRequest
+	25, // 12: turumba.account.v1.AuthService.VerifyTotp:input_type -> turumba.account.v1.VerifyTotpRequest
+	26, // 13: turumba.account.v1.AuthService.DisableTotp:input_type -> turumba.account.v1.DisableTotpRequest
+	27, // 14: turumba.account.v1.AuthService.RenewRecoveryCodes:input_type -> turumba.account.v1.RenewRecoveryCodesRequest
 	28, // 15: turumba.account.v1.AuthService.AnswerChallenge:input_type -> turumba.account.v1.AnswerChallengeRequest
-	30, // 16: turumba.account.v1.AuthService.IssueToken:input_type -> turumba.account.v1.IssueTokenRequest
-	32, // 17: turumba.account.v1.AuthService.GetJwks:input_type -> turumba.account.v1.GetJwksRequest
-	35, // 18: turumba.account.v1.AuthService.GetDiscovery:input_type -> turumba.account.v1.GetDiscoveryRequest
+	14, // 16: turumba.account.v1.AuthService.IssueToken:input_type -> turumba.account.v1.IssueTokenRequest
+	16, // 17: turumba.account.v1.AuthService.GetJwks:input_type -> turumba.account.v1.GetJwksRequest
+	19, // 18: turumba.account.v1.AuthService.GetDiscovery:input_type -> turumba.account.v1.GetDiscoveryRequest
 	1,  // 19: turumba.account.v1.AuthService.Register:output_type -> turumba.account.v1.RegisterResponse
 	3,  // 20: turumba.account.v1.AuthService.VerifyEmail:output_type -> turumba.account.v1.VerifyEmailResponse
 	5,  // 21: turumba.account.v1.AuthService.ResendVerification:output_type -> turumba.account.v1.ResendVerificationResponse
@@ -2258,17 +1415,17 @@ var file_turumba_account_v1_auth_service_proto_depIdxs = []int32{
 	9,  // 23: turumba.account.v1.AuthService.Refresh:output_type -> turumba.account.v1.RefreshResponse
 	11, // 24: turumba.account.v1.AuthService.Logout:output_type -> turumba.account.v1.LogoutResponse
 	13, // 25: turumba.account.v1.AuthService.LogoutEverywhere:output_type -> turumba.account.v1.LogoutEverywhereResponse
-	15, // 26: turumba.account.v1.AuthService.ForgotPassword:output_type -> turumba.account.v1.ForgotPasswordResponse
-	17, // 27: turumba.account.v1.AuthService.ResetPassword:output_type -> turumba.account.v1.ResetPasswordResponse
-	19, // 28: turumba.account.v1.AuthService.ChangePassword:output_type -> turumba.account.v1.ChangePasswordResponse
-	21, // 29: turumba.account.v1.AuthService.SetupTotp:output_type -> turumba.account.v1.SetupTotpResponse
-	23, // 30: turumba.account.v1.AuthService.VerifyTotp:output_type -> turumba.account.v1.VerifyTotpResponse
-	25, // 31: turumba.account.v1.AuthService.DisableTotp:output_type -> turumba.account.v1.DisableTotpResponse
-	27, // 32: turumba.account.v1.AuthService.RenewRecoveryCodes:output_type -> turumba.account.v1.RenewRecoveryCodesResponse
-	29, // 33: turumba.account.v1.AuthService.AnswerChallenge:output_type -> turumba.account.v1.AnswerChallengeResponse
-	31, // 34: turumba.account.v1.AuthService.IssueToken:output_type -> turumba.account.v1.IssueTokenResponse
-	34, // 35: turumba.account.v1.AuthService.GetJwks:output_type -> turumba.account.v1.GetJwksResponse
-	36, // 36: turumba.account.v1.AuthService.GetDiscovery:output_type -> turumba.account.v1.GetDiscoveryResponse
+	29, // 26: turumba.account.v1.AuthService.ForgotPassword:output_type -> turumba.account.v1.ForgotPasswordResponse
+	30, // 27: turumba.account.v1.AuthService.ResetPassword:output_type -> turumba.account.v1.ResetPasswordResponse
+	31, // 28: turumba.account.v1.AuthService.ChangePassword:output_type -> turumba.account.v1.ChangePasswordResponse
+	32, // 29: turumba.account.v1.AuthService.SetupTotp:output_type -> turumba.account.v1.SetupTotpResponse
+	33, // 30: turumba.account.v1.AuthService.VerifyTotp:output_type -> turumba.account.v1.VerifyTotpResponse
+	34, // 31: turumba.account.v1.AuthService.DisableTotp:output_type -> turumba.account.v1.DisableTotpResponse
+	35, // 32: turumba.account.v1.AuthService.RenewRecoveryCodes:output_type -> turumba.account.v1.RenewRecoveryCodesResponse
+	36, // 33: turumba.account.v1.AuthService.AnswerChallenge:output_type -> turumba.account.v1.AnswerChallengeResponse
+	15, // 34: turumba.account.v1.AuthService.IssueToken:output_type -> turumba.account.v1.IssueTokenResponse
+	18, // 35: turumba.account.v1.AuthService.GetJwks:output_type -> turumba.account.v1.GetJwksResponse
+	20, // 36: turumba.account.v1.AuthService.GetDiscovery:output_type -> turumba.account.v1.GetDiscoveryResponse
 	19, // [19:37] is the sub-list for method output_type
 	1,  // [1:19] is the sub-list for method input_type
 	1,  // [1:1] is the sub-list for extension type_name
@@ -2281,13 +1438,15 @@ func file_turumba_account_v1_auth_service_proto_init() {
 	if File_turumba_account_v1_auth_service_proto != nil {
 		return
 	}
+	file_turumba_account_v1_auth_service_password_proto_init()
+	file_turumba_account_v1_auth_service_totp_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_auth_service_proto_rawDesc), len(file_turumba_account_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
