@@ -1,0 +1,29 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Purge removes what has expired.
+func (s *Store) Purge(ctx context.Context) error {
+	now := s.db.Now()
+	b := &pgx.Batch{}
+	b.Queue("DELETE FROM refresh_tokens WHERE expires_at < $1", now)
+	b.Queue("DELETE FROM pending_registrations WHERE created_at < $1", now.Add(-7*24*time.Hour))
+	b.Queue("DELETE FROM attempt_limits WHERE window_end < $1", now)
+	b.Queue("DELETE FROM password_resets WHERE expires_at < $1", now)
+	b.Queue("DELETE FROM login_challenges WHERE expires_at < $1", now)
+	b.Queue("DELETE FROM outgoing_mails WHERE expires_at < $1", now)
+	if err := s.db.Pool().SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("purge identities: %w", err)
+	}
+	if err := s.purgeAudit(ctx); err != nil {
+		return err
+	}
+	_, err := s.db.PurgeIdempotencyKeys(ctx)
+	return err
+}
