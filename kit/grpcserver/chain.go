@@ -20,18 +20,18 @@ type step struct {
 // in-process connection run the same list; handlers contain none of this.
 func (s *Server) chain() []step {
 	return []step{
-		{"recover", s.recoverUnary, s.recoverStream},    // a panic is one failed call, not a dead process
-		both("request", s.identify),                     // id and trace first: everything after logs them
-		{"log", s.observeUnary, s.observeStream},        // one line and one measurement per call, with its outcome
-		{"errors", mapErrorsUnary, mapErrorsStream},     // only apierr leaves; its cause goes to the log above
-		{"deadline", deadlineUnary, nil},                // no unary call runs for ever
-		both("contract", s.find),                        // no rule, no call
-		both("authenticate", s.authenticate),            // who is it
-		both("enrich", s.enrich),                        // what may they do where
-		both("authorise", authorise),                    // the RPC's rule becomes the scope
-		{"stream limits", nil, s.limitStream},           // a stream ends when idle, and after its token
-		{"validate", s.validateUnary, s.validateStream}, // the field rules of the contract
-		{"idempotency", idempotencyUnary, nil},          // the same key gets the same answer
+		{"recover", s.recoverUnary, s.recoverStream},         // a panic is one failed call, not a dead process
+		both("request", s.identify),                          // id and trace first: everything after logs them
+		{"log", s.observeUnary, s.observeStream},             // one line and one measurement per call, with its outcome
+		{"errors", mapErrorsUnary, mapErrorsStream},          // only apierr leaves; its cause goes to the log above
+		{"deadline", deadlineUnary, nil},                     // no unary call runs for ever
+		both("contract", s.find),                             // no rule, no call
+		both("authenticate", s.authenticate),                 // who is it
+		both("enrich", s.enrich),                             // what may they do where
+		both("authorise", authorise),                         // the RPC's rule becomes the scope
+		{"stream limits", nil, s.limitStream},                // a stream ends when idle, and after its token
+		{"validate", s.validateUnary, s.validateStream},      // the field rules of the contract
+		{"idempotency", idempotencyUnary, idempotencyStream}, // the same key gets the same answer
 	}
 }
 

@@ -169,13 +169,12 @@ func idempotencyUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 func idempotencyRequest(keys []string, method string, req any) (*idempotency.Request, error) {
-	fair := len(keys) == 1 && keys[0] != "" && len(keys[0]) <= maxKey
-	if fair {
-		fair = strings.IndexFunc(keys[0], func(c rune) bool { return c < '!' || c > '~' }) < 0
+	if err := checkKey(keys); err != nil {
+		return nil, err
 	}
 	m, ok := req.(proto.Message)
-	if !fair || !ok {
-		return nil, apierr.New(errorv1.Reason_REASON_INVALID_HEADER, "Idempotency-Key must be one value of 1 to 255 printable ASCII characters")
+	if !ok {
+		return nil, apierr.Internal(fmt.Errorf("%T is not a message", req))
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -183,4 +182,26 @@ func idempotencyRequest(keys []string, method string, req any) (*idempotency.Req
 	}
 	sum := sha256.Sum256(b)
 	return &idempotency.Request{Method: method, Key: keys[0], Hash: sum[:]}, nil
+}
+
+func checkKey(keys []string) error {
+	if len(keys) == 1 && keys[0] != "" && len(keys[0]) <= maxKey && strings.IndexFunc(keys[0], func(c rune) bool { return c < '!' || c > '~' }) < 0 {
+		return nil
+	}
+	return apierr.New(errorv1.Reason_REASON_INVALID_HEADER, "Idempotency-Key must be one value of 1 to 255 printable ASCII characters")
+}
+
+// idempotencyStream reads the idempotency key of a client's stream. The handler
+// hashes what makes the request, and answers a call that was answered before.
+func idempotencyStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	md, _ := metadata.FromIncomingContext(ss.Context())
+	keys := md.Get("idempotency-key")
+	if len(keys) == 0 || !info.IsClientStream {
+		return next(srv, ss)
+	}
+	if err := checkKey(keys); err != nil {
+		return err
+	}
+	ctx := idempotency.With(ss.Context(), &idempotency.Request{Method: info.FullMethod, Key: keys[0]})
+	return next(srv, &contextStream{ServerStream: ss, ctx: ctx})
 }

@@ -35,7 +35,9 @@ type Compiled struct {
 	keys   []sortKey
 	digest []byte
 	deep   bool
-	among  func(ids [][16]byte) Statement
+	// noTotal leaves the total out.
+	noTotal bool
+	among   func(ids [][16]byte) Statement
 }
 
 // Statement is SQL with its parameters.
@@ -88,7 +90,7 @@ func Compile(spec *Spec, r Request, scope []string) (*Compiled, error) {
 			return nil, err
 		}
 	}
-	c := &Compiled{Scope: q.scope, Skip: r.Skip, Limit: limit, spec: spec, keys: keys, digest: digest, deep: r.PageToken != "", among: q.among}
+	c := &Compiled{Scope: q.scope, Skip: r.Skip, Limit: limit, spec: spec, keys: keys, digest: digest, deep: r.PageToken != "", noTotal: r.NoTotal, among: q.among}
 	c.SQL, c.Args = q.list()
 	c.Probe, c.Count, c.Estimate = q.probe(), q.count(), q.estimate()
 	return c, nil

@@ -75,6 +75,9 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	for _, r := range rows {
 		page.Data = append(page.Data, r.value)
 	}
+	if c.noTotal {
+		return page, nil
+	}
 	if f.total >= 0 {
 		page.Meta.Total = int32(f.total)
 		return page, nil

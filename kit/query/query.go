@@ -49,6 +49,8 @@ type Request struct {
 	Limit int32
 	// PageToken is the next_page_token of the page before; empty on the first.
 	PageToken string
+	// NoTotal leaves the total out, for who reads all pages anyway.
+	NoTotal bool
 }
 
 // ListRequest is what the list requests of the contract have in common.
