@@ -61,7 +61,7 @@ func loadFixtures(t *testing.T) []fixture {
 // flat, as REST has them.
 func idFields(md protoreflect.MethodDescriptor) (out []string) {
 	body := bodyField(md)
-	fields := md.Input().Fields()
+	fields := wire.Input(md).Fields()
 	for i := range fields.Len() {
 		fd := fields.Get(i)
 		if string(fd.Name()) == body && fd.Message() != nil {

@@ -310,7 +310,8 @@ func lookupsTellIDsOnly(t *testing.T, w *world.World, s *suite) {
 		"turumba_account": {
 			"account_ids(of_user uuid) -> SETOF uuid", "api_key_account(of_key uuid) -> uuid",
 			"audit_purge(older_than timestamp with time zone, most integer) -> integer", "blocked_accounts() -> SETOF uuid",
-			"invitation_account(of_token bytea) -> uuid",
+			"contact_imports_purge(older_than timestamp with time zone, uploads_older_than timestamp with time zone, most integer) -> integer",
+			"contacts_analyze() -> void", "invitation_account(of_token bytea) -> uuid",
 		},
 		"turumba_messaging": {
 			"messages_upkeep(ahead_months integer) -> integer",

@@ -139,9 +139,9 @@ func (c cell) probe(t *testing.T, w *world.World, field string, own map[string]s
 
 func (c cell) reads() bool {
 	name := c.f.RPC[strings.IndexByte(c.f.RPC, '/')+1:]
-	return strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "List") || strings.HasPrefix(name, "Watch") || strings.HasPrefix(name, "Preview")
+	return strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "List") || strings.HasPrefix(name, "Watch") || strings.HasPrefix(name, "Export") || strings.HasPrefix(name, "Preview")
 }
 
 func (c cell) creates() bool {
-	return strings.Contains(c.f.RPC, "/Create") || strings.Contains(c.f.RPC, "/BatchCreate")
+	return strings.Contains(c.f.RPC, "/Create") || strings.Contains(c.f.RPC, "/Import") || strings.Contains(c.f.RPC, "/BatchCreate")
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -142,18 +143,8 @@ func ruleOf(md protoreflect.MethodDescriptor) *annotations.HttpRule {
 
 // callGRPC makes the call over conn; a server stream answers with its first message.
 func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c Call) (Answer, error) {
-	in, err := newMessage(c.Method.Input())
+	in, err := requests(c)
 	if err != nil {
-		return Answer{}, err
-	}
-	if c.Body == nil {
-		c.Body = map[string]any{}
-	}
-	data, err := json.Marshal(c.Body)
-	if err != nil {
-		return Answer{}, err
-	}
-	if err := fill(data, in, c); err != nil {
 		return Answer{}, fmt.Errorf("request: %w", err)
 	}
 	out, err := newMessage(c.Method.Output())
@@ -172,13 +163,16 @@ func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c Call) (Answe
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, header...)
 	full := "/" + Name(c.Method)
-	if c.Method.IsStreamingServer() {
+	if c.Method.IsStreamingServer() || c.Method.IsStreamingClient() {
 		err = firstOfStream(ctx, conn, full, in, out)
 	} else {
-		err = conn.Invoke(ctx, full, in, out)
+		err = conn.Invoke(ctx, full, in[0], out)
 	}
 	if err != nil {
 		return grpcError(err), nil
+	}
+	if data, isFile := fileData(out); isFile {
+		return Answer{Code: "OK", Body: map[string]any{"csv": data}}, nil
 	}
 	b, err := rest.Marshal(responseBody(c.Method, out))
 	if err != nil {
@@ -188,15 +182,72 @@ func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c Call) (Answe
 	return a, json.Unmarshal(b, &a.Body)
 }
 
-func firstOfStream(ctx context.Context, conn grpc.ClientConnInterface, method string, in, out proto.Message) error {
+// requests are the messages of a call: one, or the settings and the file of an upload.
+func requests(c Call) ([]proto.Message, error) {
+	bodies := []map[string]any{c.Body}
+	if c.Method.IsStreamingClient() {
+		settings, file := upload(c.Body)
+		bodies = []map[string]any{{"settings": settings}, {"data": file}}
+	}
+	var out []proto.Message
+	for _, body := range bodies {
+		in, err := newMessage(c.Method.Input())
+		if err != nil {
+			return nil, err
+		}
+		if body == nil {
+			body = map[string]any{}
+		}
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		if err := fill(data, in, c); err != nil {
+			return nil, err
+		}
+		out = append(out, in)
+	}
+	return out, nil
+}
+
+// upload splits the body of a call that sends a file: the settings, and the file
+// that stands beside them.
+func upload(body map[string]any) (settings map[string]any, file []byte) {
+	text, _ := body["file"].(string)
+	settings = maps.Clone(body)
+	delete(settings, "file")
+	return settings, []byte(text)
+}
+
+// Input is the message whose fields the body of a call has: the settings of an
+// upload, else the request.
+func Input(md protoreflect.MethodDescriptor) protoreflect.MessageDescriptor {
+	if md.IsStreamingClient() {
+		return md.Input().Fields().ByName("settings").Message()
+	}
+	return md.Input()
+}
+
+// fileData is the text of a message that is a piece of a file.
+func fileData(m proto.Message) (text string, ok bool) {
+	piece, ok := m.(interface{ GetData() []byte })
+	if !ok {
+		return "", false
+	}
+	return string(piece.GetData()), true
+}
+
+func firstOfStream(ctx context.Context, conn grpc.ClientConnInterface, method string, in []proto.Message, out proto.Message) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: len(in) > 1}, method)
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(in); err != nil {
-		return err
+	for _, m := range in {
+		if err := stream.SendMsg(m); err != nil && !errors.Is(err, io.EOF) { // io.EOF: RecvMsg says why
+			return err
+		}
 	}
 	if err := stream.CloseSend(); err != nil {
 		return err
@@ -300,6 +351,11 @@ func callREST(ctx context.Context, client *http.Client, base string, c Call) (An
 
 func streamAnswer(res *http.Response) (Answer, error) {
 	a := Answer{HTTP: res.StatusCode}
+	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/csv") {
+		text, err := io.ReadAll(res.Body)
+		a.Body = map[string]any{"csv": string(text)}
+		return a, err
+	}
 	return a, json.NewDecoder(res.Body).Decode(&a.Body)
 }
 
@@ -309,9 +365,13 @@ func restRequest(ctx context.Context, base string, c Call) (*http.Request, error
 	if path == "" {
 		return nil, errors.New("the RPC has no route")
 	}
-	rest := map[string]any{}
-	for k, v := range c.Body {
-		rest[k] = v
+	rest, contentType, file := maps.Clone(c.Body), "application/json", []byte(nil)
+	if c.Method.IsStreamingClient() { // the body is the file
+		rest, file = upload(c.Body)
+		contentType = "text/csv"
+	}
+	if rest == nil {
+		rest = map[string]any{}
 	}
 	path = pathVar.ReplaceAllStringFunc(path, func(s string) string {
 		name := s[1 : len(s)-1]
@@ -319,9 +379,15 @@ func restRequest(ctx context.Context, base string, c Call) (*http.Request, error
 		delete(rest, name)
 		return url.PathEscape(v)
 	})
-	query, body := url.Values{}, []byte(nil)
-	if rule.GetBody() == "" {
+	query, body := url.Values{}, file
+	if rule.GetBody() == "" || c.Method.IsStreamingClient() {
 		for k, v := range rest {
+			if pairs, ok := v.(map[string]any); ok {
+				for key, value := range pairs {
+					query.Add(k, fmt.Sprintf("%s:%v", key, value))
+				}
+				continue
+			}
 			if list, ok := v.([]any); ok {
 				for _, e := range list {
 					query.Add(k, fmt.Sprint(e))
@@ -344,8 +410,8 @@ func restRequest(ctx context.Context, base string, c Call) (*http.Request, error
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > 0 {
-		req.Header.Set("Content-Type", "application/json")
+	if len(body) > 0 || c.Method.IsStreamingClient() {
+		req.Header.Set("Content-Type", contentType)
 	}
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)

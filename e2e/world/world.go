@@ -266,6 +266,8 @@ func (b *builder) things(name, prefix string) {
 	require.NoError(b.t, err)
 	_, err = b.groups.AddContacts(ctx, &accountv1.AddContactsRequest{ContactGroupId: g.GetContactGroup().GetId(), ContactIds: []string{c.GetContact().GetId(), silent.GetContact().GetId()}})
 	require.NoError(b.t, err)
+	b.vars["large_csv"] = "name,external_id\n" + strings.Repeat("Somebody,\n", 50_000)
+	b.vars[prefix+"contact_import_id"] = b.imported(ctx, account, "name,email\nSelam Tesfaye,"+prefix+"selam@golden.example\nNobody,not an address\n")
 	host, port := b.in.Simulator.HostPort()
 	port32, mode, plain, from := uint32(port), messagingv1.TlsMode_TLS_MODE_NONE, true, "office@golden.example"
 	ch, err := b.channels.CreateChannel(ctx, &messagingv1.CreateChannelRequest{AccountId: account, Name: "Office", Credentials: &messagingv1.ChannelCredentials{
@@ -289,6 +291,25 @@ func (b *builder) things(name, prefix string) {
 	list, err := b.messages.ListMessages(ctx, &messagingv1.ListMessagesRequest{Filter: []string{"group_message_id:eq:" + b.vars[prefix+"done_id"]}})
 	require.NoError(b.t, err)
 	b.vars[prefix+"message_id"] = list.GetData()[0].GetId()
+}
+
+// imported imports a file to its end and returns the import's id.
+func (b *builder) imported(ctx context.Context, accountID, file string) string {
+	client := accountv1.NewContactImportServiceClient(b.conn)
+	stream, err := client.ImportContacts(ctx)
+	require.NoError(b.t, err)
+	settings := &accountv1.ContactImportSettings{AccountId: accountID, FileName: "people.csv"}
+	require.NoError(b.t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Settings{Settings: settings}}))
+	require.NoError(b.t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Data{Data: []byte(file)}}))
+	resp, err := stream.CloseAndRecv()
+	require.NoError(b.t, err)
+	id := resp.GetContactImport().GetId()
+	require.Eventually(b.t, func() bool {
+		got, err := client.GetContactImport(ctx, &accountv1.GetContactImportRequest{ContactImportId: id})
+		require.NoError(b.t, err)
+		return got.GetContactImport().GetStatus() == accountv1.ContactImportStatus_CONTACT_IMPORT_STATUS_COMPLETED
+	}, time.Minute, 20*time.Millisecond)
+	return id
 }
 
 func (b *builder) send(ctx context.Context, prefix string, status messagingv1.GroupMessageStatus) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/gzhttp"
 
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
@@ -49,9 +50,14 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	top.Handle("GET /readyz", readyz(cfg.Ready))
 	docs(top)
 	top.Handle("POST "+tokenPath, oauthForm(mux))
+	files := &csvFiles{
+		mux: mux, now: cfg.Clock.Now, contacts: accountv1.NewContactServiceClient(cfg.Backends.Account),
+		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
+	}
+	files.register(top)
 	top.Handle("/", mux)
 
-	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{"application/json", "text/html", "application/javascript"}))
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{"application/json", "text/csv", "text/html", "application/javascript"}))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +120,11 @@ func limited(next http.Handler) http.Handler {
 			writeError(w, r, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the query string is larger than 16 KiB"))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		limit := int64(maxBody)
+		if strings.TrimSuffix(r.URL.Path, "/") == importPath {
+			limit = maxUpload
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		next.ServeHTTP(w, r)
 	})
 }

@@ -64,6 +64,9 @@ func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
 			return accountv1.RegisterContactServiceHandlerClient(ctx, mux, accountv1.NewContactServiceClient(b.Account))
 		},
 		func() error {
+			return accountv1.RegisterContactImportServiceHandlerClient(ctx, mux, accountv1.NewContactImportServiceClient(b.Account))
+		},
+		func() error {
 			return accountv1.RegisterContactGroupServiceHandlerClient(ctx, mux, accountv1.NewContactGroupServiceClient(b.Account))
 		},
 		func() error {

@@ -27,7 +27,7 @@ var _ runtime.QueryParameterParser = queryParser{}
 func (queryParser) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	for name, vs := range values {
 		fd := m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name))
-		if fd == nil || fd.Message() != nil || filter.HasCommonPrefix([]string{name}) {
+		if fd == nil || fd.Message() != nil && !fd.IsMap() || filter.HasCommonPrefix([]string{name}) {
 			return apierr.New(errorv1.Reason_REASON_UNKNOWN_PARAMETER, "unknown query parameter %q", name)
 		}
 		if err := setParameter(m.ProtoReflect(), fd, vs); err != nil {
@@ -49,6 +49,9 @@ func setParameter(m protoreflect.Message, fd protoreflect.FieldDescriptor, vs []
 		}
 		return nil
 	}
+	if fd.IsMap() {
+		return setMap(m.Mutable(fd).Map(), fd, vs)
+	}
 	if len(vs) != 1 {
 		return fmt.Errorf("given %d times, expected once", len(vs))
 	}
@@ -57,6 +60,26 @@ func setParameter(m protoreflect.Message, fd protoreflect.FieldDescriptor, vs []
 		return err
 	}
 	m.Set(fd, v)
+	return nil
+}
+
+// setMap fills a map of texts from "key:value"; the last colon counts.
+func setMap(m protoreflect.Map, fd protoreflect.FieldDescriptor, vs []string) error {
+	for _, s := range vs {
+		colon := strings.LastIndexByte(s, ':')
+		if colon < 0 {
+			return fmt.Errorf("%q is not key:value", s)
+		}
+		key := protoreflect.ValueOfString(s[:colon]).MapKey()
+		if m.Has(key) {
+			return fmt.Errorf("names %q twice", s[:colon])
+		}
+		value, err := parseScalar(fd.MapValue(), s[colon+1:])
+		if err != nil {
+			return err
+		}
+		m.Set(key, value)
+	}
 	return nil
 }
 

@@ -46,7 +46,19 @@ func contractRoutes() []route {
 		}
 		return true
 	})
+	// A word weighs more than a variable: /v1/contacts/export is no contact's id.
+	slices.SortStableFunc(out, func(a, b route) int { return a.variables() - b.variables() })
 	return out
+}
+
+// variables counts the variable segments of the path.
+func (s route) variables() (n int) {
+	for _, segment := range s.segments[1:] {
+		if segment == "" {
+			n++
+		}
+	}
+	return n
 }
 
 func routeOf(md protoreflect.MethodDescriptor) (route, bool) {
@@ -57,8 +69,11 @@ func routeOf(md protoreflect.MethodDescriptor) (route, bool) {
 	}
 	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
 	r := route{verb: verb, segments: strings.Split(path, "/"), params: map[string]bool{}, stream: auth.GetStream()}
-	if rule.GetBody() == "" {
+	if rule.GetBody() == "" || md.IsStreamingClient() {
 		fields := md.Input().Fields()
+		if settings := fields.ByName("settings"); md.IsStreamingClient() && settings != nil {
+			fields = settings.Message().Fields() // the body is the file
+		}
 		for i := range fields.Len() {
 			r.params[string(fields.Get(i).Name())] = true
 		}

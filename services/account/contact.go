@@ -2,6 +2,7 @@ package account
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -12,8 +13,12 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 )
 
-// MaxMetadata is the most bytes of a contact's free data, as JSON.
-const MaxMetadata = 32 << 10
+const (
+	// MaxMetadata is the most bytes of a contact's free data, as JSON.
+	MaxMetadata = 32 << 10
+	// MaxTags is the most tags of a contact.
+	MaxTags = 100
+)
 
 // Contact is a person outside the organisation, who gets messages. It is stored
 // as one document.
@@ -69,8 +74,7 @@ func normalPhone(phone, country string) (string, error) {
 	} else if n, err := phonenumbers.Parse(phone, country); err == nil && phonenumbers.IsPossibleNumber(n) {
 		return phonenumbers.Format(n, phonenumbers.E164), nil
 	}
-	return "", apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
-		WithFields(apierr.Field{Field: "phone", Message: message})
+	return "", InvalidField("phone", message)
 }
 
 // Normalise brings a contact into the form that is stored, and refuses what
@@ -83,25 +87,52 @@ func (c *Contact) Normalise(country string) error {
 	}
 	c.Phone, c.ExternalID = phone, strings.TrimSpace(c.ExternalID)
 	c.Email = NormalEmail(c.Email)
+	c.PreferredChannelType = strings.ToLower(strings.TrimSpace(c.PreferredChannelType))
 	c.FirstName, c.LastName = strings.TrimSpace(c.FirstName), strings.TrimSpace(c.LastName)
 	c.Name = strings.TrimSpace(c.Name)
-	slices.Sort(c.Tags)
-	c.Tags = slices.Compact(c.Tags)
+	c.Tags = sortedTags(c.Tags)
 	if c.Name == "" && c.FirstName == "" && c.LastName == "" && c.Email == "" && c.Phone == "" && c.ExternalID == "" && len(c.Identifiers) == 0 {
-		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
-			WithFields(apierr.Field{Field: "name", Message: "a contact needs a name, an address, a phone number or an id"})
+		return InvalidField("name", "a contact needs a name, an address, a phone number or an id")
 	}
 	if len(c.Metadata) > MaxMetadata {
-		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
-			WithFields(apierr.Field{Field: "metadata", Message: "is larger than 32 KiB"})
+		return errMetadataSize
 	}
 	if c.Timezone != "" {
 		if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "Local" {
-			return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
-				WithFields(apierr.Field{Field: "timezone", Message: "is not an IANA time zone, for example Africa/Addis_Ababa"})
+			return InvalidField("timezone", "is not an IANA time zone, for example Africa/Addis_Ababa")
 		}
 	}
 	return nil
+}
+
+var errMetadataSize = InvalidField("metadata", "is larger than 32 KiB")
+
+// sortedTags are the tags of all lists, each once.
+func sortedTags(lists ...[]string) []string {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// mergedMetadata is base with the keys of over; both are JSON objects or nothing.
+func mergedMetadata(base, over json.RawMessage) (json.RawMessage, error) {
+	if len(base) == 0 || len(over) == 0 {
+		return slices.Concat(base, over), nil
+	}
+	merged := map[string]json.RawMessage{}
+	for _, raw := range []json.RawMessage{base, over} {
+		if err := json.Unmarshal(raw, &merged); err != nil {
+			return nil, fmt.Errorf("read metadata: %w", err)
+		}
+	}
+	out, err := json.Marshal(merged)
+	if err != nil {
+		return nil, fmt.Errorf("write metadata: %w", err)
+	}
+	if len(out) > MaxMetadata {
+		return nil, errMetadataSize
+	}
+	return out, nil
 }
 
 // DisplayName is the name, or the first and last name.

@@ -59,7 +59,7 @@ func finish(doc object) error {
 			if !ok {
 				continue
 			}
-			if err := finishOperation(operation); err != nil {
+			if err := finishOperation(operation, schemas); err != nil {
 				return fmt.Errorf("%s %s: %w", verb, path, err)
 			}
 		}

@@ -19,7 +19,7 @@ import (
 var packages = [...]string{"turumba.account.v1", "turumba.messaging.v1"}
 
 // finishOperation completes one operation from its RPC.
-func finishOperation(op object) error {
+func finishOperation(op, schemas object) error {
 	id, _ := op["operationId"].(string)
 	md, err := methodOf(id)
 	if err != nil {
@@ -28,9 +28,9 @@ func finishOperation(op object) error {
 	summary, _ := op["summary"].(string)
 	op["description"] = summary
 	op["summary"] = words(string(md.Name()))
-	finishParameters(md, op)
+	finishParameters(md, op, schemas)
 	finishBody(md, op)
-	finishResponses(md, op)
+	finishResponses(md, op, schemas)
 	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
 	if auth.GetPublic() {
 		op["security"] = []any{}
@@ -59,10 +59,16 @@ func methodOf(operationID string) (protoreflect.MethodDescriptor, error) {
 
 func isCreate(md protoreflect.MethodDescriptor) bool {
 	name := string(md.Name())
-	return strings.HasPrefix(name, "Create") || strings.HasPrefix(name, "BatchCreate") || name == "Register"
+	return strings.HasPrefix(name, "Create") || strings.HasPrefix(name, "BatchCreate") || name == "Register" || md.IsStreamingClient()
 }
 
-func finishParameters(md protoreflect.MethodDescriptor, op object) {
+// isFile reports whether the answer is a stream of pieces of a file.
+func isFile(md protoreflect.MethodDescriptor) bool {
+	fields := md.Output().Fields()
+	return md.IsStreamingServer() && fields.Len() == 1 && fields.Get(0).Kind() == protoreflect.BytesKind
+}
+
+func finishParameters(md protoreflect.MethodDescriptor, op, schemas object) {
 	given, _ := op["parameters"].([]any)
 	delete(op, "parameters")
 	var params []any
@@ -85,6 +91,9 @@ func finishParameters(md protoreflect.MethodDescriptor, op object) {
 			limit(fd, schema)
 		}
 	}
+	if md.IsStreamingClient() {
+		params = append(params, uploadParameters(md, schemas)...)
+	}
 	if isCreate(md) {
 		params = append(params, object{
 			"name": "Idempotency-Key", "in": "header", "required": false,
@@ -97,8 +106,43 @@ func finishParameters(md protoreflect.MethodDescriptor, op object) {
 	}
 }
 
+// uploadParameters are the settings of an upload, which stand in the query string
+// and so need no schema of their own.
+func uploadParameters(md protoreflect.MethodDescriptor, schemas object) (params []any) {
+	settings := md.Input().Fields().ByName("settings").Message()
+	schema, _ := schemas[string(settings.FullName())].(object)
+	delete(schemas, string(settings.FullName()))
+	for i := range settings.Fields().Len() {
+		fd := settings.Fields().Get(i)
+		prop := child(child(schema, "properties"), string(fd.Name()))
+		description := prop["description"]
+		delete(prop, "description")
+		if fd.IsMap() {
+			prop = object{"type": "array", "items": object{"type": "string", "pattern": ":[^:]*$"}}
+		}
+		params = append(params, object{"name": string(fd.Name()), "in": "query", "required": false, "schema": prop, "description": description})
+	}
+	return params
+}
+
+// uploadBody is the body of an upload: the file alone, or a form that ends with it.
+func uploadBody() object {
+	file := object{"type": "string", "format": "binary"}
+	return object{"required": true, "content": object{
+		"text/csv": object{"schema": file},
+		"multipart/form-data": object{"schema": object{
+			"type": "object", "description": "The query parameters may be form fields before the file.",
+			"required": []any{"file"}, "properties": object{"file": file},
+		}},
+	}}
+}
+
 // finishBody completes the inline schema of a request body.
 func finishBody(md protoreflect.MethodDescriptor, op object) {
+	if md.IsStreamingClient() {
+		op["requestBody"] = uploadBody()
+		return
+	}
 	content := child(child(child(op, "requestBody"), "content"), "application/json")
 	schema, _ := content["schema"].(object)
 	if schema == nil {
@@ -133,7 +177,7 @@ var statuses = [...]struct {
 	{"503", "A dependency cannot be reached; try again."},
 }
 
-func finishResponses(md protoreflect.MethodDescriptor, op object) {
+func finishResponses(md protoreflect.MethodDescriptor, op, schemas object) {
 	responses := child(op, "responses")
 	ok, _ := responses["200"].(object)
 	code := "200"
@@ -143,6 +187,9 @@ func finishResponses(md protoreflect.MethodDescriptor, op object) {
 	case md.Output().Fields().Len() == 0:
 		code = "204"
 		ok = object{"description": "Done; no body."}
+	case isFile(md):
+		delete(schemas, string(md.Output().FullName()))
+		ok = object{"description": "The file.", "content": object{"text/csv": object{"schema": object{"type": "string", "format": "binary"}}}}
 	case md.IsStreamingServer():
 		ok = object{"description": "One JSON object a line, until the stream ends.", "content": object{
 			"application/x-ndjson": object{"schema": object{"$ref": "#/components/schemas/" + string(streamed(md))}},

@@ -21,6 +21,7 @@ import (
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/importer"
 	"github.com/turumba/turumba/services/account/postgres"
 	"github.com/turumba/turumba/services/account/server"
 )
@@ -61,6 +62,7 @@ type App struct {
 	db       *pg.DB
 	store    *postgres.Store
 	identity *local.Provider
+	importer *importer.Importer
 	clock    clock.Clock
 	log      *slog.Logger
 }
@@ -117,7 +119,12 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err != nil {
 		return err
 	}
-	server.Register(a.Server, server.Config{Store: a.store, Identity: a.identity, PublicURL: cfg.Issuer, Changed: callers.Invalidate})
+	if a.importer, err = importer.New(a.store, deps.Clock, deps.Logger); err != nil {
+		return err
+	}
+	server.Register(a.Server, server.Config{
+		Store: a.store, Identity: a.identity, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
+	})
 	return a.Server.Check()
 }
 
@@ -138,10 +145,11 @@ const purgeEvery = time.Hour
 // Close closes the database, after the last call has ended.
 func (a *App) Close() { a.db.Close() }
 
-// Run sends mails and removes expired rows until ctx ends.
+// Run sends mails, imports files and removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.identity.Run(ctx) })
+	g.Go(func() error { return a.importer.Run(ctx) })
 	g.Go(func() error { return a.purge(ctx) })
 	return g.Wait()
 }

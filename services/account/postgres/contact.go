@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -89,29 +90,9 @@ func (s *Store) CreateContact(ctx context.Context, tx *pg.Tx, c *account.Contact
 // contact: nil, DUPLICATE_EMAIL or DUPLICATE_PHONE. Good ones are kept when
 // others are not.
 func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string, list []*account.Contact) ([]error, error) {
-	ids, docs := make([]string, len(list)), make([]string, len(list))
-	for i, c := range list {
-		c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = account.NewID(), accountID, tx.Now, tx.Now
-		doc, err := c.Document()
-		if err != nil {
-			return nil, fmt.Errorf("write contact document: %w", err)
-		}
-		ids[i], docs[i] = c.ID, string(doc)
-	}
-	rows, err := tx.Query(ctx, `
-		INSERT INTO contacts (id, account_id, doc, created_at, updated_at)
-		SELECT id, $1, doc, $4, $4 FROM unnest($2::uuid[], $3::jsonb[]) AS n (id, doc)
-		ON CONFLICT DO NOTHING RETURNING id::text`, accountID, ids, docs, tx.Now)
+	kept, err := s.insertContacts(ctx, tx, accountID, list)
 	if err != nil {
-		return nil, fmt.Errorf("insert contacts: %w", err)
-	}
-	inserted, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("insert contacts: %w", err)
-	}
-	kept := make(map[string]bool, len(inserted))
-	for _, id := range inserted {
-		kept[id] = true
+		return nil, err
 	}
 	errs := make([]error, len(list))
 	var created, changes []string
@@ -127,37 +108,68 @@ func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string,
 	return errs, s.auditMany(ctx, tx, accountID, "contact.create", created, changes)
 }
 
-// uniques are the values of a contact that no other of its account may have.
-func uniques(c *account.Contact) []unique {
-	list := []unique{
-		{"doc ->> 'email'", c.Email, account.DuplicateEmail},
-		{"doc ->> 'phone'", c.Phone, account.DuplicatePhone},
-		{"doc ->> 'external_id'", c.ExternalID, func(id string) *apierr.Error { return account.DuplicateIdentifier(id, "external id") }},
+// insertContacts stores those of the contacts that have no rival, and tells which.
+func (s *Store) insertContacts(ctx context.Context, tx *pg.Tx, accountID string, list []*account.Contact) (kept map[string]bool, err error) {
+	for _, c := range list {
+		if c.ID == "" {
+			c.ID = account.NewID()
+		}
+		c.AccountID, c.CreatedAt, c.UpdatedAt = accountID, tx.Now, tx.Now
 	}
-	for _, platform := range account.Platforms() {
-		list = append(list, unique{"doc -> 'identifiers' ->> '" + platform + "'", c.Identifiers[platform], func(id string) *apierr.Error {
-			return account.DuplicateIdentifier(id, platform+" id")
-		}})
+	ids, docs, err := documents(list)
+	if err != nil {
+		return nil, err
 	}
-	return list
+	rows, err := tx.Query(ctx, `
+		INSERT INTO contacts (id, account_id, doc, created_at, updated_at)
+		SELECT id, $1, doc, $4, $4 FROM unnest($2::uuid[], $3::jsonb[]) AS n (id, doc)
+		ON CONFLICT DO NOTHING RETURNING id::text`, accountID, ids, docs, tx.Now)
+	if err != nil {
+		return nil, fmt.Errorf("insert contacts: %w", err)
+	}
+	inserted, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("insert contacts: %w", err)
+	}
+	kept = make(map[string]bool, len(inserted))
+	for _, id := range inserted {
+		kept[id] = true
+	}
+	return kept, nil
 }
 
-// unique is one such value: where it stands, and how its duplicate is told.
-type unique struct {
-	expr, value string
-	duplicate   func(existingID string) *apierr.Error
+// documents are the ids and documents of contacts, as arrays for a statement.
+func documents(list []*account.Contact) (ids, docs []string, err error) {
+	ids, docs = make([]string, len(list)), make([]string, len(list))
+	for i, c := range list {
+		doc, err := c.Document()
+		if err != nil {
+			return nil, nil, fmt.Errorf("write contact document: %w", err)
+		}
+		ids[i], docs[i] = c.ID, string(doc)
+	}
+	return ids, docs, nil
+}
+
+// keyExpr is where a contact's document has the value of a key.
+func keyExpr(k account.ContactKey) string {
+	if slices.Contains(account.Platforms(), string(k)) {
+		return "doc -> 'identifiers' ->> '" + string(k) + "'"
+	}
+	return "doc ->> '" + string(k) + "'"
 }
 
 // conflict finds the contact that has an address or id of c already.
 func (s *Store) conflict(ctx context.Context, tx *pg.Tx, c *account.Contact) error {
-	for _, u := range uniques(c) {
-		if u.value == "" {
+	for _, k := range account.ContactKeys() {
+		value := c.Key(k)
+		if value == "" {
 			continue
 		}
 		var id string
-		err := tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND "+u.expr+" = $2 AND id <> $3", c.AccountID, u.value, c.ID).Scan(&id)
+		err := tx.QueryRow(ctx, "SELECT id FROM contacts WHERE account_id = $1 AND "+keyExpr(k)+" = $2 AND id <> $3", c.AccountID, value, c.ID).Scan(&id)
 		if err == nil {
-			return u.duplicate(id)
+			return account.DuplicateKey(k, id)
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("find the duplicate: %w", err)

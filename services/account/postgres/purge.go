@@ -24,6 +24,9 @@ func (s *Store) Purge(ctx context.Context) error {
 	if err := s.purgeAudit(ctx); err != nil {
 		return err
 	}
+	if err := s.purgeImports(ctx); err != nil {
+		return err
+	}
 	_, err := s.db.PurgeIdempotencyKeys(ctx)
 	return err
 }

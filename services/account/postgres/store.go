@@ -31,7 +31,7 @@ type Store struct {
 	db     *pg.DB
 	issuer string
 
-	accounts, users, roles, members, invitations, apiKeys, auditEvents, contacts, groups, groupContacts *query.Spec
+	accounts, users, roles, members, invitations, apiKeys, auditEvents, contacts, groups, groupContacts, imports *query.Spec
 }
 
 // New makes a store. tokenKey authenticates page tokens; issuer is the iss of the
@@ -87,6 +87,7 @@ func New(db *pg.DB, tokenKey []byte, issuer string) (*Store, error) {
 			})
 		}, "API keys"},
 		{&s.contacts, func() (*query.Spec, error) { return contactSpec("contacts", tokenKey) }, "contacts"},
+		{&s.imports, func() (*query.Spec, error) { return importSpec(tokenKey) }, "contact imports"},
 		{&s.groupContacts, func() (*query.Spec, error) { return contactSpec(groupContactsFrom, tokenKey) }, "contacts of a group"},
 		{&s.groups, func() (*query.Spec, error) {
 			return query.SpecFor((&accountv1.ContactGroup{}).ProtoReflect().Descriptor(), query.Table{

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/services/account/identity/local"
 	"github.com/turumba/turumba/services/account/postgres"
 )
@@ -16,6 +17,9 @@ type Config struct {
 	Identity *local.Provider
 	// PublicURL is where the gateway is reached, for the discovery document.
 	PublicURL string
+	Clock     clock.Clock
+	// Uploaded is called when a file is complete that can be imported.
+	Uploaded func()
 	// Changed is called after a change of memberships, to drop cached contexts.
 	Changed func()
 }
@@ -34,18 +38,21 @@ type Server struct {
 	accountv1.UnimplementedRoleServiceServer
 	accountv1.UnimplementedMembershipServiceServer
 	accountv1.UnimplementedContactServiceServer
+	accountv1.UnimplementedContactImportServiceServer
 	accountv1.UnimplementedContactGroupServiceServer
 	accountv1.UnimplementedRecipientServiceServer
 
 	store     *postgres.Store
 	identity  *local.Provider
+	clock     clock.Clock
 	publicURL string
+	uploaded  func()
 	changed   func()
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, identity: cfg.Identity, publicURL: cfg.PublicURL, changed: cfg.Changed}
+	s := &Server{store: cfg.Store, identity: cfg.Identity, clock: cfg.Clock, publicURL: cfg.PublicURL, uploaded: cfg.Uploaded, changed: cfg.Changed}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)
@@ -58,6 +65,7 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	accountv1.RegisterRoleServiceServer(r, s)
 	accountv1.RegisterMembershipServiceServer(r, s)
 	accountv1.RegisterContactServiceServer(r, s)
+	accountv1.RegisterContactImportServiceServer(r, s)
 	accountv1.RegisterContactGroupServiceServer(r, s)
 	accountv1.RegisterRecipientServiceServer(r, s)
 }

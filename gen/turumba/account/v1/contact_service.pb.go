@@ -780,6 +780,108 @@ func (x *ListContactsResponse) GetMeta() *v1.ListMeta {
 	return nil
 }
 
+// ExportContactsRequest selects contacts and columns.
+type ExportContactsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Filters `field:op:value`, all of which must hold; at most 20.
+	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
+	// Columns of the file in order: fields of a contact, telegram, whatsapp, messenger,
+	// metadata (as JSON) and metadata.key; absent: all but single keys.
+	Column        []string `protobuf:"bytes,2,rep,name=column,proto3" json:"column,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportContactsRequest) Reset() {
+	*x = ExportContactsRequest{}
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportContactsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportContactsRequest) ProtoMessage() {}
+
+func (x *ExportContactsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportContactsRequest.ProtoReflect.Descriptor instead.
+func (*ExportContactsRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExportContactsRequest) GetFilter() []string {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ExportContactsRequest) GetColumn() []string {
+	if x != nil {
+		return x.Column
+	}
+	return nil
+}
+
+// ExportContactsResponse is a piece of the CSV file.
+type ExportContactsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes, at most 1 MiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportContactsResponse) Reset() {
+	*x = ExportContactsResponse{}
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportContactsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportContactsResponse) ProtoMessage() {}
+
+func (x *ExportContactsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportContactsResponse.ProtoReflect.Descriptor instead.
+func (*ExportContactsResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExportContactsResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // ContactUpdate holds the fields of a contact that can change.
 type ContactUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -815,7 +917,7 @@ type ContactUpdate struct {
 
 func (x *ContactUpdate) Reset() {
 	*x = ContactUpdate{}
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[10]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +929,7 @@ func (x *ContactUpdate) String() string {
 func (*ContactUpdate) ProtoMessage() {}
 
 func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[10]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +942,7 @@ func (x *ContactUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactUpdate.ProtoReflect.Descriptor instead.
 func (*ContactUpdate) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{10}
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContactUpdate) GetName() string {
@@ -942,7 +1044,7 @@ type UpdateContactRequest struct {
 
 func (x *UpdateContactRequest) Reset() {
 	*x = UpdateContactRequest{}
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[11]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1056,7 @@ func (x *UpdateContactRequest) String() string {
 func (*UpdateContactRequest) ProtoMessage() {}
 
 func (x *UpdateContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[11]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1069,7 @@ func (x *UpdateContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContactRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContactRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateContactRequest) GetContactId() string {
@@ -1002,7 +1104,7 @@ type UpdateContactResponse struct {
 
 func (x *UpdateContactResponse) Reset() {
 	*x = UpdateContactResponse{}
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[12]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1116,7 @@ func (x *UpdateContactResponse) String() string {
 func (*UpdateContactResponse) ProtoMessage() {}
 
 func (x *UpdateContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[12]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1129,7 @@ func (x *UpdateContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContactResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContactResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateContactResponse) GetContact() *Contact {
@@ -1048,7 +1150,7 @@ type DeleteContactRequest struct {
 
 func (x *DeleteContactRequest) Reset() {
 	*x = DeleteContactRequest{}
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[13]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1162,7 @@ func (x *DeleteContactRequest) String() string {
 func (*DeleteContactRequest) ProtoMessage() {}
 
 func (x *DeleteContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[13]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1175,7 @@ func (x *DeleteContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContactRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContactRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteContactRequest) GetContactId() string {
@@ -1092,7 +1194,7 @@ type DeleteContactResponse struct {
 
 func (x *DeleteContactResponse) Reset() {
 	*x = DeleteContactResponse{}
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[14]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1206,7 @@ func (x *DeleteContactResponse) String() string {
 func (*DeleteContactResponse) ProtoMessage() {}
 
 func (x *DeleteContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[14]
+	mi := &file_turumba_account_v1_contact_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1219,7 @@ func (x *DeleteContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContactResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContactResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_account_v1_contact_service_proto_rawDescGZIP(), []int{16}
 }
 
 var File_turumba_account_v1_contact_service_proto protoreflect.FileDescriptor
@@ -1197,7 +1299,12 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8c\x01\n" +
 	"\x14ListContactsResponse\x12:\n" +
 	"\x04data\x18\x01 \x03(\v2\x1b.turumba.account.v1.ContactB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\xce\x05\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"o\n" +
+	"\x15ExportContactsRequest\x12)\n" +
+	"\x06filter\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x14\"\ar\x05\x10\x01\x18\x80 R\x06filter\x12+\n" +
+	"\x06column\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10d\x18\x01\"\ar\x05\x10\x01\x18\xff\x01R\x06column\"7\n" +
+	"\x16ExportContactsResponse\x12\x1d\n" +
+	"\x04data\x18\x01 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@R\x04data\"\xce\x05\n" +
 	"\rContactUpdate\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12&\n" +
 	"\n" +
@@ -1229,7 +1336,7 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"\x14DeleteContactRequest\x12'\n" +
 	"\n" +
 	"contact_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tcontactId\"\x17\n" +
-	"\x15DeleteContactResponse2\xe4\a\n" +
+	"\x15DeleteContactResponse2\x87\t\n" +
 	"\x0eContactService\x12\x9d\x01\n" +
 	"\rCreateContact\x12(.turumba.account.v1.CreateContactRequest\x1a).turumba.account.v1.CreateContactResponse\"7\x8a\xb5\x18\x10\n" +
 	"\x0econtacts.write\x82\xd3\xe4\x93\x02\x1a:\x01*b\acontact\"\f/v1/contacts\x90\x02\x02\x12\xac\x01\n" +
@@ -1239,7 +1346,9 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"GetContact\x12%.turumba.account.v1.GetContactRequest\x1a&.turumba.account.v1.GetContactResponse\"@\x8a\xb5\x18\x0f\n" +
 	"\rcontacts.read\x82\xd3\xe4\x93\x02$b\acontact\x12\x19/v1/contacts/{contact_id}\x90\x02\x01\x12\x8d\x01\n" +
 	"\fListContacts\x12'.turumba.account.v1.ListContactsRequest\x1a(.turumba.account.v1.ListContactsResponse\"*\x8a\xb5\x18\x0f\n" +
-	"\rcontacts.read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/contacts\x90\x02\x01\x12\xb0\x01\n" +
+	"\rcontacts.read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/contacts\x90\x02\x01\x12\xa0\x01\n" +
+	"\x0eExportContacts\x12).turumba.account.v1.ExportContactsRequest\x1a*.turumba.account.v1.ExportContactsResponse\"5\x8a\xb5\x18\x130\x01\n" +
+	"\x0fcontacts.export\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/contacts/export\x90\x02\x010\x01\x12\xb0\x01\n" +
 	"\rUpdateContact\x12(.turumba.account.v1.UpdateContactRequest\x1a).turumba.account.v1.UpdateContactResponse\"J\x8a\xb5\x18\x10\n" +
 	"\x0econtacts.write\x82\xd3\xe4\x93\x02-:\acontactb\acontact2\x19/v1/contacts/{contact_id}\x90\x02\x02\x12\x9f\x01\n" +
 	"\rDeleteContact\x12(.turumba.account.v1.DeleteContactRequest\x1a).turumba.account.v1.DeleteContactResponse\"9\x8a\xb5\x18\x11\n" +
@@ -1258,7 +1367,7 @@ func file_turumba_account_v1_contact_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_contact_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_turumba_account_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_turumba_account_v1_contact_service_proto_goTypes = []any{
 	(*CreateContactRequest)(nil),        // 0: turumba.account.v1.CreateContactRequest
 	(*CreateContactResponse)(nil),       // 1: turumba.account.v1.CreateContactResponse
@@ -1270,50 +1379,54 @@ var file_turumba_account_v1_contact_service_proto_goTypes = []any{
 	(*GetContactResponse)(nil),          // 7: turumba.account.v1.GetContactResponse
 	(*ListContactsRequest)(nil),         // 8: turumba.account.v1.ListContactsRequest
 	(*ListContactsResponse)(nil),        // 9: turumba.account.v1.ListContactsResponse
-	(*ContactUpdate)(nil),               // 10: turumba.account.v1.ContactUpdate
-	(*UpdateContactRequest)(nil),        // 11: turumba.account.v1.UpdateContactRequest
-	(*UpdateContactResponse)(nil),       // 12: turumba.account.v1.UpdateContactResponse
-	(*DeleteContactRequest)(nil),        // 13: turumba.account.v1.DeleteContactRequest
-	(*DeleteContactResponse)(nil),       // 14: turumba.account.v1.DeleteContactResponse
-	nil,                                 // 15: turumba.account.v1.CreateContactRequest.IdentifiersEntry
-	nil,                                 // 16: turumba.account.v1.ContactInput.IdentifiersEntry
-	nil,                                 // 17: turumba.account.v1.ContactUpdate.IdentifiersEntry
-	(*structpb.Struct)(nil),             // 18: google.protobuf.Struct
-	(*Contact)(nil),                     // 19: turumba.account.v1.Contact
-	(*v1.ListMeta)(nil),                 // 20: turumba.options.v1.ListMeta
-	(*fieldmaskpb.FieldMask)(nil),       // 21: google.protobuf.FieldMask
+	(*ExportContactsRequest)(nil),       // 10: turumba.account.v1.ExportContactsRequest
+	(*ExportContactsResponse)(nil),      // 11: turumba.account.v1.ExportContactsResponse
+	(*ContactUpdate)(nil),               // 12: turumba.account.v1.ContactUpdate
+	(*UpdateContactRequest)(nil),        // 13: turumba.account.v1.UpdateContactRequest
+	(*UpdateContactResponse)(nil),       // 14: turumba.account.v1.UpdateContactResponse
+	(*DeleteContactRequest)(nil),        // 15: turumba.account.v1.DeleteContactRequest
+	(*DeleteContactResponse)(nil),       // 16: turumba.account.v1.DeleteContactResponse
+	nil,                                 // 17: turumba.account.v1.CreateContactRequest.IdentifiersEntry
+	nil,                                 // 18: turumba.account.v1.ContactInput.IdentifiersEntry
+	nil,                                 // 19: turumba.account.v1.ContactUpdate.IdentifiersEntry
+	(*structpb.Struct)(nil),             // 20: google.protobuf.Struct
+	(*Contact)(nil),                     // 21: turumba.account.v1.Contact
+	(*v1.ListMeta)(nil),                 // 22: turumba.options.v1.ListMeta
+	(*fieldmaskpb.FieldMask)(nil),       // 23: google.protobuf.FieldMask
 }
 var file_turumba_account_v1_contact_service_proto_depIdxs = []int32{
-	18, // 0: turumba.account.v1.CreateContactRequest.metadata:type_name -> google.protobuf.Struct
-	15, // 1: turumba.account.v1.CreateContactRequest.identifiers:type_name -> turumba.account.v1.CreateContactRequest.IdentifiersEntry
-	19, // 2: turumba.account.v1.CreateContactResponse.contact:type_name -> turumba.account.v1.Contact
-	18, // 3: turumba.account.v1.ContactInput.metadata:type_name -> google.protobuf.Struct
-	16, // 4: turumba.account.v1.ContactInput.identifiers:type_name -> turumba.account.v1.ContactInput.IdentifiersEntry
+	20, // 0: turumba.account.v1.CreateContactRequest.metadata:type_name -> google.protobuf.Struct
+	17, // 1: turumba.account.v1.CreateContactRequest.identifiers:type_name -> turumba.account.v1.CreateContactRequest.IdentifiersEntry
+	21, // 2: turumba.account.v1.CreateContactResponse.contact:type_name -> turumba.account.v1.Contact
+	20, // 3: turumba.account.v1.ContactInput.metadata:type_name -> google.protobuf.Struct
+	18, // 4: turumba.account.v1.ContactInput.identifiers:type_name -> turumba.account.v1.ContactInput.IdentifiersEntry
 	2,  // 5: turumba.account.v1.BatchCreateContactsRequest.contacts:type_name -> turumba.account.v1.ContactInput
-	19, // 6: turumba.account.v1.BatchCreateContactsResult.contact:type_name -> turumba.account.v1.Contact
+	21, // 6: turumba.account.v1.BatchCreateContactsResult.contact:type_name -> turumba.account.v1.Contact
 	4,  // 7: turumba.account.v1.BatchCreateContactsResponse.results:type_name -> turumba.account.v1.BatchCreateContactsResult
-	19, // 8: turumba.account.v1.GetContactResponse.contact:type_name -> turumba.account.v1.Contact
-	19, // 9: turumba.account.v1.ListContactsResponse.data:type_name -> turumba.account.v1.Contact
-	20, // 10: turumba.account.v1.ListContactsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	18, // 11: turumba.account.v1.ContactUpdate.metadata:type_name -> google.protobuf.Struct
-	17, // 12: turumba.account.v1.ContactUpdate.identifiers:type_name -> turumba.account.v1.ContactUpdate.IdentifiersEntry
-	10, // 13: turumba.account.v1.UpdateContactRequest.contact:type_name -> turumba.account.v1.ContactUpdate
-	21, // 14: turumba.account.v1.UpdateContactRequest.update_mask:type_name -> google.protobuf.FieldMask
-	19, // 15: turumba.account.v1.UpdateContactResponse.contact:type_name -> turumba.account.v1.Contact
+	21, // 8: turumba.account.v1.GetContactResponse.contact:type_name -> turumba.account.v1.Contact
+	21, // 9: turumba.account.v1.ListContactsResponse.data:type_name -> turumba.account.v1.Contact
+	22, // 10: turumba.account.v1.ListContactsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	20, // 11: turumba.account.v1.ContactUpdate.metadata:type_name -> google.protobuf.Struct
+	19, // 12: turumba.account.v1.ContactUpdate.identifiers:type_name -> turumba.account.v1.ContactUpdate.IdentifiersEntry
+	12, // 13: turumba.account.v1.UpdateContactRequest.contact:type_name -> turumba.account.v1.ContactUpdate
+	23, // 14: turumba.account.v1.UpdateContactRequest.update_mask:type_name -> google.protobuf.FieldMask
+	21, // 15: turumba.account.v1.UpdateContactResponse.contact:type_name -> turumba.account.v1.Contact
 	0,  // 16: turumba.account.v1.ContactService.CreateContact:input_type -> turumba.account.v1.CreateContactRequest
 	3,  // 17: turumba.account.v1.ContactService.BatchCreateContacts:input_type -> turumba.account.v1.BatchCreateContactsRequest
 	6,  // 18: turumba.account.v1.ContactService.GetContact:input_type -> turumba.account.v1.GetContactRequest
 	8,  // 19: turumba.account.v1.ContactService.ListContacts:input_type -> turumba.account.v1.ListContactsRequest
-	11, // 20: turumba.account.v1.ContactService.UpdateContact:input_type -> turumba.account.v1.UpdateContactRequest
-	13, // 21: turumba.account.v1.ContactService.DeleteContact:input_type -> turumba.account.v1.DeleteContactRequest
-	1,  // 22: turumba.account.v1.ContactService.CreateContact:output_type -> turumba.account.v1.CreateContactResponse
-	5,  // 23: turumba.account.v1.ContactService.BatchCreateContacts:output_type -> turumba.account.v1.BatchCreateContactsResponse
-	7,  // 24: turumba.account.v1.ContactService.GetContact:output_type -> turumba.account.v1.GetContactResponse
-	9,  // 25: turumba.account.v1.ContactService.ListContacts:output_type -> turumba.account.v1.ListContactsResponse
-	12, // 26: turumba.account.v1.ContactService.UpdateContact:output_type -> turumba.account.v1.UpdateContactResponse
-	14, // 27: turumba.account.v1.ContactService.DeleteContact:output_type -> turumba.account.v1.DeleteContactResponse
-	22, // [22:28] is the sub-list for method output_type
-	16, // [16:22] is the sub-list for method input_type
+	10, // 20: turumba.account.v1.ContactService.ExportContacts:input_type -> turumba.account.v1.ExportContactsRequest
+	13, // 21: turumba.account.v1.ContactService.UpdateContact:input_type -> turumba.account.v1.UpdateContactRequest
+	15, // 22: turumba.account.v1.ContactService.DeleteContact:input_type -> turumba.account.v1.DeleteContactRequest
+	1,  // 23: turumba.account.v1.ContactService.CreateContact:output_type -> turumba.account.v1.CreateContactResponse
+	5,  // 24: turumba.account.v1.ContactService.BatchCreateContacts:output_type -> turumba.account.v1.BatchCreateContactsResponse
+	7,  // 25: turumba.account.v1.ContactService.GetContact:output_type -> turumba.account.v1.GetContactResponse
+	9,  // 26: turumba.account.v1.ContactService.ListContacts:output_type -> turumba.account.v1.ListContactsResponse
+	11, // 27: turumba.account.v1.ContactService.ExportContacts:output_type -> turumba.account.v1.ExportContactsResponse
+	14, // 28: turumba.account.v1.ContactService.UpdateContact:output_type -> turumba.account.v1.UpdateContactResponse
+	16, // 29: turumba.account.v1.ContactService.DeleteContact:output_type -> turumba.account.v1.DeleteContactResponse
+	23, // [23:30] is the sub-list for method output_type
+	16, // [16:23] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -1331,7 +1444,7 @@ func file_turumba_account_v1_contact_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_contact_service_proto_rawDesc), len(file_turumba_account_v1_contact_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	ContactService_BatchCreateContacts_FullMethodName = "/turumba.account.v1.ContactService/BatchCreateContacts"
 	ContactService_GetContact_FullMethodName          = "/turumba.account.v1.ContactService/GetContact"
 	ContactService_ListContacts_FullMethodName        = "/turumba.account.v1.ContactService/ListContacts"
+	ContactService_ExportContacts_FullMethodName      = "/turumba.account.v1.ContactService/ExportContacts"
 	ContactService_UpdateContact_FullMethodName       = "/turumba.account.v1.ContactService/UpdateContact"
 	ContactService_DeleteContact_FullMethodName       = "/turumba.account.v1.ContactService/DeleteContact"
 )
@@ -45,6 +46,11 @@ type ContactServiceClient interface {
 	GetContact(ctx context.Context, in *GetContactRequest, opts ...grpc.CallOption) (*GetContactResponse, error)
 	// ListContacts returns the contacts of the caller's accounts.
 	ListContacts(ctx context.Context, in *ListContactsRequest, opts ...grpc.CallOption) (*ListContactsResponse, error)
+	// ExportContacts streams the contacts that the filters choose as a CSV file, oldest
+	// first. Cells that a spreadsheet would take for a formula get a leading ', which
+	// an import takes away again. Contacts that change meanwhile may be in the file as
+	// they were before or after.
+	ExportContacts(ctx context.Context, in *ExportContactsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactsResponse], error)
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(ctx context.Context, in *UpdateContactRequest, opts ...grpc.CallOption) (*UpdateContactResponse, error)
 	// DeleteContact removes a contact; its messages keep their history.
@@ -99,6 +105,25 @@ func (c *contactServiceClient) ListContacts(ctx context.Context, in *ListContact
 	return out, nil
 }
 
+func (c *contactServiceClient) ExportContacts(ctx context.Context, in *ExportContactsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ContactService_ServiceDesc.Streams[0], ContactService_ExportContacts_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportContactsRequest, ExportContactsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ContactService_ExportContactsClient = grpc.ServerStreamingClient[ExportContactsResponse]
+
 func (c *contactServiceClient) UpdateContact(ctx context.Context, in *UpdateContactRequest, opts ...grpc.CallOption) (*UpdateContactResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UpdateContactResponse)
@@ -135,6 +160,11 @@ type ContactServiceServer interface {
 	GetContact(context.Context, *GetContactRequest) (*GetContactResponse, error)
 	// ListContacts returns the contacts of the caller's accounts.
 	ListContacts(context.Context, *ListContactsRequest) (*ListContactsResponse, error)
+	// ExportContacts streams the contacts that the filters choose as a CSV file, oldest
+	// first. Cells that a spreadsheet would take for a formula get a leading ', which
+	// an import takes away again. Contacts that change meanwhile may be in the file as
+	// they were before or after.
+	ExportContacts(*ExportContactsRequest, grpc.ServerStreamingServer[ExportContactsResponse]) error
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(context.Context, *UpdateContactRequest) (*UpdateContactResponse, error)
 	// DeleteContact removes a contact; its messages keep their history.
@@ -160,6 +190,9 @@ func (UnimplementedContactServiceServer) GetContact(context.Context, *GetContact
 }
 func (UnimplementedContactServiceServer) ListContacts(context.Context, *ListContactsRequest) (*ListContactsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListContacts not implemented")
+}
+func (UnimplementedContactServiceServer) ExportContacts(*ExportContactsRequest, grpc.ServerStreamingServer[ExportContactsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportContacts not implemented")
 }
 func (UnimplementedContactServiceServer) UpdateContact(context.Context, *UpdateContactRequest) (*UpdateContactResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateContact not implemented")
@@ -260,6 +293,17 @@ func _ContactService_ListContacts_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ContactService_ExportContacts_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportContactsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ContactServiceServer).ExportContacts(m, &grpc.GenericServerStream[ExportContactsRequest, ExportContactsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ContactService_ExportContactsServer = grpc.ServerStreamingServer[ExportContactsResponse]
+
 func _ContactService_UpdateContact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(UpdateContactRequest)
 	if err := dec(in); err != nil {
@@ -328,6 +372,12 @@ var ContactService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ContactService_DeleteContact_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportContacts",
+			Handler:       _ContactService_ExportContacts_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "turumba/account/v1/contact_service.proto",
 }

@@ -1,0 +1,123 @@
+package account
+
+import (
+	"time"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+const (
+	// MaxImport is the most bytes of one file (decision C8).
+	MaxImport = 1 << 30
+	// MaxOpenImports is how many imports of one account may be unfinished.
+	MaxOpenImports = 10
+	// ImportLife is how long an import and its errors are kept.
+	ImportLife = 30 * 24 * time.Hour
+	// UploadLife is how long an upload that broke can be continued.
+	UploadLife = 24 * time.Hour
+)
+
+// ImportStatus is how far an import has come.
+type ImportStatus string
+
+// The statuses of an import, in order.
+const (
+	ImportUploading  ImportStatus = "uploading"
+	ImportQueued     ImportStatus = "queued"
+	ImportProcessing ImportStatus = "processing"
+	ImportCompleted  ImportStatus = "completed"
+	ImportFailed     ImportStatus = "failed"
+	ImportCancelled  ImportStatus = "cancelled"
+)
+
+// ImportColumn is a column of a file and where its cells go; an empty field leaves
+// the column out.
+type ImportColumn struct {
+	Header string `json:"header"`
+	Field  string `json:"field"`
+}
+
+// Import is one CSV file on its way to being contacts.
+type Import struct {
+	ID              string
+	AccountID       string
+	Status          ImportStatus
+	FileName        string
+	DryRun          bool
+	Encoding        string
+	Delimiter       string
+	Columns         []ImportColumn
+	MatchBy         []ContactKey
+	ContactGroupIDs []string
+	ReceivedBytes   int32
+	ImportProgress
+	ErrorMessage    string
+	CreatedByUserID string
+	// CreatedByAPIKeyID is the key that the upload was made with; empty without.
+	CreatedByAPIKeyID string
+	FinishedAt        *time.Time
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+}
+
+// ImportProgress is what has become of a file so far.
+type ImportProgress struct {
+	ProcessedBytes int32
+	// ReadCount is the records that were read, empty rows too: where to go on.
+	ReadCount     int32
+	RowCount      int32
+	CreatedCount  int32
+	UpdatedCount  int32
+	RejectedCount int32
+}
+
+// Final reports whether nothing more happens to the import.
+func (i *Import) Final() bool {
+	return i.Status == ImportCompleted || i.Status == ImportFailed || i.Status == ImportCancelled
+}
+
+// Headers are the names of the file's columns.
+func (i *Import) Headers() []string {
+	out := make([]string, len(i.Columns))
+	for n, c := range i.Columns {
+		out[n] = c.Header
+	}
+	return out
+}
+
+// ImportRow is one row of a file: a contact, or why it cannot be one.
+type ImportRow struct {
+	// Line is where the row begins in the file, from 1.
+	Line int
+	// Read counts the records up to this one, empty ones and the row itself included.
+	Read    int32
+	Cells   []string
+	Contact *Contact
+	Err     error
+}
+
+// RejectedRow is a row that broke a rule, as it is listed.
+type RejectedRow struct {
+	Line    int
+	Code    string
+	Field   string
+	Message string
+	Cells   []string
+}
+
+// Rejected is the row with the reason why it was, in words.
+func (r *ImportRow) Rejected(err error) RejectedRow {
+	e := apierr.From(err)
+	out := RejectedRow{Line: r.Line, Code: apierr.Name(e.Reason), Message: e.Message, Cells: r.Cells}
+	if len(e.Fields) > 0 {
+		out.Field, out.Message = e.Fields[0].Field, e.Fields[0].Message
+	}
+	return out
+}
+
+// InvalidField is the error of one field that breaks its rule.
+func InvalidField(field, message string) *apierr.Error {
+	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
+		WithFields(apierr.Field{Field: field, Message: message})
+}

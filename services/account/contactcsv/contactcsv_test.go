@@ -1,0 +1,272 @@
+package contactcsv_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/unicode"
+
+	"github.com/turumba/turumba/kit/apierr"
+	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/contactcsv"
+)
+
+// read reads a whole file as an import does.
+func read(file []byte, encoding, delimiter string, chosen map[string]string) (contactcsv.Format, []account.ImportRow, error) {
+	f, err := contactcsv.Detect(file[:min(len(file), contactcsv.SampleSize)], encoding, delimiter)
+	if err != nil {
+		return f, nil, err
+	}
+	columns, err := contactcsv.Map(f.Header, chosen)
+	if err != nil {
+		return f, nil, err
+	}
+	r, err := contactcsv.NewReader(bytes.NewReader(file), f)
+	if err != nil {
+		return f, nil, err
+	}
+	var rows []account.ImportRow
+	for {
+		row, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return f, rows, nil
+		}
+		if err != nil {
+			return f, rows, err
+		}
+		if row.Err == nil && row.Cells != nil {
+			row.Contact, row.Err = contactcsv.Contact(columns, row.Cells)
+		}
+		rows = append(rows, row)
+	}
+}
+
+func encoded(t *testing.T, e interface{ Bytes([]byte) ([]byte, error) }, text string) []byte {
+	t.Helper()
+	out, err := e.Bytes([]byte(text))
+	require.NoError(t, err)
+	return out
+}
+
+func TestDetect(t *testing.T) {
+	t.Parallel()
+	const text = "Name,E-mail\nTsegaye Γεια,a@b.example\nÜmit,c@d.example\n"
+	latin := "Name;Phone\r\nJosé;+34600000000\r\nZoë;+34600000001\r\n"
+	for _, c := range []struct {
+		name, encoding string
+		delimiter      rune
+		file           []byte
+		first          string
+	}{
+		{"plain", "utf-8", ',', []byte(text), "Tsegaye Γεια"},
+		{"byte order mark", "utf-8", ',', []byte("\ufeff" + text), "Tsegaye Γεια"},
+		{"UTF-16 with mark", "utf-16le", ',', encoded(t, unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewEncoder(), text), "Tsegaye Γεια"},
+		{"UTF-16 big endian with mark", "utf-16be", ',', encoded(t, unicode.UTF16(unicode.BigEndian, unicode.UseBOM).NewEncoder(), text), "Tsegaye Γεια"},
+		{"UTF-16 without mark", "utf-16le", ';', encoded(t, unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM).NewEncoder(), latin), "José"},
+		{"UTF-16 big endian without mark", "utf-16be", ';', encoded(t, unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM).NewEncoder(), latin), "José"},
+		{"Windows-1252", "windows-1252", ';', encoded(t, charmap.Windows1252.NewEncoder(), latin), "José"},
+		{"separator line", "utf-8", '|', []byte("sep=|\r\nname|email\r\nA,B|x@y.example\r\n"), "A,B"},
+		{"tabs", "utf-8", '\t', []byte("name\temail\nA, B\tx@y.example\n"), "A, B"},
+		{"commas in quotes", "utf-8", ';', []byte("name;note\n\"A, B\";\"x, y, z\"\nC;d\n"), "A, B"},
+		{"one column", "utf-8", ',', []byte("name\nA B\n"), "A B"},
+		{"no line end", "utf-8", ',', []byte("name,email\nA,x@y.example"), "A"},
+	} {
+		f, rows, err := read(c.file, "", "", nil)
+		require.NoError(t, err, c.name)
+		require.Equal(t, c.encoding, f.Encoding, c.name)
+		require.Equal(t, string(c.delimiter), string(f.Delimiter), c.name)
+		require.NotEmpty(t, rows, c.name)
+		require.NoError(t, rows[0].Err, c.name)
+		require.Equal(t, c.first, rows[0].Contact.Name, c.name)
+	}
+	_, rows, err := read(encoded(t, charmap.Windows1256.NewEncoder(), "name\nمحمد\n"), "windows-1256", "", nil)
+	require.NoError(t, err)
+	require.Equal(t, "محمد", rows[0].Contact.Name)
+}
+
+// TestLateBytes: a file that begins as ASCII and shows only after the sample that
+// it is no UTF-8.
+func TestLateBytes(t *testing.T) {
+	t.Parallel()
+	file := []byte("name,email\n" + strings.Repeat("Ann,a@b.example\n", 8000) + "Jos\xe9,j@b.example\n")
+	_, rows, err := read(file, "", "", nil)
+	require.NoError(t, err)
+	require.Equal(t, "José", rows[len(rows)-1].Contact.Name)
+}
+
+func TestUnreadableFiles(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, file, encoding, delimiter, field, message string }{
+		{"empty", "", "", "", "data", "empty"},
+		{"workbook", "PK\x03\x04rest", "", "", "data", "save the sheet as CSV"},
+		{"compressed", "\x1f\x8b\x08", "", "", "data", "unpacked"},
+		{"binary", "\x00\x01\x02\x00\xff\x00\x03\x00\x00\x09", "", "", "data", "not text"},
+		{"unknown encoding", "name\n", "klingon", "", "encoding", "not an encoding"},
+		{"delimiter", "name\n", "", "\"", "delimiter", "cannot separate"},
+		{"nothing to go by", "city,age\nAdama,3\n", "", "", "mapping", "no column"},
+		{"twice", "email,Email ,email\n", "", "", "data", "twice"},
+		{"columns", strings.Repeat("a,", 300) + "name\n", "", "", "data", "301 columns"},
+		{"quote", "\"na\"me,email\nA,b\n", "", "", "data", "not CSV"},
+	} {
+		_, _, err := read([]byte(c.file), c.encoding, c.delimiter, nil)
+		require.Error(t, err, c.name)
+		e := apierr.From(err)
+		require.Equal(t, "VALIDATION_FAILED", apierr.Name(e.Reason), c.name)
+		require.Equal(t, c.field, e.Fields[0].Field, c.name)
+		require.Contains(t, e.Fields[0].Message, c.message, c.name)
+	}
+	// A quote that stays open ends at the limit, not at the memory's.
+	_, rows, err := read([]byte("name,email\nA,b@c.example\n\"open,"+strings.Repeat("x\n", 2<<20)), "", "", nil)
+	require.Len(t, rows, 1)
+	require.ErrorContains(t, err, "larger than 1 MiB")
+}
+
+func TestRows(t *testing.T) {
+	t.Parallel()
+	file := "name,email,note\n" +
+		"Ann,a@b.example,\"two\nlines, and \"\"quotes\"\"\"\n" + // lines 2 and 3
+		",,\n" +
+		"\n" +
+		"Bob,b@b.example\n" +
+		"Cy,c@b.example,x,y\n" +
+		"D\"an,d@b.example,z\n" +
+		"  Eve  ,e@b.example,'=1+1\n"
+	_, rows, err := read([]byte(file), "", "", nil)
+	require.NoError(t, err)
+	require.Len(t, rows, 6)
+	require.JSONEq(t, `{"note":"two\nlines, and \"quotes\""}`, string(rows[0].Contact.Metadata))
+	require.Nil(t, rows[1].Cells, "a row without text is none")
+	require.NoError(t, rows[1].Err)
+	for i, line := range map[int]int{0: 2, 2: 6, 3: 7, 4: 8, 5: 9} {
+		require.Equal(t, line, rows[i].Line)
+	}
+	for i, message := range map[int]string{2: "has 2 cells, the first row has 3", 3: "has 4 cells", 4: "not CSV"} {
+		r := rows[i].Rejected(rows[i].Err)
+		require.Contains(t, r.Message, message)
+		require.Equal(t, "VALIDATION_FAILED", r.Code)
+	}
+	require.Equal(t, "Eve", rows[5].Contact.Name)
+	require.JSONEq(t, `{"note":"=1+1"}`, string(rows[5].Contact.Metadata))
+}
+
+func TestMap(t *testing.T) {
+	t.Parallel()
+	header := []string{"Full Name", "First-Name", "Mobile", "Phone", "E-Mail", "Labels", "Time Zone", "ID", "ስም", "City of Birth", "metadata.plan", "", "telegram"}
+	columns, err := contactcsv.Map(header, nil)
+	require.NoError(t, err)
+	want := []string{"name", "first_name", "phone", "metadata.phone", "email", "tags", "timezone", "", "metadata.ስም", "metadata.city_of_birth", "metadata.plan", "", "telegram"}
+	for i, c := range columns {
+		require.Equal(t, want[i], c.Field, c.Header)
+	}
+	columns, err = contactcsv.Map([]string{"a", "b", "phone"}, map[string]string{"a": "phone", "b": "", "phone": "metadata.old"})
+	require.NoError(t, err)
+	require.Equal(t, []account.ImportColumn{{Header: "a", Field: "phone"}, {Header: "b"}, {Header: "phone", Field: "metadata.old"}}, columns)
+	for message, chosen := range map[string]map[string]string{
+		"does not have":     {"z": "name"},
+		"contact does not":  {"a": "height"},
+		"and":               {"a": "phone", "b": "phone"},
+		"no column is":      {"phone": "", "a": "metadata", "b": "tags"},
+		"the field \"meta":  {"a": "metadata."},
+		"names the column ": {"": "name"},
+	} {
+		_, err := contactcsv.Map([]string{"a", "b", "phone"}, chosen)
+		require.Error(t, err, message)
+		require.Contains(t, apierr.From(err).Fields[0].Message, message)
+	}
+}
+
+// TestRoundTrip: what an export writes, an import reads as the same contact.
+func TestRoundTrip(t *testing.T) {
+	t.Parallel()
+	c := &account.Contact{
+		ID: account.NewID(), AccountID: account.NewID(), Name: "=HYPERLINK(\"http://x\")", FirstName: "-Ann", LastName: "O'Hara", Email: "a@b.example", Phone: "+251911223344",
+		Tags: []string{"@vip", "a,b", "c d"}, Language: "am", Timezone: "Africa/Addis_Ababa", ExternalID: "'=7", PreferredChannelType: "telegram",
+		Metadata: json.RawMessage(`{"age":30,"note":"line\none","x":[1]}`), Identifiers: map[string]string{"telegram": "+4711x", "whatsapp": "'"},
+		CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(2, 0),
+	}
+	var out bytes.Buffer
+	w, err := contactcsv.NewWriter(&out, contactcsv.Columns())
+	require.NoError(t, err)
+	require.NoError(t, w.Write(c))
+	require.NoError(t, w.Flush())
+	require.NotRegexp(t, `(?m)(^|,)"?[=@-]`, out.String(), "no cell is a formula")
+	require.Contains(t, out.String(), ",+251911223344,")
+	_, rows, err := read(out.Bytes(), "", "", nil)
+	require.NoError(t, err)
+	require.NoError(t, rows[0].Err)
+	c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = "", "", time.Time{}, time.Time{}
+	require.Equal(t, c, rows[0].Contact)
+
+	out.Reset()
+	w, err = contactcsv.NewWriter(&out, []string{"metadata.age", "metadata.note", "metadata.none", "id"})
+	require.NoError(t, err)
+	require.NoError(t, w.Write(c))
+	require.NoError(t, w.Flush())
+	require.Equal(t, "metadata.age,metadata.note,metadata.none,id\r\n30,\"line\r\none\",,\r\n", out.String())
+	_, err = contactcsv.NewWriter(&out, []string{"height"})
+	require.Error(t, err)
+}
+
+func TestErrorWriter(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	w, err := contactcsv.NewErrorWriter(&out, []string{"name", "=x"})
+	require.NoError(t, err)
+	require.NoError(t, w.Write(&account.RejectedRow{Line: 3, Code: "VALIDATION_FAILED", Field: "phone", Message: "is not a phone number", Cells: []string{"=1", "b"}}))
+	require.NoError(t, w.Write(&account.RejectedRow{Line: 4, Code: "VALIDATION_FAILED", Message: "is not CSV"}))
+	require.NoError(t, w.Flush())
+	require.Equal(t, "line,code,field,message,name,'=x\r\n3,VALIDATION_FAILED,phone,is not a phone number,'=1,b\r\n4,VALIDATION_FAILED,,is not CSV,,\r\n", out.String())
+}
+
+// FuzzRead: no file breaks the reader; what it gives is text that can be stored.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{"name,email\nA,b@c\n", "\ufeffname;x\n\"a\";1\n", "sep=|\nname|tags\na|[\"b\"]\n", "\xff\xfen\x00a\x00m\x00e\x00\n\x00a\x00", "name\n\"open", "name,metadata\nA,{\"a\":1}\n"} {
+		f.Add([]byte(seed), "")
+	}
+	f.Add([]byte("name\n\x83\x5c\n"), "shift_jis")
+	f.Fuzz(func(t *testing.T, file []byte, encoding string) {
+		_, rows, err := read(file, encoding, "", nil)
+		if err != nil {
+			return
+		}
+		for _, row := range rows {
+			for _, cell := range row.Cells {
+				require.True(t, utf8.ValidString(cell), "%q", cell)
+				require.NotContains(t, cell, "\x00")
+			}
+			if row.Contact != nil {
+				_, err := row.Contact.Document()
+				require.NoError(t, err)
+			}
+		}
+	})
+}
+
+// FuzzGuard: an exported cell is no formula, and is imported as it was.
+func FuzzGuard(f *testing.F) {
+	for _, seed := range []string{"=1", "+251911", "+1+1", "-x", "'", "'=", "''@", "\t=1", "ok"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		value = strings.TrimSpace(value)
+		if value == "" || !utf8.ValidString(value) || strings.ContainsAny(value, "\r\x00\ufeff\u200b") {
+			return
+		}
+		var out bytes.Buffer
+		w, err := contactcsv.NewWriter(&out, []string{"last_name", "email"})
+		require.NoError(t, err)
+		require.NoError(t, w.Write(&account.Contact{LastName: value, Email: "a@b.example"}))
+		require.NoError(t, w.Flush())
+		_, rows, err := read(out.Bytes(), "utf-8", ",", nil)
+		require.NoError(t, err)
+		require.Equal(t, value, rows[0].Contact.LastName)
+	})
+}

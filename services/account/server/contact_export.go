@@ -1,0 +1,89 @@
+package server
+
+import (
+	"bufio"
+
+	"google.golang.org/grpc"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/services/account/contactcsv"
+)
+
+const (
+	exportPage   = 1000     // contacts read at once
+	exportBuffer = 64 << 10 // bytes of one message
+)
+
+// sender makes a stream of messages of what is written to it.
+type sender func(data []byte) error
+
+// Write implements io.Writer.
+func (s sender) Write(p []byte) (int, error) { return len(p), s(p) }
+
+// ExportContacts implements accountv1.ContactServiceServer.
+func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grpc.ServerStreamingServer[accountv1.ExportContactsResponse]) error {
+	columns := req.GetColumn()
+	if len(columns) == 0 {
+		columns = contactcsv.Columns()
+	}
+	out := bufio.NewWriterSize(sender(func(data []byte) error { return stream.Send(&accountv1.ExportContactsResponse{Data: data}) }), exportBuffer)
+	w, err := contactcsv.NewWriter(out, columns)
+	if err != nil {
+		return err
+	}
+	ctx := stream.Context()
+	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true}
+	for {
+		page, err := s.store.Contacts(ctx, auth.ScopeFrom(ctx), r)
+		if err != nil {
+			return err
+		}
+		for _, c := range page.Data {
+			if err := w.Write(c); err != nil {
+				return err
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if r.PageToken = page.Meta.GetNextPageToken(); r.PageToken == "" {
+			return out.Flush()
+		}
+	}
+}
+
+// ExportContactImportErrors implements accountv1.ContactImportServiceServer.
+func (s *Server) ExportContactImportErrors(req *accountv1.ExportContactImportErrorsRequest, stream grpc.ServerStreamingServer[accountv1.ExportContactImportErrorsResponse]) error {
+	ctx := stream.Context()
+	im, err := s.store.Import(ctx, auth.ScopeFrom(ctx), req.GetContactImportId())
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(sender(func(data []byte) error {
+		return stream.Send(&accountv1.ExportContactImportErrorsResponse{Data: data})
+	}), exportBuffer)
+	w, err := contactcsv.NewErrorWriter(out, im.Headers())
+	if err != nil {
+		return err
+	}
+	for after := 0; ; {
+		rows, err := s.store.RejectedRows(ctx, im, after, exportPage)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := w.Write(r); err != nil {
+				return err
+			}
+			after = r.Line
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if len(rows) < exportPage {
+			return out.Flush()
+		}
+	}
+}
