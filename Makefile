@@ -68,12 +68,16 @@ bench: ## Measure the hot paths beside their references in one run
 	go test -run '^$$' -bench . -benchtime 1x -timeout 20m $(ARGS) ./e2e/bench
 
 .PHONY: chaos
-chaos: ## Kill -9 in the middle of a send of 20 000, ten times, in one process and in the mesh
-	CI=true CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos
+chaos: ## Kill -9, ten times, in a send of 20 000 in one process and in the mesh, and in an import of 1 000 000
+	CI=true CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 IMPORT_ROWS=1000000 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos
 
 .PHONY: security
 security: ## Attack the whole mesh: tenant and role matrices, tokens, spoofing; one line per suite
 	SECURITY=full CI=true go -C e2e/security test -count=1 -timeout 30m $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that reads bytes from outside, FUZZTIME (30s) each
+	./tools/fuzz.sh $(or $(FUZZTIME),30s)
 
 .PHONY: deps
 deps: ## Install the servers that the tests use, where they are missing (Debian, root)
