@@ -131,7 +131,7 @@ func TestUpload(t *testing.T) {
 		_, err = part.Write([]byte(csv))
 		require.NoError(t, err)
 	})
-	res = do(f.handler(t), http.MethodPost, importPath, body, "Content-Type", contentType)
+	res = do(f.handler(t), http.MethodPost, importPath, body, "Content-Type", contentType, "Authorization", "Bearer x")
 	require.Equal(t, http.StatusCreated, res.Code, res.Body)
 	require.True(t, proto.Equal(want, f.settings), "%v", f.settings)
 	require.Equal(t, csv, f.data.String())
@@ -164,13 +164,15 @@ func TestUploadRefusals(t *testing.T) {
 		"a form without border":  {importPath, cut, "multipart/form-data", 400, errorv1.Reason_REASON_INVALID_JSON},
 	} {
 		f := &files{}
-		res := do(f.handler(t), http.MethodPost, c.target, c.body, "Content-Type", c.contentType)
+		res := do(f.handler(t), http.MethodPost, c.target, c.body, "Content-Type", c.contentType, "Authorization", "Bearer x")
 		require.Equal(t, c.status, res.Code, "%s: %s", name, res.Body)
 		require.Contains(t, res.Body.String(), apierr.Name(c.reason), name)
 		require.False(t, f.complete, "%s: a file that breaks off is not complete", name)
 	}
-	res := do((&files{}).handler(t), http.MethodPost, importPath, "name\n", "Content-Type", "text/csv", "Content-Encoding", "gzip")
+	res := do((&files{}).handler(t), http.MethodPost, importPath, "name\n", "Content-Type", "text/csv", "Content-Encoding", "gzip", "Authorization", "Bearer x")
 	require.Equal(t, http.StatusUnsupportedMediaType, res.Code)
+	res = do((&files{}).handler(t), http.MethodPost, importPath, "{}", "Content-Type", "application/json")
+	require.Equal(t, http.StatusUnauthorized, res.Code, "without a token no byte is read")
 }
 
 func TestDownload(t *testing.T) {
