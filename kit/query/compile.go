@@ -1,7 +1,6 @@
 package query
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,34 +62,11 @@ type query struct {
 // accounts in scope. Errors are INVALID_FILTER, INVALID_SORT and INVALID_PAGE;
 // an empty scope is an internal error, because the chain refuses it earlier.
 func Compile(spec *Spec, r Request, scope []string) (*Compiled, error) {
-	if len(scope) == 0 {
-		return nil, errors.New("compile query: scope is empty")
-	}
-	limit, err := r.page()
+	q, digest, err := spec.check(r, scope)
 	if err != nil {
 		return nil, err
 	}
-	clauses, err := spec.clauses(r.Filters)
-	if err != nil {
-		return nil, err
-	}
-	keys := spec.sorts
-	if len(r.Sorts) > 0 {
-		if keys, err = spec.sortKeys(r.Sorts); err != nil {
-			return nil, err
-		}
-	}
-	q := &query{spec: spec, keys: keys, skip: r.Skip, limit: limit}
-	if err := q.narrow(scope, clauses); err != nil {
-		return nil, err
-	}
-	digest := spec.digest(q.scope, r.Filters, keys)
-	if r.PageToken != "" {
-		if q.after, err = spec.openToken(r.PageToken, digest, len(keys)); err != nil {
-			return nil, err
-		}
-	}
-	c := &Compiled{Scope: q.scope, Skip: r.Skip, Limit: limit, spec: spec, keys: keys, digest: digest, deep: r.PageToken != "", noTotal: r.NoTotal, among: q.among}
+	c := &Compiled{Scope: q.scope, Skip: q.skip, Limit: q.limit, spec: spec, keys: q.keys, digest: digest, deep: r.PageToken != "", noTotal: r.NoTotal, among: q.among}
 	c.SQL, c.Args = q.list()
 	c.Probe, c.Count, c.Estimate = q.probe(), q.count(), q.estimate()
 	return c, nil
