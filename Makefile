@@ -22,6 +22,13 @@ $(BIN)/.tools: tools/buf/go.mod tools/gen/go.mod tools/lint/go.mod
 	@for t in buf gen lint; do echo "building tools/$$t"; GOBIN=$(BIN) GOWORK=off go -C tools/$$t install tool; done
 	@touch $@
 
+$(BIN)/ferretdb: tools/ferretdb/go.mod tools/ferretdb/main.go
+	@mkdir -p $(BIN)
+	@echo "building tools/ferretdb" && GOWORK=off go -C tools/ferretdb build -o $@ .
+
+.PHONY: ferretdb
+ferretdb: $(BIN)/ferretdb ## Build the MongoDB wire server that the tests use
+
 .PHONY: generate
 generate: tools ## Generate Go and OpenAPI from proto/
 	$(BIN)/buf format -w proto
@@ -38,8 +45,8 @@ verify: generate ## Fail on any drift: generated code, tidy, format, contract, i
 	@if git rev-parse -q --verify origin/main >/dev/null && git cat-file -e origin/main:proto 2>/dev/null; then \
 		$(BIN)/buf breaking proto --against '.git#ref=origin/main,subdir=proto'; \
 	else echo "buf breaking: no earlier contract on origin/main to compare with"; fi
-	@for m in $(MODULES) tools/openapi; do (cd $$m && GOWORK=off go mod tidy); done
-	@test -z "$$(gofmt -l $(MODULES) tools/openapi | tee /dev/stderr)"
+	@for m in $(MODULES) tools/openapi tools/ferretdb; do (cd $$m && GOWORK=off go mod tidy); done
+	@test -z "$$(gofmt -l $(MODULES) tools/openapi tools/ferretdb | tee /dev/stderr)"
 	@for m in $(MODULES); do echo "GOWORK=off build and vet $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
 	@drift=$$(git status --porcelain); if [ -n "$$drift" ]; then echo "the checkout differs from what was committed:"; echo "$$drift"; git diff | head -100; exit 1; fi
 
@@ -48,11 +55,11 @@ lint: tools ## Run golangci-lint over every module
 	@for m in $(filter-out gen,$(MODULES)); do echo "lint $$m"; (cd $$m && $(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
 .PHONY: test
-test: ## Run every test on real servers that it finds or starts
+test: ferretdb ## Run every test on real servers that it finds or starts
 	./tools/test.sh $(PKGS)
 
 .PHONY: race
-race: ## The same with the race detector
+race: ferretdb ## The same with the race detector
 	./tools/test.sh -race $(PKGS)
 
 .PHONY: demo

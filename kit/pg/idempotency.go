@@ -34,6 +34,11 @@ func IdempotencyMigrations() MigrationSet {
 	return MigrationSet{Name: "idempotency", FS: sub}
 }
 
+// rowQuerier is a transaction or a pool.
+type rowQuerier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // replayKey is the row that holds a response.
 type replayKey struct{ owner, method, key string }
 
@@ -81,15 +86,31 @@ func (tx *Tx) Idempotent(ctx context.Context, owner string) error {
 		tx.replay = k
 		return nil
 	}
-	return tx.replayed(ctx, k, req.Hash)
+	return replayed(ctx, tx, k, req.Hash, time.Time{})
 }
 
-// replayed answers a key that was used before.
-func (tx *Tx) replayed(ctx context.Context, k *replayKey, hash []byte) error {
+// Replay ends a call whose idempotency key was used before, with the errors of
+// Idempotent; it claims nothing. It is for changes that another store makes before
+// Idempotent can be called.
+func (db *DB) Replay(ctx context.Context, owner string) error {
+	req, ok := idempotency.From(ctx)
+	if !ok {
+		return nil
+	}
+	k := &replayKey{owner: owner, method: req.Method, key: req.Key}
+	err := replayed(ctx, db.pool, k, req.Hash, db.Now().Add(-keyLife))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	return translate(ctx, err)
+}
+
+// replayed answers a key that was used before, and after since.
+func replayed(ctx context.Context, q rowQuerier, k *replayKey, hash []byte, since time.Time) error {
 	var storedHash, response []byte
-	err := tx.QueryRow(ctx, `
+	err := q.QueryRow(ctx, `
 		SELECT request_hash, response FROM idempotency_keys
-		WHERE owner = $1 AND method = $2 AND key = $3`, k.owner, k.method, k.key).Scan(&storedHash, &response)
+		WHERE owner = $1 AND method = $2 AND key = $3 AND created_at >= $4`, k.owner, k.method, k.key, since).Scan(&storedHash, &response)
 	if err != nil {
 		return fmt.Errorf("read the idempotency key: %w", err)
 	}

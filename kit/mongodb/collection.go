@@ -1,0 +1,201 @@
+package mongodb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// tenantField is the owning account in every document.
+const tenantField = "account_id"
+
+// duplicateKey is the server's code of a value that an index holds already.
+const duplicateKey = 11000
+
+// ErrDuplicate tells that a unique index has the value already.
+var ErrDuplicate = errors.New("mongodb: duplicate value")
+
+// Collection is a collection whose documents each belong to an account.
+type Collection struct {
+	db *DB
+	c  *mongo.Collection
+}
+
+// tenant is the filter within the scope. It stands beside the filter and not in it,
+// so nothing in the filter can widen it.
+func tenant(scope []string, filter bson.D) (bson.D, error) {
+	if len(scope) == 0 {
+		return nil, errors.New("mongodb: the scope is empty")
+	}
+	owner := Is(tenantField, "$eq", scope[0])
+	if len(scope) > 1 {
+		owner = Is(tenantField, "$in", scope)
+	}
+	if len(filter) == 0 {
+		return owner, nil
+	}
+	return append(owner, bson.E{Key: "$and", Value: bson.A{filter}}), nil
+}
+
+// Is compares the value at a path with one operator.
+func Is(path, operator string, value any) bson.D {
+	return bson.D{{Key: path, Value: bson.D{{Key: operator, Value: value}}}}
+}
+
+// Set is the update that sets fields.
+func Set(fields bson.D) bson.D { return bson.D{{Key: "$set", Value: fields}} }
+
+// Page is which of the documents that match are wanted, and in which order.
+type Page struct {
+	Sort        bson.D
+	Skip, Limit int64 // a limit of 0 is none
+}
+
+// Find returns documents of the scope.
+func Find[T any](ctx context.Context, c *Collection, scope []string, filter bson.D, p Page) ([]T, error) {
+	filter, err := tenant(scope, filter)
+	if err != nil {
+		return nil, err
+	}
+	o := options.Find().SetSkip(p.Skip).SetLimit(p.Limit)
+	if len(p.Sort) > 0 {
+		o.SetSort(p.Sort)
+	}
+	if p.Limit > 0 { // one round trip
+		o.SetBatchSize(int32(p.Limit) + 1)
+	}
+	cursor, err := c.c.Find(ctx, filter, o)
+	if err != nil {
+		return nil, c.fail(ctx, "find", err)
+	}
+	var out []T
+	return out, c.fail(ctx, "find", cursor.All(ctx, &out))
+}
+
+// One returns the document of the scope that matches; notFound when there is none.
+func One[T any](ctx context.Context, c *Collection, scope []string, filter bson.D, notFound error) (*T, error) {
+	found, err := Find[T](ctx, c, scope, filter, Page{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, notFound
+	}
+	return &found[0], nil
+}
+
+// Aggregate runs stages over the documents of the scope that match. No stage may read
+// another collection.
+func Aggregate[T any](ctx context.Context, c *Collection, scope []string, match bson.D, stages ...bson.D) ([]T, error) {
+	match, err := tenant(scope, match)
+	if err != nil {
+		return nil, err
+	}
+	pipeline := append(bson.A{}, bson.D{{Key: "$match", Value: match}})
+	for _, s := range stages {
+		pipeline = append(pipeline, s)
+	}
+	cursor, err := c.c.Aggregate(ctx, pipeline)
+	if err != nil {
+		return nil, c.fail(ctx, "aggregate", err)
+	}
+	var out []T
+	return out, c.fail(ctx, "aggregate", cursor.All(ctx, &out))
+}
+
+// Count counts documents of the scope, up to most.
+func (c *Collection) Count(ctx context.Context, scope []string, filter bson.D, most int64) (int64, error) {
+	filter, err := tenant(scope, filter)
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.c.CountDocuments(ctx, filter, options.Count().SetLimit(most))
+	return n, c.fail(ctx, "count", err)
+}
+
+// Insert stores documents of one account and returns the places of those that an
+// index refused as duplicates; the others are stored.
+func (c *Collection) Insert(ctx context.Context, accountID string, docs []any) (duplicates []int, err error) {
+	if len(docs) == 0 {
+		return nil, nil
+	}
+	raws := make([]any, len(docs))
+	for i, d := range docs {
+		raw, err := bson.Marshal(d)
+		if err != nil {
+			return nil, fmt.Errorf("write document: %w", err)
+		}
+		if owner, ok := bson.Raw(raw).Lookup(tenantField).StringValueOK(); !ok || owner != accountID {
+			return nil, errors.New("mongodb: the document is of another account")
+		}
+		raws[i] = bson.Raw(raw)
+	}
+	_, err = c.c.InsertMany(ctx, raws, options.InsertMany().SetOrdered(false))
+	var bulk mongo.BulkWriteException
+	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil {
+		return nil, c.fail(ctx, "insert", err)
+	}
+	for _, e := range bulk.WriteErrors {
+		if !e.HasErrorCode(duplicateKey) {
+			return nil, c.fail(ctx, "insert", err)
+		}
+		duplicates = append(duplicates, e.Index)
+	}
+	return duplicates, nil
+}
+
+// Update changes every document of the scope that matches and returns how many did.
+func (c *Collection) Update(ctx context.Context, scope []string, filter, update bson.D) (matched int64, err error) {
+	if filter, err = tenant(scope, filter); err != nil {
+		return 0, err
+	}
+	res, err := c.c.UpdateMany(ctx, filter, update)
+	if mongo.IsDuplicateKeyError(err) {
+		return 0, ErrDuplicate
+	}
+	if err != nil {
+		return 0, c.fail(ctx, "update", err)
+	}
+	return res.MatchedCount, nil
+}
+
+// Delete removes the documents of the scope that match and returns how many did.
+func (c *Collection) Delete(ctx context.Context, scope []string, filter bson.D) (int64, error) {
+	filter, err := tenant(scope, filter)
+	if err != nil {
+		return 0, err
+	}
+	res, err := c.c.DeleteMany(ctx, filter)
+	if err != nil {
+		return 0, c.fail(ctx, "delete", err)
+	}
+	return res.DeletedCount, nil
+}
+
+// Owned is a document and its account.
+type Owned struct {
+	ID        string `bson:"_id"`
+	AccountID string `bson:"account_id"`
+}
+
+// Owners finds documents of all accounts, for what has to be tidied up: the only read
+// without a scope, and it tells ids only.
+func (c *Collection) Owners(ctx context.Context, filter bson.D, most int64) ([]Owned, error) {
+	if filter == nil {
+		filter = bson.D{}
+	}
+	cursor, err := c.c.Find(ctx, filter, options.Find().SetLimit(most).SetProjection(bson.D{{Key: "_id", Value: int32(1)}, {Key: tenantField, Value: int32(1)}}))
+	if err != nil {
+		return nil, c.fail(ctx, "find", err)
+	}
+	var out []Owned
+	return out, c.fail(ctx, "find", cursor.All(ctx, &out))
+}
+
+func (c *Collection) fail(ctx context.Context, what string, err error) error {
+	return c.db.translate(ctx, what+" in "+c.c.Name(), err)
+}
