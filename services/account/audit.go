@@ -11,6 +11,19 @@ import (
 // AuditLife is how long audit events are kept.
 const AuditLife = 400 * 24 * time.Hour
 
+// AuditOutcome is what became of a change.
+type AuditOutcome string
+
+// The outcomes. Changes in PostgreSQL have succeeded when their event is there; those
+// in another store are pending until they are settled.
+const (
+	AuditSucceeded AuditOutcome = "succeeded"
+	AuditPending   AuditOutcome = "pending"
+	AuditFailed    AuditOutcome = "failed"
+	// AuditUnknown: the process died in between, and nothing tells any more.
+	AuditUnknown AuditOutcome = "unknown"
+)
+
 // AuditEvent tells who did what to which resource.
 type AuditEvent struct {
 	ID            string
@@ -24,6 +37,7 @@ type AuditEvent struct {
 	UserAgent     string
 	RequestID     string
 	Changes       json.RawMessage
+	Outcome       AuditOutcome
 	CreatedAt     time.Time
 }
 

@@ -154,6 +154,15 @@ type Group struct {
 	UpdatedAt    time.Time
 }
 
+// What goes wrong with contacts and groups, whatever they are stored in.
+var (
+	ErrNoContact      = apierr.NotFound("contact")
+	ErrNoGroup        = apierr.NotFound("contact group")
+	ErrDuplicateGroup = apierr.New(errorv1.Reason_REASON_DUPLICATE_NAME, "a contact group with this name exists already")
+	// ErrKeyRival: somebody took the address or id between the look and the write.
+	ErrKeyRival = apierr.New(errorv1.Reason_REASON_CONFLICT, "another contact got this address at the same time")
+)
+
 // DuplicateEmail is the conflict with a contact that has the address already.
 func DuplicateEmail(existingID string) *apierr.Error {
 	return apierr.New(errorv1.Reason_REASON_DUPLICATE_EMAIL, "contact %s has this e-mail address already", existingID).WithMeta("existing_id", existingID)

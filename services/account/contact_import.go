@@ -97,6 +97,26 @@ type ImportRow struct {
 	Err     error
 }
 
+// PlacedRow is a row that became part of a contact.
+type PlacedRow struct {
+	Line    int
+	Cells   []string
+	Created bool // the row made the contact
+}
+
+// Reject is the row with the reason why its contact could not be stored after all;
+// the counts follow.
+func (r PlacedRow) Reject(err error, count *ImportProgress) RejectedRow {
+	if r.Created {
+		count.CreatedCount--
+	} else {
+		count.UpdatedCount--
+	}
+	count.RejectedCount++
+	row := ImportRow{Line: r.Line, Cells: r.Cells}
+	return row.Rejected(err)
+}
+
 // RejectedRow is a row that broke a rule, as it is listed.
 type RejectedRow struct {
 	Line    int

@@ -42,6 +42,22 @@ func (c *Contact) Key(k ContactKey) string {
 	return c.Identifiers[string(k)]
 }
 
+// KeyValues are the values of each key in the rows.
+func KeyValues(rows []ImportRow) map[ContactKey][]string {
+	out := map[ContactKey][]string{}
+	for _, row := range rows {
+		if row.Err != nil {
+			continue
+		}
+		for _, k := range ContactKeys() {
+			if v := row.Contact.Key(k); v != "" {
+				out[k] = append(out[k], v)
+			}
+		}
+	}
+	return out
+}
+
 // DuplicateKey is the conflict with a contact that has the value of the key already.
 func DuplicateKey(k ContactKey, existingID string) *apierr.Error {
 	switch k {
@@ -94,6 +110,33 @@ func (u *Upsert) disown(c *Contact) {
 			delete(u.owners, at)
 		}
 	}
+}
+
+// AddRows brings the rows of a file together with the contacts and counts what becomes
+// of each: created, updated or rejected. It returns the rows that are rejected, and
+// for each contact the rows that it is made of.
+func (u *Upsert) AddRows(rows []ImportRow, count *ImportProgress) (rejected []RejectedRow, placed map[*Contact][]PlacedRow) {
+	placed = map[*Contact][]PlacedRow{}
+	for i := range rows {
+		row := &rows[i]
+		count.RowCount++
+		c, created, err := (*Contact)(nil), false, row.Err
+		if err == nil {
+			c, created, err = u.Add(row.Contact)
+		}
+		switch {
+		case err != nil:
+			rejected = append(rejected, row.Rejected(err))
+			count.RejectedCount++
+			continue
+		case created:
+			count.CreatedCount++
+		default:
+			count.UpdatedCount++
+		}
+		placed[c] = append(placed[c], PlacedRow{Line: row.Line, Cells: row.Cells, Created: created})
+	}
+	return rejected, placed
 }
 
 // Add makes a contact of the row, or changes the one that it is about. The error is

@@ -17,11 +17,13 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/mongodb"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity/local"
 	"github.com/turumba/turumba/services/account/importer"
+	documents "github.com/turumba/turumba/services/account/mongodb"
 	"github.com/turumba/turumba/services/account/postgres"
 	"github.com/turumba/turumba/services/account/server"
 )
@@ -34,6 +36,8 @@ type Config struct {
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the gateway's public URL"`
 	// ClientID is the client_id of tokens.
 	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens"`
+	// MongoURL is where contacts are; empty for PostgreSQL.
+	MongoURL config.Secret `env:"MONGODB_URL" help:"MongoDB for contacts and their groups: mongodb://user:password@host:port/turumba_account; default: PostgreSQL"`
 	// Operators operate the platform.
 	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
 	// Mesh proves the services to each other.
@@ -60,7 +64,10 @@ type App struct {
 	Verifier *auth.Verifier
 
 	db       *pg.DB
+	mongo    *mongodb.DB // nil without
 	store    *postgres.Store
+	contacts contacts
+	sweep    func(context.Context) error // tidies up what changes of contacts left open
 	identity *local.Provider
 	importer *importer.Importer
 	clock    clock.Clock
@@ -83,7 +90,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	}
 	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
 	if err := a.wire(ctx, cfg, deps, v); err != nil {
-		db.Close()
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -119,13 +126,44 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err != nil {
 		return err
 	}
-	if a.importer, err = importer.New(a.store, deps.Clock, deps.Logger); err != nil {
+	if err := a.openContacts(ctx, cfg, deps, tokenKey); err != nil {
+		return err
+	}
+	if a.importer, err = importer.New(a.store, a.contacts, deps.Clock, deps.Logger); err != nil {
 		return err
 	}
 	server.Register(a.Server, server.Config{
-		Store: a.store, Identity: a.identity, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
+		Store: a.store, Contacts: a.contacts, Identity: a.identity, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
 	})
 	return a.Server.Check()
+}
+
+// contacts is a contact store, with what imports need of it.
+type contacts interface {
+	server.Contacts
+	importer.Batches
+}
+
+// openContacts chooses where contacts are: MongoDB when it is set, else PostgreSQL.
+func (a *App) openContacts(ctx context.Context, cfg Config, deps Deps, tokenKey []byte) error {
+	a.contacts, a.sweep = a.store, func(context.Context) error { return nil }
+	if cfg.MongoURL == "" {
+		return nil
+	}
+	idKey, err := hkdf.Key(sha256.New, deps.MasterKey, nil, "turumba contact ids v1", 32)
+	if err != nil {
+		return fmt.Errorf("derive the key of contact ids: %w", err)
+	}
+	a.mongo, err = mongodb.Open(ctx, mongodb.Config{URL: cfg.MongoURL.Reveal(), Database: "turumba_account", Name: "account", Clock: deps.Clock})
+	if err != nil {
+		return fmt.Errorf("MONGODB_URL: %w", err)
+	}
+	store, err := documents.New(ctx, documents.Config{DB: a.mongo, Journal: a.store, TokenKey: tokenKey, IDKey: idKey})
+	if err != nil {
+		return fmt.Errorf("MONGODB_URL: %w", err)
+	}
+	a.contacts, a.sweep = store, store.Sweep
+	return nil
 }
 
 // contextSource answers the chain from the service's own store.
@@ -136,30 +174,45 @@ func (c contextSource) Context(ctx context.Context, claims auth.Claims) (auth.Ca
 	return c.store.Caller(ctx, claims.Issuer, claims.Subject)
 }
 
-// Ready reports whether the database answers.
-func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
+// Ready reports whether the databases answer.
+func (a *App) Ready(ctx context.Context) error {
+	if err := a.db.Pool().Ping(ctx); err != nil || a.mongo == nil {
+		return err
+	}
+	return a.mongo.Ping(ctx)
+}
 
-// purgeEvery is how often expired rows are removed.
-const purgeEvery = time.Hour
+const (
+	purgeEvery = time.Hour   // expired rows
+	sweepEvery = time.Minute // what changes of contacts left open
+)
 
-// Close closes the database, after the last call has ended.
-func (a *App) Close() { a.db.Close() }
+// Close closes the databases, after the last call has ended.
+func (a *App) Close() {
+	if a.mongo != nil {
+		a.mongo.Close()
+	}
+	a.db.Close()
+}
 
 // Run sends mails, imports files and removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.identity.Run(ctx) })
 	g.Go(func() error { return a.importer.Run(ctx) })
-	g.Go(func() error { return a.purge(ctx) })
+	g.Go(func() error { return a.every(ctx, purgeEvery, "expired rows could not be removed", a.store.Purge) })
+	g.Go(func() error { return a.every(ctx, sweepEvery, "changes of contacts could not be settled", a.sweep) })
 	return g.Wait()
 }
 
-func (a *App) purge(ctx context.Context) error {
+// every does something again and again until ctx ends; a failure waits for the next
+// time.
+func (a *App) every(ctx context.Context, pause time.Duration, failed string, do func(context.Context) error) error {
 	for ctx.Err() == nil {
-		if err := a.store.Purge(ctx); err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, "expired rows could not be removed", "err", err)
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, failed, "err", err)
 		}
-		_ = clock.Sleep(ctx, a.clock, purgeEvery) // it fails only when ctx ends
+		_ = clock.Sleep(ctx, a.clock, pause) // it fails only when ctx ends
 	}
 	return nil
 }

@@ -28,22 +28,28 @@ const (
 	rivalRetries  = 10              // of one row
 )
 
+// Batches is where the contacts of a file go; see postgres.Store.StoreBatch.
+type Batches interface {
+	StoreBatch(ctx context.Context, job *postgres.ImportJob, im *account.Import, b postgres.ImportBatch, lease time.Duration) error
+}
+
 // Importer imports the files that are complete.
 type Importer struct {
 	store     *postgres.Store
+	contacts  Batches
 	clock     clock.Clock
 	log       *slog.Logger
 	validator protovalidate.Validator
 	woken     chan struct{}
 }
 
-// New makes an importer.
-func New(store *postgres.Store, c clock.Clock, log *slog.Logger) (*Importer, error) {
+// New makes an importer: the files are in store, and their contacts go to contacts.
+func New(store *postgres.Store, contacts Batches, c clock.Clock, log *slog.Logger) (*Importer, error) {
 	v, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	return &Importer{store: store, clock: c, log: log, validator: v, woken: make(chan struct{}, importsAtOnce)}, nil
+	return &Importer{store: store, contacts: contacts, clock: c, log: log, validator: v, woken: make(chan struct{}, importsAtOnce)}, nil
 }
 
 // Wake tells that a file is complete.
@@ -141,7 +147,7 @@ func (i *Importer) importFile(ctx context.Context, job *postgres.ImportJob) erro
 // storeBatch stores a batch; one that met a rival in halves, down to single rows.
 func (i *Importer) storeBatch(ctx context.Context, job *postgres.ImportJob, im *account.Import, b postgres.ImportBatch) error {
 	for try := 0; ; try++ {
-		err := i.store.StoreBatch(ctx, job, im, b, lease)
+		err := i.contacts.StoreBatch(ctx, job, im, b, lease)
 		if !errors.Is(err, postgres.ErrImportRival) {
 			return err
 		}

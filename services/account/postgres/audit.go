@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
@@ -17,7 +19,7 @@ import (
 )
 
 const auditColumns = `id, account_id, action, resource_type, resource_id, coalesce(actor_user_id::text, '') AS actor_user_id,
-	coalesce(actor_api_key_id::text, '') AS actor_api_key_id, ip, user_agent, request_id, changes, created_at`
+	coalesce(actor_api_key_id::text, '') AS actor_api_key_id, ip, user_agent, request_id, changes, outcome, created_at`
 
 // audit notes who did what, in the transaction that does it. action is a resource
 // and a verb; the actor and where the call came from are those of ctx.
@@ -33,17 +35,21 @@ func (s *Store) auditMany(ctx context.Context, tx *pg.Tx, accountID, action stri
 	if len(resources) == 0 {
 		return nil
 	}
-	caller, client := auth.From(ctx), auth.ClientFrom(ctx)
-	kind, _, _ := strings.Cut(action, ".")
 	ids := make([]string, len(resources))
 	for i := range ids {
 		ids[i] = account.NewID()
 	}
+	return s.insertEvents(ctx, tx, accountID, action, account.AuditSucceeded, ids, resources, changes)
+}
+
+func (s *Store) insertEvents(ctx context.Context, tx *pg.Tx, accountID, action string, outcome account.AuditOutcome, ids, resources, changes []string) error {
+	caller, client := auth.From(ctx), auth.ClientFrom(ctx)
+	kind, _, _ := strings.Cut(action, ".")
 	_, err := tx.Exec(ctx, `
-		INSERT INTO audit_events (id, account_id, action, resource_type, resource_id, actor_user_id, actor_api_key_id, ip, user_agent, request_id, changes, created_at)
-		SELECT n.id, $1, $2, $3, n.resource, nullif($4, '')::uuid, nullif($5, '')::uuid, $6, $7, $8, n.changes, $9
-		FROM unnest($10::uuid[], $11::uuid[], $12::jsonb[]) AS n (id, resource, changes)`,
-		accountID, action, kind, caller.UserID, caller.APIKeyID, client.IP, clean(client.UserAgent), telemetry.RequestID(ctx), tx.Now, ids, resources, changes)
+		INSERT INTO audit_events (id, account_id, action, resource_type, resource_id, actor_user_id, actor_api_key_id, ip, user_agent, request_id, changes, outcome, created_at)
+		SELECT n.id, $1, $2, $3, n.resource, nullif($4, '')::uuid, nullif($5, '')::uuid, $6, $7, $8, n.changes, $9, $10
+		FROM unnest($11::uuid[], $12::uuid[], $13::jsonb[]) AS n (id, resource, changes) ON CONFLICT (id) DO NOTHING`,
+		accountID, action, kind, caller.UserID, caller.APIKeyID, client.IP, clean(client.UserAgent), telemetry.RequestID(ctx), outcome, tx.Now, ids, resources, changes)
 	if err != nil {
 		return fmt.Errorf("insert audit events: %w", err)
 	}
@@ -68,6 +74,85 @@ func (s *Store) AuditEvents(ctx context.Context, scope []string, r query.Request
 		return nil, err
 	}
 	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.AuditEvent])
+}
+
+// Intent is one change that is about to be made in another store.
+type Intent struct {
+	// EventID is the event's id; the same one again changes nothing.
+	EventID    string
+	ResourceID string
+	Changes    json.RawMessage
+}
+
+// Intend notes changes before they are made in another store.
+func (s *Store) Intend(ctx context.Context, accountID, action string, intents []Intent) error {
+	if len(intents) == 0 {
+		return nil
+	}
+	ids, resources, changes := make([]string, len(intents)), make([]string, len(intents)), make([]string, len(intents))
+	for i, in := range intents {
+		ids[i], resources[i], changes[i] = in.EventID, in.ResourceID, `{}`
+		if in.Changes != nil {
+			changes[i] = string(in.Changes)
+		}
+	}
+	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		return s.insertEvents(ctx, tx, accountID, action, account.AuditPending, ids, resources, changes)
+	})
+}
+
+// Settle notes what became of intended changes.
+func (s *Store) Settle(ctx context.Context, accountID string, outcome account.AuditOutcome, eventIDs ...string) error {
+	if len(eventIDs) == 0 {
+		return nil
+	}
+	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error { return settle(ctx, tx, accountID, outcome, eventIDs) })
+}
+
+// SettleCreated notes that intended changes were made, and keeps the answer for the
+// idempotency key. *pg.ReplayError when a rival with the same key was faster.
+func (s *Store) SettleCreated(ctx context.Context, accountID string, eventIDs []string, resp proto.Message) error {
+	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, accountID); err != nil {
+			return err
+		}
+		if err := settle(ctx, tx, accountID, account.AuditSucceeded, eventIDs); err != nil {
+			return err
+		}
+		return tx.Respond(ctx, resp)
+	})
+}
+
+func settle(ctx context.Context, tx *pg.Tx, accountID string, outcome account.AuditOutcome, eventIDs []string) error {
+	if len(eventIDs) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, "UPDATE audit_events SET outcome = $3 WHERE account_id = $1 AND id = ANY ($2::uuid[]) AND outcome = 'pending'", accountID, eventIDs, outcome)
+	if err != nil {
+		return fmt.Errorf("settle audit events: %w", err)
+	}
+	return nil
+}
+
+// PendingEvents are events of all accounts that were intended before the time and
+// never settled, the oldest first.
+func (s *Store) PendingEvents(ctx context.Context, before time.Time, most int) ([]*account.AuditEvent, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT id::text, account_id::text FROM lookup.audit_pending($1, $2)", before, most)
+	if err != nil {
+		return nil, fmt.Errorf("find pending audit events: %w", err)
+	}
+	type key struct{ ID, AccountID string }
+	keys, err := pgx.CollectRows(rows, pgx.RowToStructByName[key])
+	if err != nil {
+		return nil, fmt.Errorf("find pending audit events: %w", err)
+	}
+	events := make([]*account.AuditEvent, len(keys))
+	for i, k := range keys {
+		if events[i], err = s.AuditEvent(ctx, []string{k.AccountID}, k.ID); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
 }
 
 // auditPurge bounds the rows that one statement removes.

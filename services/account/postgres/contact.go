@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
@@ -23,8 +23,6 @@ const (
 	groupContactsFrom = `(SELECT c.id, c.account_id, c.doc, c.created_at, c.updated_at, m.group_id
 		FROM contacts c JOIN contact_group_members m ON m.account_id = c.account_id AND m.contact_id = c.id) contacts`
 )
-
-var errContact = apierr.NotFound("contact")
 
 func contactSpec(from string, tokenKey []byte) (*query.Spec, error) {
 	cols := map[string]query.Column{
@@ -74,22 +72,31 @@ func scanContact(row pgx.CollectableRow) (*account.Contact, error) {
 
 func oneContact(rows pgx.Rows) (*account.Contact, error) {
 	c, err := pgx.CollectExactlyOneRow(rows, scanContact)
-	return c, pg.NoRows(err, errContact)
+	return c, pg.NoRows(err, account.ErrNoContact)
 }
 
-// CreateContact stores a contact.
-func (s *Store) CreateContact(ctx context.Context, tx *pg.Tx, c *account.Contact) error {
-	created, err := s.CreateContacts(ctx, tx, c.AccountID, []*account.Contact{c})
-	if err != nil {
-		return err
-	}
-	return created[0]
+// CreateContacts stores contacts of one account. respond is told one error per contact
+// (nil, DUPLICATE_EMAIL, DUPLICATE_PHONE or DUPLICATE_IDENTIFIER) and makes the answer
+// that is kept for the idempotency key; its error stores nothing. Good contacts are
+// kept when others are not.
+func (s *Store) CreateContacts(ctx context.Context, accountID string, list []*account.Contact, respond func(errs []error) (proto.Message, error)) error {
+	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, accountID); err != nil {
+			return err
+		}
+		errs, err := s.createContacts(ctx, tx, accountID, list)
+		if err != nil {
+			return err
+		}
+		resp, err := respond(errs)
+		if err != nil {
+			return err
+		}
+		return tx.Respond(ctx, resp)
+	})
 }
 
-// CreateContacts stores contacts of one account and returns one error per
-// contact: nil, DUPLICATE_EMAIL or DUPLICATE_PHONE. Good ones are kept when
-// others are not.
-func (s *Store) CreateContacts(ctx context.Context, tx *pg.Tx, accountID string, list []*account.Contact) ([]error, error) {
+func (s *Store) createContacts(ctx context.Context, tx *pg.Tx, accountID string, list []*account.Contact) ([]error, error) {
 	kept, err := s.insertContacts(ctx, tx, accountID, list)
 	if err != nil {
 		return nil, err
@@ -218,7 +225,7 @@ func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, ch
 		}
 		_, err = tx.Exec(ctx, "UPDATE contacts SET doc = $3, updated_at = $4 WHERE account_id = $1 AND id = $2", c.AccountID, c.ID, doc, c.UpdatedAt)
 		if pg.IsUnique(err, "") { // a rival between the look and the write
-			return apierr.New(conflictReason, "another contact got this address at the same time")
+			return account.ErrKeyRival
 		}
 		if err != nil {
 			return fmt.Errorf("update contact: %w", err)
@@ -230,7 +237,7 @@ func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, ch
 
 // DeleteContact removes a contact of the scope.
 func (s *Store) DeleteContact(ctx context.Context, scope []string, id string) error {
-	return s.deleteOne(ctx, scope, "contact.delete", id, errContact,
+	return s.deleteOne(ctx, scope, "contact.delete", id, account.ErrNoContact,
 		"DELETE FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
 }
 

@@ -5,9 +5,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
@@ -20,29 +20,33 @@ const (
 	conflictReason = errorv1.Reason_REASON_CONFLICT
 )
 
-var (
-	errGroup         = apierr.NotFound("contact group")
-	errDuplicateName = apierr.New(errorv1.Reason_REASON_DUPLICATE_NAME, "a contact group with this name exists already")
-)
-
-// CreateGroup stores an empty contact group.
-func (s *Store) CreateGroup(ctx context.Context, tx *pg.Tx, g *account.Group) error {
-	g.ID, g.CreatedAt, g.UpdatedAt = account.NewID(), tx.Now, tx.Now
-	_, err := tx.Exec(ctx, `
-		INSERT INTO contact_groups (id, account_id, name, description, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $5)`, g.ID, g.AccountID, g.Name, g.Description, tx.Now)
-	if pg.IsUnique(err, "contact_groups_name_key") {
-		return errDuplicateName
-	}
-	if err != nil {
-		return fmt.Errorf("insert contact group: %w", err)
-	}
-	return s.audit(ctx, tx, g.AccountID, "contact_group.create", g.ID, account.Changes(nil, g))
+// CreateGroup stores an empty contact group. respond makes the answer that is kept for
+// the idempotency key. DUPLICATE_NAME when the account has a group of this name.
+func (s *Store) CreateGroup(ctx context.Context, g *account.Group, respond func() proto.Message) error {
+	return s.db.InTx(ctx, []string{g.AccountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, g.AccountID); err != nil {
+			return err
+		}
+		g.ID, g.CreatedAt, g.UpdatedAt = account.NewID(), tx.Now, tx.Now
+		_, err := tx.Exec(ctx, `
+			INSERT INTO contact_groups (id, account_id, name, description, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $5)`, g.ID, g.AccountID, g.Name, g.Description, tx.Now)
+		if pg.IsUnique(err, "contact_groups_name_key") {
+			return account.ErrDuplicateGroup
+		}
+		if err != nil {
+			return fmt.Errorf("insert contact group: %w", err)
+		}
+		if err := s.audit(ctx, tx, g.AccountID, "contact_group.create", g.ID, account.Changes(nil, g)); err != nil {
+			return err
+		}
+		return tx.Respond(ctx, respond())
+	})
 }
 
 // Group returns one contact group of the scope.
 func (s *Store) Group(ctx context.Context, scope []string, id string) (*account.Group, error) {
-	return pg.Read(ctx, s.db, scope, pg.One[account.Group](errGroup),
+	return pg.Read(ctx, s.db, scope, pg.One[account.Group](account.ErrNoGroup),
 		"SELECT "+groupColumns+" FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
 }
 
@@ -54,7 +58,7 @@ func (s *Store) CheckGroups(ctx context.Context, accountID string, ids []string)
 		return err
 	}
 	if known < len(ids) {
-		return errGroup
+		return account.ErrNoGroup
 	}
 	return nil
 }
@@ -76,7 +80,7 @@ func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, chan
 		if err != nil {
 			return fmt.Errorf("read contact group: %w", err)
 		}
-		if g, err = pg.One[account.Group](errGroup)(rows); err != nil {
+		if g, err = pg.One[account.Group](account.ErrNoGroup)(rows); err != nil {
 			return err
 		}
 		before := *g
@@ -85,7 +89,7 @@ func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, chan
 		_, err = tx.Exec(ctx, "UPDATE contact_groups SET name = $3, description = $4, updated_at = $5 WHERE account_id = $1 AND id = $2",
 			g.AccountID, g.ID, g.Name, g.Description, g.UpdatedAt)
 		if pg.IsUnique(err, "contact_groups_name_key") {
-			return errDuplicateName
+			return account.ErrDuplicateGroup
 		}
 		if err != nil {
 			return fmt.Errorf("update contact group: %w", err)
@@ -97,7 +101,7 @@ func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, chan
 
 // DeleteGroup removes a contact group of the scope, not its contacts.
 func (s *Store) DeleteGroup(ctx context.Context, scope []string, id string) error {
-	return s.deleteOne(ctx, scope, "contact_group.delete", id, errGroup,
+	return s.deleteOne(ctx, scope, "contact_group.delete", id, account.ErrNoGroup,
 		"DELETE FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
 }
 
@@ -115,9 +119,9 @@ func (s *Store) AddContacts(ctx context.Context, scope []string, groupID string,
 			SELECT $1, $2, id FROM unnest($3::uuid[]) AS c (id) ON CONFLICT DO NOTHING`, g.AccountID, groupID, contactIDs)
 		switch {
 		case pg.IsForeignKey(err, "members_contact_fkey"):
-			return errContact
+			return account.ErrNoContact
 		case pg.IsForeignKey(err, "members_group_fkey"):
-			return errGroup
+			return account.ErrNoGroup
 		case err != nil:
 			return fmt.Errorf("insert members: %w", err)
 		}
@@ -129,7 +133,7 @@ func (s *Store) AddContacts(ctx context.Context, scope []string, groupID string,
 
 // RemoveContact takes a contact out of a group of the scope.
 func (s *Store) RemoveContact(ctx context.Context, scope []string, groupID, contactID string) error {
-	return s.deleteOne(ctx, scope, "contact_group.remove_contact", groupID, errContact,
+	return s.deleteOne(ctx, scope, "contact_group.remove_contact", groupID, account.ErrNoContact,
 		"DELETE FROM contact_group_members WHERE account_id = ANY ($1::uuid[]) AND group_id = $2 AND contact_id = $3 RETURNING account_id::text", scope, groupID, contactID)
 }
 

@@ -143,7 +143,7 @@ func (s *Store) endImport(ctx context.Context, tx *pg.Tx, im *account.Import, st
 	if err != nil {
 		return fmt.Errorf("end contact import: %w", err)
 	}
-	for _, table := range []string{"contact_import_chunks", "contact_import_drafts"} {
+	for _, table := range []string{"contact_import_chunks", "contact_import_drafts", "contact_import_plans"} {
 		if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE account_id = $1 AND import_id = $2", im.AccountID, im.ID); err != nil {
 			return fmt.Errorf("delete from %s: %w", table, err)
 		}

@@ -85,33 +85,54 @@ func (s *Store) StoreBatch(ctx context.Context, job *ImportJob, im *account.Impo
 	if _, err := s.db.Pool().Exec(ctx, "SELECT contacts_analyze()"); err != nil {
 		return fmt.Errorf("renew statistics: %w", err)
 	}
+	return s.storeBatch(ctx, job, im, b, lease, func(tx *pg.Tx) ([]*account.Contact, error) {
+		return s.contactsByKeys(ctx, tx, im.AccountID, b.Rows)
+	})
+}
+
+// StoreDryBatch counts what rows would do to contacts that are kept elsewhere;
+// existing are those that have a key of one of the rows.
+func (s *Store) StoreDryBatch(ctx context.Context, job *ImportJob, im *account.Import, b ImportBatch, lease time.Duration, existing []*account.Contact) error {
+	return s.storeBatch(ctx, job, im, b, lease, func(*pg.Tx) ([]*account.Contact, error) { return existing, nil })
+}
+
+func (s *Store) storeBatch(ctx context.Context, job *ImportJob, im *account.Import, b ImportBatch, lease time.Duration, existing func(*pg.Tx) ([]*account.Contact, error)) error {
 	next := im.ImportProgress
+	next.ReadCount, next.ProcessedBytes = b.Read, b.Processed
 	err := s.db.InTx(ctx, []string{im.AccountID}, func(tx *pg.Tx) error {
 		if err := s.hold(ctx, tx, job, lease); err != nil {
 			return err
 		}
-		rejected, err := s.upsert(ctx, tx, im, b.Rows, &next)
+		known, err := existing(tx)
 		if err != nil {
 			return err
 		}
-		if err := s.insertRejected(ctx, tx, im, rejected); err != nil {
+		rejected, err := s.upsert(ctx, tx, im, b.Rows, known, &next)
+		if err != nil {
 			return err
 		}
-		next.ReadCount, next.ProcessedBytes = b.Read, b.Processed
-		_, err = tx.Exec(ctx, `
-			UPDATE contact_imports SET status = 'processing', read_count = $3, processed_bytes = $4, row_count = $5, created_count = $6,
-				updated_count = $7, rejected_count = $8, updated_at = $9
-			WHERE account_id = $1 AND id = $2`, im.AccountID, im.ID, next.ReadCount, next.ProcessedBytes, next.RowCount, next.CreatedCount,
-			next.UpdatedCount, next.RejectedCount, tx.Now)
-		if err != nil {
-			return fmt.Errorf("update contact import: %w", err)
-		}
-		return nil
+		return s.progress(ctx, tx, im, next, rejected)
 	})
 	if err == nil {
 		im.ImportProgress, im.Status = next, account.ImportProcessing
 	}
 	return rival(err)
+}
+
+// progress notes how far an import has come.
+func (s *Store) progress(ctx context.Context, tx *pg.Tx, im *account.Import, next account.ImportProgress, rejected []account.RejectedRow) error {
+	if err := s.insertRejected(ctx, tx, im, rejected); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `
+		UPDATE contact_imports SET status = 'processing', read_count = $3, processed_bytes = $4, row_count = $5, created_count = $6,
+			updated_count = $7, rejected_count = $8, updated_at = $9
+		WHERE account_id = $1 AND id = $2`, im.AccountID, im.ID, next.ReadCount, next.ProcessedBytes, next.RowCount, next.CreatedCount,
+		next.UpdatedCount, next.RejectedCount, tx.Now)
+	if err != nil {
+		return fmt.Errorf("update contact import: %w", err)
+	}
+	return nil
 }
 
 // rival recognises what only happens when others write too.
@@ -125,43 +146,22 @@ func rival(err error) error {
 
 // upsert stores what the rows make of the account's contacts, or of the drafts of a
 // dry run, and counts.
-func (s *Store) upsert(ctx context.Context, tx *pg.Tx, im *account.Import, rows []account.ImportRow, count *account.ImportProgress) ([]account.RejectedRow, error) {
-	existing, err := s.contactsByKeys(ctx, tx, im.AccountID, rows)
-	if err == nil && im.DryRun {
-		existing, err = s.withDrafts(ctx, tx, im, rows, existing)
-	}
-	if err != nil {
-		return nil, err
+func (s *Store) upsert(ctx context.Context, tx *pg.Tx, im *account.Import, rows []account.ImportRow, existing []*account.Contact, count *account.ImportProgress) ([]account.RejectedRow, error) {
+	if im.DryRun {
+		var err error
+		if existing, err = s.withDrafts(ctx, tx, im, rows, existing); err != nil {
+			return nil, err
+		}
 	}
 	u := account.NewUpsert(im.MatchBy, existing)
-	var rejected []account.RejectedRow
-	touched := map[*account.Contact]bool{}
-	for i := range rows {
-		row, created, err := &rows[i], false, rows[i].Err
-		var c *account.Contact
-		if err == nil {
-			c, created, err = u.Add(row.Contact)
-		}
-		count.RowCount++
-		switch {
-		case err != nil:
-			rejected = append(rejected, row.Rejected(err))
-			count.RejectedCount++
-			continue
-		case created:
-			count.CreatedCount++
-		default:
-			count.UpdatedCount++
-		}
-		touched[c] = true
-	}
+	rejected, placed := u.AddRows(rows, count)
 	if im.DryRun {
 		return rejected, s.storeDrafts(ctx, tx, im, u)
 	}
-	return rejected, s.storeUpsert(ctx, tx, im, u, touched)
+	return rejected, s.storeUpsert(ctx, tx, im, u, placed)
 }
 
-func (s *Store) storeUpsert(ctx context.Context, tx *pg.Tx, im *account.Import, u *account.Upsert, touched map[*account.Contact]bool) error {
+func (s *Store) storeUpsert(ctx context.Context, tx *pg.Tx, im *account.Import, u *account.Upsert, placed map[*account.Contact][]account.PlacedRow) error {
 	if len(u.Changed) > 0 { // first: they may give away a key that a new contact takes
 		ids, docs, err := documents(u.Changed)
 		if err != nil {
@@ -186,8 +186,8 @@ func (s *Store) storeUpsert(ctx context.Context, tx *pg.Tx, im *account.Import, 
 	if len(im.ContactGroupIDs) == 0 {
 		return nil
 	}
-	ids := make([]string, 0, len(touched))
-	for c := range touched {
+	ids := make([]string, 0, len(placed))
+	for c := range placed {
 		ids = append(ids, c.ID)
 	}
 	_, err := tx.Exec(ctx, `
@@ -200,26 +200,10 @@ func (s *Store) storeUpsert(ctx context.Context, tx *pg.Tx, im *account.Import, 
 	return nil
 }
 
-// keyValues are the values of each key in the rows.
-func keyValues(rows []account.ImportRow) map[account.ContactKey][]string {
-	out := map[account.ContactKey][]string{}
-	for _, row := range rows {
-		if row.Err != nil {
-			continue
-		}
-		for _, k := range account.ContactKeys() {
-			if v := row.Contact.Key(k); v != "" {
-				out[k] = append(out[k], v)
-			}
-		}
-	}
-	return out
-}
-
 // contactsByKeys returns, and locks, the contacts that have a key of one of the rows.
 func (s *Store) contactsByKeys(ctx context.Context, tx *pg.Tx, accountID string, rows []account.ImportRow) ([]*account.Contact, error) {
 	found := map[string]bool{}
-	for k, values := range keyValues(rows) {
+	for k, values := range account.KeyValues(rows) {
 		// One look into the index of the key for each value.
 		ids, err := collect(ctx, tx, pgx.RowTo[string], `
 			SELECT c.id::text FROM unnest($2::text[]) AS n (value)
@@ -260,7 +244,7 @@ func (s *Store) withDrafts(ctx context.Context, tx *pg.Tx, im *account.Import, r
 	}
 	const columns = "SELECT id, account_id, doc, $3::timestamptz AS created_at, $3::timestamptz AS updated_at FROM contact_import_drafts WHERE account_id = $1 AND import_id = $2 AND "
 	where := map[string][]string{"id = ANY ($4::uuid[])": ids}
-	for k, values := range keyValues(rows) {
+	for k, values := range account.KeyValues(rows) {
 		where[keyExpr(k)+" = ANY ($4::text[])"] = values
 	}
 	for condition, values := range where {

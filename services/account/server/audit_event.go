@@ -31,6 +31,20 @@ func toProtoAuditEvent(e *account.AuditEvent) *accountv1.AuditEvent {
 	return &accountv1.AuditEvent{
 		Id: e.ID, AccountId: e.AccountID, Action: e.Action, ResourceType: e.ResourceType, ResourceId: e.ResourceID,
 		ActorUserId: e.ActorUserID, ActorApiKeyId: e.ActorAPIKeyID, Ip: e.IP, UserAgent: e.UserAgent, RequestId: e.RequestID,
-		Changes: toStruct(e.Changes), CreatedAt: stamp(e.CreatedAt),
+		Changes: toStruct(e.Changes), Outcome: toProtoOutcome(e.Outcome), CreatedAt: stamp(e.CreatedAt),
 	}
+}
+
+func toProtoOutcome(o account.AuditOutcome) accountv1.AuditOutcome {
+	switch o {
+	case account.AuditSucceeded:
+		return accountv1.AuditOutcome_AUDIT_OUTCOME_SUCCEEDED
+	case account.AuditPending:
+		return accountv1.AuditOutcome_AUDIT_OUTCOME_PENDING
+	case account.AuditFailed:
+		return accountv1.AuditOutcome_AUDIT_OUTCOME_FAILED
+	case account.AuditUnknown:
+		return accountv1.AuditOutcome_AUDIT_OUTCOME_UNKNOWN
+	}
+	return accountv1.AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED
 }

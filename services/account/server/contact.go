@@ -6,11 +6,11 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
-	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -29,17 +29,10 @@ func (s *Server) CreateContact(ctx context.Context, req *accountv1.CreateContact
 	if err != nil {
 		return nil, err
 	}
-	c.AccountID = accountID
 	resp := &accountv1.CreateContactResponse{}
-	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, accountID); err != nil {
-			return err
-		}
-		if err := s.store.CreateContact(ctx, tx, c); err != nil {
-			return err
-		}
+	err = s.contacts.CreateContacts(ctx, accountID, []*account.Contact{c}, func(errs []error) (proto.Message, error) {
 		resp.Contact = toProtoContact(c)
-		return tx.Respond(ctx, resp)
+		return resp, errs[0]
 	})
 	if err != nil {
 		return nil, err
@@ -71,18 +64,11 @@ func (s *Server) BatchCreateContacts(ctx context.Context, req *accountv1.BatchCr
 		return nil, err
 	}
 	batch, resp := newBatch(req.GetContacts(), country)
-	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, accountID); err != nil {
-			return err
-		}
-		errs, err := s.store.CreateContacts(ctx, tx, accountID, batch.contacts)
-		if err != nil {
-			return err
-		}
+	err = s.contacts.CreateContacts(ctx, accountID, batch.contacts, func(errs []error) (proto.Message, error) {
 		for i, c := range batch.contacts {
 			resp.Results[batch.at[i]] = batchResult(c, errs[i])
 		}
-		return tx.Respond(ctx, resp)
+		return resp, nil
 	})
 	if err != nil {
 		return nil, err
@@ -125,7 +111,7 @@ func batchResult(c *account.Contact, err error) *accountv1.BatchCreateContactsRe
 
 // GetContact implements accountv1.ContactServiceServer.
 func (s *Server) GetContact(ctx context.Context, req *accountv1.GetContactRequest) (*accountv1.GetContactResponse, error) {
-	c, err := s.store.Contact(ctx, auth.ScopeFrom(ctx), req.GetContactId())
+	c, err := s.contacts.Contact(ctx, auth.ScopeFrom(ctx), req.GetContactId())
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +120,7 @@ func (s *Server) GetContact(ctx context.Context, req *accountv1.GetContactReques
 
 // ListContacts implements accountv1.ContactServiceServer.
 func (s *Server) ListContacts(ctx context.Context, req *accountv1.ListContactsRequest) (*accountv1.ListContactsResponse, error) {
-	page, err := s.store.Contacts(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
+	page, err := s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +131,7 @@ func (s *Server) ListContacts(ctx context.Context, req *accountv1.ListContactsRe
 func (s *Server) UpdateContact(ctx context.Context, req *accountv1.UpdateContactRequest) (*accountv1.UpdateContactResponse, error) {
 	country := ""
 	if account.NeedsCountry(req.GetContact().GetPhone()) {
-		c, err := s.store.Contact(ctx, auth.ScopeFrom(ctx), req.GetContactId())
+		c, err := s.contacts.Contact(ctx, auth.ScopeFrom(ctx), req.GetContactId())
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +139,7 @@ func (s *Server) UpdateContact(ctx context.Context, req *accountv1.UpdateContact
 			return nil, err
 		}
 	}
-	c, err := s.store.UpdateContact(ctx, auth.ScopeFrom(ctx), req.GetContactId(), func(c *account.Contact) error {
+	c, err := s.contacts.UpdateContact(ctx, auth.ScopeFrom(ctx), req.GetContactId(), func(c *account.Contact) error {
 		return applyContact(c, req.GetContact(), req.GetUpdateMask().GetPaths(), country)
 	})
 	if err != nil {
@@ -164,7 +150,7 @@ func (s *Server) UpdateContact(ctx context.Context, req *accountv1.UpdateContact
 
 // DeleteContact implements accountv1.ContactServiceServer.
 func (s *Server) DeleteContact(ctx context.Context, req *accountv1.DeleteContactRequest) (*accountv1.DeleteContactResponse, error) {
-	if err := s.store.DeleteContact(ctx, auth.ScopeFrom(ctx), req.GetContactId()); err != nil {
+	if err := s.contacts.DeleteContact(ctx, auth.ScopeFrom(ctx), req.GetContactId()); err != nil {
 		return nil, err
 	}
 	return &accountv1.DeleteContactResponse{}, nil
@@ -183,11 +169,11 @@ func (s *Server) StreamRecipients(req *accountv1.StreamRecipientsRequest, stream
 	if cursor == "" {
 		cursor = "00000000-0000-0000-0000-000000000000"
 	}
-	if err := s.store.CheckGroups(stream.Context(), req.GetAccountId(), req.GetContactGroupIds()); err != nil {
+	if err := s.contacts.CheckGroups(stream.Context(), req.GetAccountId(), req.GetContactGroupIds()); err != nil {
 		return err
 	}
 	for {
-		contacts, err := s.store.Recipients(stream.Context(), req.GetAccountId(), req.GetContactGroupIds(), cursor, size)
+		contacts, err := s.contacts.Recipients(stream.Context(), req.GetAccountId(), req.GetContactGroupIds(), cursor, size)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grp
 	ctx := stream.Context()
 	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true}
 	for {
-		page, err := s.store.Contacts(ctx, auth.ScopeFrom(ctx), r)
+		page, err := s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), r)
 		if err != nil {
 			return err
 		}

@@ -3,9 +3,10 @@ package server
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/auth"
-	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -18,15 +19,9 @@ func (s *Server) CreateContactGroup(ctx context.Context, req *accountv1.CreateCo
 	}
 	g := &account.Group{AccountID: accountID, Name: req.GetName(), Description: req.GetDescription()}
 	resp := &accountv1.CreateContactGroupResponse{}
-	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, accountID); err != nil {
-			return err
-		}
-		if err := s.store.CreateGroup(ctx, tx, g); err != nil {
-			return err
-		}
+	err = s.contacts.CreateGroup(ctx, g, func() proto.Message {
 		resp.ContactGroup = toProtoGroup(g)
-		return tx.Respond(ctx, resp)
+		return resp
 	})
 	if err != nil {
 		return nil, err
@@ -36,7 +31,7 @@ func (s *Server) CreateContactGroup(ctx context.Context, req *accountv1.CreateCo
 
 // GetContactGroup implements accountv1.ContactGroupServiceServer.
 func (s *Server) GetContactGroup(ctx context.Context, req *accountv1.GetContactGroupRequest) (*accountv1.GetContactGroupResponse, error) {
-	g, err := s.store.Group(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId())
+	g, err := s.contacts.Group(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId())
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +40,7 @@ func (s *Server) GetContactGroup(ctx context.Context, req *accountv1.GetContactG
 
 // ListContactGroups implements accountv1.ContactGroupServiceServer.
 func (s *Server) ListContactGroups(ctx context.Context, req *accountv1.ListContactGroupsRequest) (*accountv1.ListContactGroupsResponse, error) {
-	page, err := s.store.Groups(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
+	page, err := s.contacts.Groups(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +49,7 @@ func (s *Server) ListContactGroups(ctx context.Context, req *accountv1.ListConta
 
 // UpdateContactGroup implements accountv1.ContactGroupServiceServer.
 func (s *Server) UpdateContactGroup(ctx context.Context, req *accountv1.UpdateContactGroupRequest) (*accountv1.UpdateContactGroupResponse, error) {
-	g, err := s.store.UpdateGroup(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), func(g *account.Group) {
+	g, err := s.contacts.UpdateGroup(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), func(g *account.Group) {
 		for _, path := range req.GetUpdateMask().GetPaths() {
 			switch path {
 			case "name":
@@ -72,7 +67,7 @@ func (s *Server) UpdateContactGroup(ctx context.Context, req *accountv1.UpdateCo
 
 // DeleteContactGroup implements accountv1.ContactGroupServiceServer.
 func (s *Server) DeleteContactGroup(ctx context.Context, req *accountv1.DeleteContactGroupRequest) (*accountv1.DeleteContactGroupResponse, error) {
-	if err := s.store.DeleteGroup(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId()); err != nil {
+	if err := s.contacts.DeleteGroup(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId()); err != nil {
 		return nil, err
 	}
 	return &accountv1.DeleteContactGroupResponse{}, nil
@@ -80,7 +75,7 @@ func (s *Server) DeleteContactGroup(ctx context.Context, req *accountv1.DeleteCo
 
 // AddContacts implements accountv1.ContactGroupServiceServer.
 func (s *Server) AddContacts(ctx context.Context, req *accountv1.AddContactsRequest) (*accountv1.AddContactsResponse, error) {
-	added, err := s.store.AddContacts(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), req.GetContactIds())
+	added, err := s.contacts.AddContacts(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), req.GetContactIds())
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +84,7 @@ func (s *Server) AddContacts(ctx context.Context, req *accountv1.AddContactsRequ
 
 // RemoveContact implements accountv1.ContactGroupServiceServer.
 func (s *Server) RemoveContact(ctx context.Context, req *accountv1.RemoveContactRequest) (*accountv1.RemoveContactResponse, error) {
-	if err := s.store.RemoveContact(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), req.GetContactId()); err != nil {
+	if err := s.contacts.RemoveContact(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), req.GetContactId()); err != nil {
 		return nil, err
 	}
 	return &accountv1.RemoveContactResponse{}, nil
@@ -97,7 +92,7 @@ func (s *Server) RemoveContact(ctx context.Context, req *accountv1.RemoveContact
 
 // ListGroupContacts implements accountv1.ContactGroupServiceServer.
 func (s *Server) ListGroupContacts(ctx context.Context, req *accountv1.ListGroupContactsRequest) (*accountv1.ListGroupContactsResponse, error) {
-	page, err := s.store.GroupContacts(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), query.RequestOf(req))
+	page, err := s.contacts.GroupContacts(ctx, auth.ScopeFrom(ctx), req.GetContactGroupId(), query.RequestOf(req))
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func (s *Server) newUpload(ctx context.Context, set *accountv1.ContactImportSett
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.CheckGroups(ctx, im.AccountID, set.GetContactGroupIds()); err != nil {
+	if err := s.contacts.CheckGroups(ctx, im.AccountID, set.GetContactGroupIds()); err != nil {
 		return nil, err
 	}
 	if im.ID == "" {

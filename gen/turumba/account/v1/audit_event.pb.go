@@ -27,8 +27,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// AuditOutcome is what became of a change.
+type AuditOutcome int32
+
+const (
+	// Not set.
+	AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED AuditOutcome = 0
+	// It was made.
+	AuditOutcome_AUDIT_OUTCOME_SUCCEEDED AuditOutcome = 1
+	// It is about to be made.
+	AuditOutcome_AUDIT_OUTCOME_PENDING AuditOutcome = 2
+	// It was not made.
+	AuditOutcome_AUDIT_OUTCOME_FAILED AuditOutcome = 3
+	// A crash left it open, and nothing tells any more.
+	AuditOutcome_AUDIT_OUTCOME_UNKNOWN AuditOutcome = 4
+)
+
+// Enum value maps for AuditOutcome.
+var (
+	AuditOutcome_name = map[int32]string{
+		0: "AUDIT_OUTCOME_UNSPECIFIED",
+		1: "AUDIT_OUTCOME_SUCCEEDED",
+		2: "AUDIT_OUTCOME_PENDING",
+		3: "AUDIT_OUTCOME_FAILED",
+		4: "AUDIT_OUTCOME_UNKNOWN",
+	}
+	AuditOutcome_value = map[string]int32{
+		"AUDIT_OUTCOME_UNSPECIFIED": 0,
+		"AUDIT_OUTCOME_SUCCEEDED":   1,
+		"AUDIT_OUTCOME_PENDING":     2,
+		"AUDIT_OUTCOME_FAILED":      3,
+		"AUDIT_OUTCOME_UNKNOWN":     4,
+	}
+)
+
+func (x AuditOutcome) Enum() *AuditOutcome {
+	p := new(AuditOutcome)
+	*p = x
+	return p
+}
+
+func (x AuditOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AuditOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_turumba_account_v1_audit_event_proto_enumTypes[0].Descriptor()
+}
+
+func (AuditOutcome) Type() protoreflect.EnumType {
+	return &file_turumba_account_v1_audit_event_proto_enumTypes[0]
+}
+
+func (x AuditOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AuditOutcome.Descriptor instead.
+func (AuditOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_turumba_account_v1_audit_event_proto_rawDescGZIP(), []int{0}
+}
+
 // AuditEvent tells who did what to which resource, when, and from where. It is
-// written in the transaction of the change itself and never changed.
+// written in the transaction of the change itself and never changed. Where contacts
+// are in MongoDB it is written before the change, and settled after it.
 type AuditEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUIDv7.
@@ -54,6 +116,8 @@ type AuditEvent struct {
 	// The fields that changed: each with "from" and "to", or only one of them. Secrets
 	// are never in it.
 	Changes *structpb.Struct `protobuf:"bytes,11,opt,name=changes,proto3" json:"changes,omitempty"`
+	// What became of it.
+	Outcome AuditOutcome `protobuf:"varint,12,opt,name=outcome,proto3,enum=turumba.account.v1.AuditOutcome" json:"outcome,omitempty"`
 	// When it was done.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -167,6 +231,13 @@ func (x *AuditEvent) GetChanges() *structpb.Struct {
 	return nil
 }
 
+func (x *AuditEvent) GetOutcome() AuditOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED
+}
+
 func (x *AuditEvent) GetCreatedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreatedAt
@@ -178,7 +249,7 @@ var File_turumba_account_v1_audit_event_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_audit_event_proto_rawDesc = "" +
 	"\n" +
-	"$turumba/account/v1/audit_event.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xdd\x04\n" +
+	"$turumba/account/v1/audit_event.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xa3\x05\n" +
 	"\n" +
 	"AuditEvent\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
@@ -204,10 +275,17 @@ const file_turumba_account_v1_audit_event_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\n" +
 	" \x01(\tB\a\xbaH\x04r\x02\x18@R\trequestId\x121\n" +
-	"\achanges\x18\v \x01(\v2\x17.google.protobuf.StructR\achanges\x12N\n" +
+	"\achanges\x18\v \x01(\v2\x17.google.protobuf.StructR\achanges\x12D\n" +
+	"\aoutcome\x18\f \x01(\x0e2 .turumba.account.v1.AuditOutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\x12N\n" +
 	"\n" +
 	"created_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
-	"\x03\x06\x04\f\x10\x01R\tcreatedAtB\xd0\x01\n" +
+	"\x03\x06\x04\f\x10\x01R\tcreatedAt*\x9a\x01\n" +
+	"\fAuditOutcome\x12\x1d\n" +
+	"\x19AUDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17AUDIT_OUTCOME_SUCCEEDED\x10\x01\x12\x19\n" +
+	"\x15AUDIT_OUTCOME_PENDING\x10\x02\x12\x18\n" +
+	"\x14AUDIT_OUTCOME_FAILED\x10\x03\x12\x19\n" +
+	"\x15AUDIT_OUTCOME_UNKNOWN\x10\x04B\xd0\x01\n" +
 	"\x16com.turumba.account.v1B\x0fAuditEventProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -222,20 +300,23 @@ func file_turumba_account_v1_audit_event_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_audit_event_proto_rawDescData
 }
 
+var file_turumba_account_v1_audit_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_turumba_account_v1_audit_event_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_turumba_account_v1_audit_event_proto_goTypes = []any{
-	(*AuditEvent)(nil),            // 0: turumba.account.v1.AuditEvent
-	(*structpb.Struct)(nil),       // 1: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(AuditOutcome)(0),             // 0: turumba.account.v1.AuditOutcome
+	(*AuditEvent)(nil),            // 1: turumba.account.v1.AuditEvent
+	(*structpb.Struct)(nil),       // 2: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_turumba_account_v1_audit_event_proto_depIdxs = []int32{
-	1, // 0: turumba.account.v1.AuditEvent.changes:type_name -> google.protobuf.Struct
-	2, // 1: turumba.account.v1.AuditEvent.created_at:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: turumba.account.v1.AuditEvent.changes:type_name -> google.protobuf.Struct
+	0, // 1: turumba.account.v1.AuditEvent.outcome:type_name -> turumba.account.v1.AuditOutcome
+	3, // 2: turumba.account.v1.AuditEvent.created_at:type_name -> google.protobuf.Timestamp
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_audit_event_proto_init() }
@@ -248,13 +329,14 @@ func file_turumba_account_v1_audit_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_audit_event_proto_rawDesc), len(file_turumba_account_v1_audit_event_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_turumba_account_v1_audit_event_proto_goTypes,
 		DependencyIndexes: file_turumba_account_v1_audit_event_proto_depIdxs,
+		EnumInfos:         file_turumba_account_v1_audit_event_proto_enumTypes,
 		MessageInfos:      file_turumba_account_v1_audit_event_proto_msgTypes,
 	}.Build()
 	File_turumba_account_v1_audit_event_proto = out.File
