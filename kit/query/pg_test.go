@@ -228,9 +228,9 @@ func TestFiltersSelect(t *testing.T) {
 	} {
 		t.Run(filter, func(t *testing.T) {
 			t.Parallel()
-			for i, scope := range [][]string{{accountA}, {accountA, accountB}, {accountA}} {
+			for i, scope := range [][]string{{accountA}, {accountA, accountB}, {accountA}, {accountA, accountB}} {
 				s := s
-				if i == 2 {
+				if i >= 2 {
 					s = searched
 				}
 				var want int32

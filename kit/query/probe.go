@@ -33,7 +33,7 @@ const (
 
 // probes reports whether the query is one that has to look first.
 func (q *query) probes() bool {
-	if !q.spec.table.Search || len(q.scope) != 1 {
+	if !q.spec.table.Search {
 		return false
 	}
 	for _, c := range q.clauses {
@@ -59,7 +59,13 @@ func (q *query) probe() *Statement {
 		return nil
 	}
 	b := &builder{}
-	sql := "SELECT " + q.spec.table.ID + " FROM " + q.spec.table.From + " WHERE " + q.tenant(b) + q.where(b, false) + fmt.Sprintf(" LIMIT %d", maxProbe+1)
+	t, most := q.spec.table, fmt.Sprintf(" LIMIT %d", maxProbe+1)
+	if q.single() {
+		return &Statement{"SELECT " + t.ID + " FROM " + t.From + " WHERE " + q.tenant(b) + q.where(b, false) + most, b.args}
+	}
+	scope := b.arg(q.scope, "uuid[]")
+	sql := "SELECT page.id FROM unnest(" + scope + ") AS scope(account) CROSS JOIN LATERAL (SELECT " + t.ID + " AS id FROM " + t.From +
+		" WHERE " + t.Tenant + " = scope.account" + q.where(b, false) + most + ") AS page" + most
 	return &Statement{sql, b.args}
 }
 
@@ -68,8 +74,9 @@ func (q *query) among(ids [][16]byte) Statement {
 	few := *q
 	few.clauses = nil
 	b := &builder{}
+	tenant := q.spec.table.Tenant + " = ANY(" + b.arg(q.scope, "uuid[]") + ")"
 	sql := "SELECT " + strings.Join(q.spec.table.Select, ", ") + ", " + q.pageKey() + " FROM " + q.spec.table.From +
-		" WHERE " + few.tenant(b) + " AND " + q.spec.table.ID + " = ANY(" + b.arg(ids, "uuid[]") + ")" + few.where(b, true) +
+		" WHERE " + tenant + " AND " + q.spec.table.ID + " = ANY(" + b.arg(ids, "uuid[]") + ")" + few.where(b, true) +
 		" ORDER BY " + q.order(func(i int) string { return q.keys[i].field.expr }) +
 		" LIMIT " + b.arg(int64(q.limit)+1, "bigint") + q.offset(b)
 	return Statement{sql, b.args}
