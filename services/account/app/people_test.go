@@ -190,7 +190,7 @@ func TestInvitations(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{p.accountID}, c.GetAccountIds())
 	})
-	events, err := p.audit.ListAuditEvents(owner, &accountv1.ListAuditEventsRequest{Filter: []string{"resource_type:eq:invitation"}, Sort: []string{"created_at:asc"}})
+	events, err := p.audit.ListAuditEvents(owner, &accountv1.ListAuditEventsRequest{Filter: []string{"resource_type:eq:invitation", "created_at:range:2026-03-01,2026-03-31"}, Sort: []string{"created_at:asc"}})
 	require.NoError(t, err)
 	var actions []string
 	for _, e := range events.GetData() {

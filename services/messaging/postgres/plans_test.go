@@ -1,0 +1,104 @@
+package postgres
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/pg/pgtest"
+	"github.com/turumba/turumba/kit/query/querytest"
+)
+
+const (
+	planSend = "0190a5c8-0000-7000-8003-100000000001"
+	// planRows is what a page may look at where rows pile up by machine.
+	planRows = 500
+	// planOwn is how many rows the caller's account has where people make them one at
+	// a time; a page may look at all of those, and at none of others.
+	planOwn = 200
+)
+
+// planAccounts are two of the caller's and two of others.
+var planAccounts = []string{
+	"0190a5c8-0000-7000-8000-000000000001", "0190a5c8-0000-7000-8000-000000000002",
+	"0190a5c8-0000-7000-8000-000000000003", "0190a5c8-0000-7000-8000-000000000004",
+}
+
+// TestEveryDeclaredFilterAndOrderIsServed holds what a page of a list reads to a
+// bound, whatever is asked of it.
+func TestEveryDeclaredFilterAndOrderIsServed(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t, Migrations()...)
+	db := d.Open(t, pg.RoleAPI)
+	s, err := New(db, make([]byte, 32), func() {})
+	require.NoError(t, err)
+	fillForPlans(t, d)
+	var now string // messages can only be where there is a partition: now
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')").Scan(&now))
+	lists := []querytest.List{
+		{Name: "messages", Spec: s.messages, Most: planRows, Narrow: "created_at:range:" + now + "T00:00:00Z," + now + "T02:00:00Z"},
+		{Name: "channels", Spec: s.channels, Most: planOwn},
+		{Name: "templates", Spec: s.templates, Most: planOwn},
+		{Name: "group messages", Spec: s.groups, Most: planOwn},
+	}
+	skips := querytest.List{Name: "skipped recipients", Spec: s.skips, Most: planRows, Always: []string{"group_message_id:eq:" + planSend}}
+	querytest.Complete(t, s, append(lists, skips)...)
+	querytest.Check(t, db.Pool(), planAccounts[:1], append(lists, skips)...)
+	querytest.Check(t, db.Pool(), planAccounts[:2], lists...)
+}
+
+// fillForPlans fills the lists of the caller's accounts and of two others, which
+// have fifty times as much where the caller may look at all of his own.
+func fillForPlans(t *testing.T, d *pgtest.Database) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), d.URL)
+	require.NoError(t, err)
+	for i, id := range planAccounts {
+		text, rows := "own", planOwn
+		if i > 1 {
+			text, rows = querytest.Theirs, 50*planOwn
+		}
+		_, err := admin.Exec(t.Context(), strings.NewReplacer(
+			"$account", "'"+id+"'::uuid", "$text", "'"+text+"'", "$rows", strconv.Itoa(rows), "$tenant", strconv.Itoa(i+1),
+		).Replace(planSQL))
+		require.NoError(t, err)
+	}
+	_, err = admin.Exec(t.Context(), "VACUUM ANALYZE")
+	require.NoError(t, err)
+	require.NoError(t, admin.Close(t.Context()))
+}
+
+// planSQL fills the lists of one account; their texts hold $text. A message's
+// time is that in its id.
+const planSQL = `
+CREATE OR REPLACE FUNCTION plan_id(tenant int, kind int, i int) RETURNS uuid LANGUAGE sql IMMUTABLE
+	RETURN ('0190a5c8-0000-7000-800' || kind || '-' || tenant || lpad(i::text, 11, '0'))::uuid;
+CREATE OR REPLACE FUNCTION plan_time(i int) RETURNS timestamptz LANGUAGE sql IMMUTABLE RETURN timestamptz '2025-01-01Z' + i * interval '1 hour';
+CREATE OR REPLACE FUNCTION plan_message_id(tenant int, at timestamptz) RETURNS uuid LANGUAGE sql STABLE
+	RETURN (left(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0'), 8) || '-' || right(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0'), 4)
+		|| '-7000-8000-' || lpad(tenant::text, 12, '0'))::uuid;
+
+INSERT INTO channels (id, account_id, name, channel_type, provider, status, is_enabled, settings, priority, created_at, updated_at)
+	SELECT plan_id($tenant, 1, i), $account, $text || i, CASE $text WHEN 'own' THEN 'email' ELSE 'sms' END, $text, CASE $text WHEN 'own' THEN 'connected' ELSE 'error' END, $text = 'own', '{}', i % 10,
+		plan_time(i), plan_time(i % 977)
+	FROM generate_series(1, $rows) AS i;
+INSERT INTO template_rows (id, account_id, name, body, category, channel_type, language, fallback_strategy, approval_status, is_active, created_by_user_id, created_at, updated_at)
+	SELECT plan_id($tenant, 2, i), $account, $text || i, 'x', $text, CASE $text WHEN 'own' THEN 'email' ELSE 'sms' END, $text,
+		CASE $text WHEN 'own' THEN 'keep_placeholder' ELSE 'use_default' END, CASE $text WHEN 'own' THEN '' ELSE 'approved' END, $text = 'own', plan_id($tenant, 9, i % 7),
+		plan_time(i), plan_time(i % 977)
+	FROM generate_series(1, $rows) AS i;
+INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, created_by_user_id, started_at, created_at, updated_at)
+	SELECT plan_id($tenant, 3, i), $account, $text || i, plan_id($tenant, 1, i % 7), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'completed' ELSE 'failed' END, '{}', plan_id($tenant, 9, i % 7),
+		plan_time(i), plan_time(i), plan_time(i % 977)
+	FROM generate_series(1, $rows) AS i;
+INSERT INTO group_message_skips (account_id, group_message_id, contact_id, reason, created_at)
+	SELECT $account, plan_id($tenant, 3, 1 + i % 5), plan_id($tenant, 8, i), 'no_address', plan_time(i) FROM generate_series(1, 5000) AS i;
+INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, direction, status, delivery_address, created_at, updated_at)
+	SELECT plan_message_id($tenant, at), $account, plan_id($tenant, 1, i % 7), plan_id($tenant, 8, i), plan_id($tenant, 3, i % 50), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'outbound' ELSE 'inbound' END,
+		CASE $text WHEN 'own' THEN 'sent' ELSE 'permanently_failed' END, $text || i, at, at
+	FROM (SELECT i, date_trunc('day', now(), 'UTC') + i * interval '1 minute' AS at FROM generate_series(1, 5000) AS i) AS n;
+`
