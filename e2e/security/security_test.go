@@ -39,6 +39,7 @@ func TestSecurity(t *testing.T) {
 	prepare(t, w)
 	t.Run("tenant matrix", func(t *testing.T) { tenantMatrix(t, w) })
 	t.Run("lists", func(t *testing.T) { tenantLists(t, w) })
+	t.Run("operators as data", func(t *testing.T) { operatorsAreData(t, w) })
 	t.Run("mass assignment", func(t *testing.T) { massAssignment(t, w) })
 	t.Run("roles", func(t *testing.T) { roleMatrix(t, w) })
 	t.Run("tokens", func(t *testing.T) { tokenAttacks(t, w) })
@@ -85,6 +86,6 @@ func (r *reports) suite(name string) *suite {
 
 func (r *reports) print(out io.Writer) {
 	for _, s := range r.suites {
-		_, _ = fmt.Fprintf(out, "security: %-24s %6d cases, %6d passed  %s\n", s.name, s.cases.Load(), s.passed.Load(), s.coverage)
+		_, _ = fmt.Fprintf(out, "security: %-24s %7d cases, %7d passed  %s\n", s.name, s.cases.Load(), s.passed.Load(), s.coverage)
 	}
 }

@@ -122,8 +122,12 @@ func TestVerifyAccepts(t *testing.T) {
 	require.Equal(t, []string{"operators"}, c.Groups)
 	require.Equal(t, s.clock.Now().Add(15*time.Minute).Unix(), c.Expiry.Unix())
 
-	_, err = s.verifier(t, auth.ProfileRFC9068).Verify(t.Context(), s.sign(with(head, map[string]any{"typ": "at+jwt"}), s.claims(map[string]any{"aud": []string{"web"}, "client_id": nil, "token_use": nil})))
-	require.NoError(t, err)
+	for _, aud := range []any{"web", []string{"web"}, []string{"mobile", "web"}} {
+		_, err = s.verifier(t, auth.ProfileRFC9068).Verify(t.Context(), s.sign(with(head, map[string]any{"typ": "at+jwt"}), s.claims(map[string]any{"aud": aud, "client_id": nil, "token_use": nil})))
+		require.NoError(t, err, "one of the audiences is ours")
+	}
+	_, err = s.verifier(t, auth.ProfileCognito).Verify(t.Context(), s.sign(head, s.claims(map[string]any{"exp": s.clock.Now().Unix() - 59})))
+	require.NoError(t, err, "clocks may differ by 60 s")
 }
 
 // TestVerifyRefuses is the list of forgeries and misuses.
@@ -203,11 +207,45 @@ func TestVerifyRefuses(t *testing.T) {
 			"cognito token": good,
 			"typ JWT":       s.sign(head, s.claims(map[string]any{"aud": "web"})),
 			"other aud":     s.sign(with(head, map[string]any{"typ": "at+jwt"}), s.claims(map[string]any{"aud": "mobile"})),
+			"no aud":        s.sign(with(head, map[string]any{"typ": "at+jwt"}), s.claims(nil)),
+			"empty aud":     s.sign(with(head, map[string]any{"typ": "at+jwt"}), s.claims(map[string]any{"aud": []string{}})),
+			"aud number":    s.sign(with(head, map[string]any{"typ": "at+jwt"}), s.claims(map[string]any{"aud": 7})),
+			"ID token":      s.sign(head, s.claims(map[string]any{"aud": "web", "nonce": "n", "at_hash": "h"})),
 		} {
 			_, err := v.Verify(t.Context(), token)
 			require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_UNAUTHENTICATED), name)
 		}
 	})
+}
+
+// TestOddKeySets is J19: what is no good signing key, or no key set, opens nothing.
+func TestOddKeySets(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	odd := func(change func(*jose.JSONWebKey)) []byte {
+		k := jose.JSONWebKey{Key: &s.key.PublicKey, KeyID: "k1", Use: "sig", Algorithm: "RS256"}
+		change(&k)
+		b, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{k}})
+		require.NoError(t, err)
+		return b
+	}
+	for name, doc := range map[string][]byte{
+		"for encryption":    odd(func(k *jose.JSONWebKey) { k.Use = "enc" }),
+		"another algorithm": odd(func(k *jose.JSONWebKey) { k.Algorithm = "PS256" }),
+		"a shared secret":   odd(func(k *jose.JSONWebKey) { k.Key = s.key.N.Bytes() }),
+		"exponent 1":        odd(func(k *jose.JSONWebKey) { k.Key = &rsa.PublicKey{N: s.key.N, E: 1} }),
+		"no id":             odd(func(k *jose.JSONWebKey) { k.KeyID = "" }),
+		"invalid JSON":      []byte("{"),
+		"a page":            []byte("<html>"),
+		"too large":         append(odd(func(*jose.JSONWebKey) {}), make([]byte, 10<<20)...),
+	} {
+		s.doc.Store(doc)
+		_, err := s.verifier(t, auth.ProfileCognito).Verify(t.Context(), s.sign(head, s.claims(nil)))
+		require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_UNAUTHENTICATED) || apierr.HasReason(err, errorv1.Reason_REASON_UNAVAILABLE), "%s: %v", name, err)
+	}
+	s.doc.Store(odd(func(*jose.JSONWebKey) {}))
+	_, err := s.verifier(t, auth.ProfileCognito).Verify(t.Context(), s.sign(head, s.claims(nil)))
+	require.NoError(t, err)
 }
 
 func TestSmallKeysAreNoKeys(t *testing.T) {

@@ -43,13 +43,26 @@ func violates(err error, code, constraint string) bool {
 
 // translate makes UNAVAILABLE of a server that cannot be reached or went away,
 // also in the middle of a commit, whose outcome the caller then learns by
-// repeating the call with its idempotency key. Other errors stay as they are.
+// repeating the call with its idempotency key; and VALIDATION_FAILED of text that
+// cannot be stored. Other errors stay as they are.
 func translate(ctx context.Context, err error) error {
 	var own *apierr.Error
-	if err == nil || ctx.Err() != nil || errors.As(err, &own) || !gone(err) {
+	switch {
+	case err == nil || ctx.Err() != nil || errors.As(err, &own):
 		return err
+	case gone(err):
+		return apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "the database cannot be reached").WithRetryAfter(time.Second).Wrap(err)
+	case zeroByte(err):
+		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "text must not hold zero bytes").Wrap(err)
 	}
-	return apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "the database cannot be reached").WithRetryAfter(time.Second).Wrap(err)
+	return err
+}
+
+// zeroByte reports whether err says that a text, or a jsonb document, holds a zero
+// byte, which is the one character that PostgreSQL cannot store.
+func zeroByte(err error) bool {
+	var server *pgconn.PgError
+	return errors.As(err, &server) && (server.Code == "22021" || server.Code == "22P05")
 }
 
 // gone reports whether err says that there is no server at the other end.

@@ -67,6 +67,18 @@ func TestTenantSetting(t *testing.T) {
 	require.ErrorContains(t, err, "not a UUID")
 }
 
+func TestZeroBytesAreTheCallersFault(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	for sql, value := range map[string]string{"SELECT $1::text": "a\x00b", "SELECT $1::jsonb": `{"a\u0000b": 1}`} {
+		err := db.InTx(t.Context(), nil, func(tx *pg.Tx) error {
+			_, err := tx.Exec(t.Context(), sql, value)
+			return err
+		})
+		require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED), "%s: %v", sql, err)
+	}
+}
+
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	db, a := open(t), uuid.NewString()

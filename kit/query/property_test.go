@@ -2,10 +2,12 @@ package query_test
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -22,7 +24,27 @@ func checkStatement(t require.TestingT, sql string, args []any) {
 	require.Regexp(t, `account_id = (\$1::uuid|scope\.account|ANY\(\$1::uuid\[\]\))`, sql)
 }
 
+// known are the names that the contract and the table of the tests give, and those
+// that statements are made of.
+var known = func() map[string]bool {
+	names := map[string]bool{}
+	for _, f := range things() {
+		names[f.name] = true
+	}
+	for _, name := range strings.Fields(`rank_no things members thing_id group_id
+		page page_key sort_0 sort_1 sort_2 sort_3 sort_4 sort_5 scope account matching count unnest
+		uuid text bigint boolean timestamptz double precision jsonb json true s`) {
+		names[name] = true
+	}
+	return names
+}()
+
+var identifier = regexp.MustCompile(`\b[a-z_][a-z_0-9]*`)
+
 func checkTexts(t require.TestingT, sql string, args []any) {
+	for _, name := range identifier.FindAllString(sql, -1) {
+		require.True(t, known[name], "%q is no name of ours in %s", name, sql)
+	}
 	for i := range args {
 		require.Regexp(t, `\$`+strconv.Itoa(i+1)+`::`, sql)
 	}
@@ -90,6 +112,39 @@ func TestOnlyPlaceholdersAndAlwaysTheTenant(t *testing.T) {
 			checkStatement(rt, got.Probe.SQL, got.Probe.Args)
 		}
 		checkTexts(rt, got.Estimate.SQL, got.Estimate.Args) // explained under the database's own tenant condition
+	})
+}
+
+// TestWhatCompilesRuns lists by random requests: PostgreSQL understands each, and
+// shows rows of the scope only.
+func TestWhatCompilesRuns(t *testing.T) {
+	t.Parallel()
+	pool := database(t)
+	own := map[string]bool{}
+	for _, account := range []string{accountA, accountB, accountC} {
+		fill(t, pool, account, 20)
+	}
+	rows, err := pool.Query(t.Context(), "SELECT id::text FROM things WHERE account_id = ANY ($1::uuid[])", []string{accountA, accountB})
+	require.NoError(t, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	for _, id := range all {
+		own[id] = true
+	}
+	specs := []*query.Spec{spec(t), spec(t, func(tab *query.Table) { tab.Search = true })}
+	rapid.Check(t, func(rt *rapid.T) {
+		scope := []string{accountA, accountB}[:rapid.IntRange(1, 2).Draw(rt, "accounts")]
+		c, err := query.Compile(rapid.SampledFrom(specs).Draw(rt, "spec"), drawRequest(rt), scope)
+		if err != nil {
+			return
+		}
+		page, err := query.List(t.Context(), pool, c, pgx.RowToStructByName[thing])
+		require.NoError(rt, err, c.SQL)
+		for _, row := range page.Data {
+			require.True(rt, own[row.ID], "a row of another account")
+		}
+		_, err = pool.Exec(t.Context(), c.Estimate.SQL, c.Estimate.Args...)
+		require.NoError(rt, err, c.Estimate.SQL)
 	})
 }
 

@@ -1,0 +1,74 @@
+package grpcserver_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/grpcserver"
+)
+
+// shortTokens are all the owner's and expire at a time.
+type shortTokens struct{ expiry time.Time }
+
+func (s shortTokens) Verify(context.Context, string) (auth.Claims, error) {
+	return auth.Claims{Subject: "owner", Expiry: s.expiry}, nil
+}
+
+// exporters may all export.
+type exporters struct{}
+
+func (exporters) Context(_ context.Context, c auth.Claims) (auth.Caller, error) {
+	return auth.Caller{UserID: c.Subject, Memberships: []auth.Membership{{AccountID: accountA, Permissions: []string{"contacts.export"}}}}, nil
+}
+
+// waiting is an export that tells that it began and then waits.
+type waiting struct{ contacts }
+
+func (*waiting) ExportContacts(_ *accountv1.ExportContactsRequest, ss grpc.ServerStreamingServer[accountv1.ExportContactsResponse]) error {
+	if err := ss.Send(&accountv1.ExportContactsResponse{}); err != nil {
+		return err
+	}
+	<-ss.Context().Done()
+	return ss.Context().Err()
+}
+
+// TestStreamsEnd is J30: a stream does not outlive its token by more than a
+// minute, nor silence.
+func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		left, at time.Duration
+		want     codes.Code
+	}{
+		"the token expired":           {left: -30 * time.Second, at: 30 * time.Second, want: codes.Unauthenticated},
+		"nothing was sent either way": {left: time.Hour, at: time.Minute, want: codes.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := clock.NewFake(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+			s, err := grpcserver.New(grpcserver.Config{
+				Name: "test", Logger: slog.New(slog.DiscardHandler), Clock: now, Verifier: shortTokens{now.Now().Add(c.left)}, Context: auth.NewCachedContext(exporters{}, now),
+			})
+			require.NoError(t, err)
+			accountv1.RegisterContactServiceServer(s, &waiting{})
+			stream, err := accountv1.NewContactServiceClient(s.Conn("")).ExportContacts(as(t.Context(), "owner"), &accountv1.ExportContactsRequest{})
+			require.NoError(t, err)
+			_, err = stream.Recv()
+			require.NoError(t, err)
+			require.NoError(t, now.WaitForTimers(t.Context(), 1))
+			now.Advance(c.at)
+			_, err = stream.Recv()
+			require.Equal(t, c.want, status.Code(err), "%v", err)
+		})
+	}
+}
