@@ -79,7 +79,7 @@ chaos: ## Kill -9, ten times, in a send of 20 000 in one process and in the mesh
 	CI=true CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 IMPORT_ROWS=1000000 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos
 
 .PHONY: security
-security: ## Attack the whole mesh: tenant and role matrices, tokens, spoofing; one line per suite
+security: ## Attack the whole mesh: tenant and role matrices, tokens, spoofing, fuzzing; one line per suite
 	SECURITY=full CI=true go -C e2e/security test -count=1 -timeout 30m $(ARGS)
 
 .PHONY: fuzz

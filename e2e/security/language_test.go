@@ -79,7 +79,7 @@ var (
 )
 
 func fuzz(target, dir, coverage string) goTest {
-	return goTest{"fuzz " + strings.TrimPrefix(target, "Fuzz"), dir, coverage, []string{"-run", "^$", "-fuzz", "^" + target + "$", "-fuzztime", "10s"}, executions}
+	return goTest{"fuzz " + strings.TrimPrefix(target, "Fuzz"), dir, coverage, []string{"-run", "^$", "-fuzz", "^" + target + "$", "-fuzztime", "10s", "-fuzzminimizetime", "10x"}, executions}
 }
 
 func property(name, test, dir, coverage string) goTest {

@@ -40,6 +40,7 @@ func TestSecurity(t *testing.T) {
 	t.Run("tenant matrix", func(t *testing.T) { tenantMatrix(t, w) })
 	t.Run("lists", func(t *testing.T) { tenantLists(t, w) })
 	t.Run("operators as data", func(t *testing.T) { operatorsAreData(t, w) })
+	t.Run("uniqueness", func(t *testing.T) { uniqueness(t, w) })
 	t.Run("mass assignment", func(t *testing.T) { massAssignment(t, w) })
 	t.Run("roles", func(t *testing.T) { roleMatrix(t, w) })
 	t.Run("tokens", func(t *testing.T) { tokenAttacks(t, w) })
