@@ -100,9 +100,11 @@ func TestLanguages(t *testing.T) {
 	for _, g := range []goTest{
 		property("filter properties", "TestOnlyPlaceholdersAndAlwaysTheTenant", "kit/query", "S-70: our names and placeholders only, always the tenant"),
 		property("filters that run", "TestWhatCompilesRuns", "kit/query", "S-70: PostgreSQL understands each, rows of the scope only"),
+		property("document filters", "TestOnlyOurKeys", "kit/mongodb", "S-72: no value and no key becomes an operator"),
 		planned("account"),
 		planned("messaging"),
 		fuzz("FuzzCompile", "kit/query", "S-71, S-73: filters and sorts"),
+		fuzz("FuzzFilter", "kit/mongodb", "S-71, S-72: filters of documents"),
 		fuzz("FuzzPageToken", "kit/query", "S-52: page tokens"),
 		fuzz("FuzzRender", "services/messaging", "S-74: templates"),
 		fuzz("FuzzHeader", "services/messaging/channel/email", "S-74: header lines of mails"),

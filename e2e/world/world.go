@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/mongodb/mongotest"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
@@ -74,9 +76,13 @@ func (w *World) Token(as string) string {
 }
 
 // New starts the whole mesh, on free ports and an own PostgreSQL, with two
-// organisations. env are further settings.
+// organisations. env are further settings. E2E_STORE=mongodb in the environment puts
+// contacts into MongoDB, in every test.
 func New(t *testing.T, env ...string) *World {
 	t.Helper()
+	if os.Getenv("E2E_STORE") == "mongodb" {
+		env = append(env, Documents(t))
+	}
 	dir := t.TempDir()
 	cfg, err := config.Load[single.Config](append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
@@ -111,6 +117,12 @@ func New(t *testing.T, env ...string) *World {
 		},
 		Instance: in, DataDir: dir, Conn: conn, Tokens: b.tokens, Vars: b.vars,
 	}
+}
+
+// Documents is the setting that puts contacts into MongoDB.
+func Documents(t *testing.T) string {
+	t.Helper()
+	return "MONGODB_URL=" + mongotest.New(t, mongotest.Servers(t)[mongotest.FerretDB])
 }
 
 // databaseURL is where a database of the mesh is reached as its superuser.

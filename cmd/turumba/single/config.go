@@ -29,6 +29,8 @@ type Config struct {
 	DataDir string `env:"TURUMBA_DATA_DIR" flag:"data-dir" help:"folder of the data; default: a folder of the user (up), a temporary one (demo)"`
 	// DatabaseURL is a server with both databases.
 	DatabaseURL config.Secret `env:"DATABASE_URL" help:"PostgreSQL 15 or newer to use instead of an own one; its databases turumba_account and turumba_messaging are created"`
+	// MongoURL is where contacts are.
+	MongoURL config.Secret `env:"MONGODB_URL" help:"MongoDB for contacts and their groups: mongodb://user:password@host:port/turumba_account; default: PostgreSQL"`
 	// IgnoreInstalled runs PostgreSQL from the npm package.
 	IgnoreInstalled bool `env:"TURUMBA_PG_IGNORE_INSTALLED" help:"true: do not use a PostgreSQL that is installed on this machine"`
 	// AMQPURL is a broker.

@@ -183,7 +183,7 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators},
+	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators},
 		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer}); err != nil {
 		return err
 	}
