@@ -309,6 +309,7 @@ func lookupsTellIDsOnly(t *testing.T, w *world.World, s *suite) {
 	closed := map[string][]string{
 		"turumba_account": {
 			"account_ids(of_user uuid) -> SETOF uuid", "api_key_account(of_key uuid) -> uuid",
+			"audit_pending(older_than timestamp with time zone, most integer) -> TABLE(id uuid, account_id uuid)",
 			"audit_purge(older_than timestamp with time zone, most integer) -> integer", "blocked_accounts() -> SETOF uuid",
 			"contact_imports_purge(older_than timestamp with time zone, uploads_older_than timestamp with time zone, most integer) -> integer",
 			"contacts_analyze() -> void", "invitation_account(of_token bytea) -> uuid",
