@@ -202,7 +202,7 @@ func importFile(t *testing.T, simulator *single.Simulator, binary, file string, 
 	require.NoError(t, b.query(func(ctx context.Context, conn *pgx.Conn) error {
 		var stored, rejected, leftovers int
 		err := conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM contact_documents), (SELECT count(*) FROM contact_import_errors),
-			(SELECT count(*) FROM contact_import_chunks) + (SELECT count(*) FROM contact_import_jobs)`).Scan(&stored, &rejected, &leftovers)
+			(SELECT count(*) FROM contact_import_chunks) + (SELECT count(*) FROM contact_import_jobs) + (SELECT count(*) FROM contact_import_plans)`).Scan(&stored, &rejected, &leftovers)
 		require.Equal(t, got.Created, stored, "contacts")
 		require.Equal(t, got.Rejected, rejected, "rows in the errors file")
 		require.Zero(t, leftovers, "of the file")
