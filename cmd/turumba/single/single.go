@@ -26,7 +26,7 @@ import (
 	"github.com/turumba/turumba/kit/pg/embedded"
 	"github.com/turumba/turumba/kit/telemetry"
 	account "github.com/turumba/turumba/services/account/app"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 	messaging "github.com/turumba/turumba/services/messaging/app"
 	"github.com/turumba/turumba/services/messaging/channel/providers"
 	worker "github.com/turumba/turumba/worker/app"
@@ -179,7 +179,7 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	mailer, err := local.NewSMTPMailer(in.mailURL(), dialer)
+	mailer, err := identity.NewSMTPMailer(in.mailURL(), dialer)
 	if err != nil {
 		return err
 	}

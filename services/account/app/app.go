@@ -19,8 +19,7 @@ import (
 	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
-	account "github.com/turumba/turumba/services/account"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/importer"
 	"github.com/turumba/turumba/services/account/postgres"
 	"github.com/turumba/turumba/services/account/server"
@@ -47,21 +46,21 @@ type Deps struct {
 	Registry prometheus.Registerer
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
-	Mailer    local.Mailer
+	Mailer    identity.Mailer
 }
 
 // App is the account service, ready to serve.
 type App struct {
 	// Server has the service's RPCs.
 	Server *grpcserver.Server
-	// JWKS is the key set of the local identity provider.
+	// JWKS is the key set of our own tokens.
 	JWKS auth.JWKSSource
 	// Verifier verifies this service's tokens.
 	Verifier *auth.Verifier
 
 	db       *pg.DB
 	store    *postgres.Store
-	identity *local.Provider
+	mail     *identity.Postbox
 	importer *importer.Importer
 	clock    clock.Clock
 	log      *slog.Logger
@@ -98,17 +97,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		return err
 	}
 	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
-	a.identity, err = local.New(ctx, local.Config{
-		Store: a.store, Vault: v, Mailer: deps.Mailer, Clock: deps.Clock, Logger: deps.Logger, Issuer: cfg.Issuer, ClientID: cfg.ClientID,
-		Operators: normal(cfg.Operators), Changed: callers.Invalidate,
-	})
-	if err != nil {
-		return err
-	}
-	a.JWKS = func(context.Context) ([]byte, error) { return a.identity.JWKS() }
-	a.Verifier, err = auth.NewVerifier(auth.VerifierConfig{
-		Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: a.JWKS, Clock: deps.Clock,
-	})
+	keys, provider, err := a.identify(ctx, cfg, deps, v, callers.Invalidate)
 	if err != nil {
 		return err
 	}
@@ -123,7 +112,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		return err
 	}
 	server.Register(a.Server, server.Config{
-		Store: a.store, Identity: a.identity, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
+		Store: a.store, Identity: provider, Keys: keys, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
 	})
 	return a.Server.Check()
 }
@@ -148,7 +137,7 @@ func (a *App) Close() { a.db.Close() }
 // Run sends mails, imports files and removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.identity.Run(ctx) })
+	g.Go(func() error { return a.mail.Run(ctx) })
 	g.Go(func() error { return a.importer.Run(ctx) })
 	g.Go(func() error { return a.purge(ctx) })
 	return g.Wait()
@@ -162,12 +151,4 @@ func (a *App) purge(ctx context.Context) error {
 		_ = clock.Sleep(ctx, a.clock, purgeEvery) // it fails only when ctx ends
 	}
 	return nil
-}
-
-func normal(addresses []string) []string {
-	out := make([]string, len(addresses))
-	for i, a := range addresses {
-		out[i] = account.NormalEmail(a)
-	}
-	return out
 }

@@ -54,7 +54,7 @@ func (m *mailbox) of(address string) chan string {
 	return m.mails[address]
 }
 
-// Send implements local.Mailer.
+// Send implements identity.Mailer.
 func (m *mailbox) Send(_ context.Context, to, subject, text string) error {
 	m.mu.Lock()
 	refused := m.fails > 0

@@ -16,7 +16,7 @@ import (
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 )
 
 // Settings are those of the account binary.
@@ -41,7 +41,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)
 	}
-	if deps.Mailer, err = local.NewSMTPMailer(cfg.MailURL.Reveal(), egress.NewDialer(egress.Options{Allow: rules})); err != nil {
+	if deps.Mailer, err = identity.NewSMTPMailer(cfg.MailURL.Reveal(), egress.NewDialer(egress.Options{Allow: rules})); err != nil {
 		return err
 	}
 	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {

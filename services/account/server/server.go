@@ -7,14 +7,18 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/clock"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // Config is what the server needs.
 type Config struct {
 	Store    *postgres.Store
-	Identity *local.Provider
+	Identity Identity
+	// Keys sign the tokens of API keys.
+	Keys *identity.Keys
+	// Mail takes invitations.
+	Mail *identity.Postbox
 	// PublicURL is where the gateway is reached, for the discovery document.
 	PublicURL string
 	Clock     clock.Clock
@@ -43,7 +47,9 @@ type Server struct {
 	accountv1.UnimplementedRecipientServiceServer
 
 	store     *postgres.Store
-	identity  *local.Provider
+	identity  Identity
+	keys      *identity.Keys
+	mail      *identity.Postbox
 	clock     clock.Clock
 	publicURL string
 	uploaded  func()
@@ -52,7 +58,7 @@ type Server struct {
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, identity: cfg.Identity, clock: cfg.Clock, publicURL: cfg.PublicURL, uploaded: cfg.Uploaded, changed: cfg.Changed}
+	s := &Server{store: cfg.Store, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, uploaded: cfg.Uploaded, changed: cfg.Changed}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)
