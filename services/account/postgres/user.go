@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -130,9 +131,10 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	var userID string
 	var active bool
 	var accounts []string
+	var since *time.Time
 	err := s.db.Pool().QueryRow(ctx, `
-		SELECT u.id, u.is_active, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
-		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &accounts)
+		SELECT u.id, u.is_active, u.sessions_since, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
+		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &since, &accounts)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if _, err := uuid.Parse(subject); err == nil && issuer == s.issuer {
 			return s.keyCaller(ctx, subject)
@@ -152,7 +154,11 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	return auth.Caller{UserID: userID, Memberships: memberships, EndedSessions: ended}, nil
+	caller := auth.Caller{UserID: userID, Memberships: memberships, EndedSessions: ended}
+	if since != nil {
+		caller.SessionsSince = *since
+	}
+	return caller, nil
 }
 
 // memberships are what a user may do in the accounts.
