@@ -36,6 +36,9 @@ import (
 // clientID is the client_id of the tokens of a single process.
 const clientID = "turumba"
 
+// idpLimit is how long another identity provider may take to answer.
+const idpLimit = 10 * time.Second
+
 // pgStopLimit is how long PostgreSQL may take to stop.
 const pgStopLimit = 5 * time.Second
 
@@ -183,8 +186,8 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators},
-		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer}); err != nil {
+	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Identity: in.cfg.Identity},
+		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.account.Close() })

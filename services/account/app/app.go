@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,11 +31,13 @@ type Config struct {
 	// DatabaseURL is the service's PostgreSQL.
 	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"PostgreSQL 15 or newer: postgres://user:password@host:port/turumba_account"`
 	// Issuer is the iss of tokens, and where the gateway is reached.
-	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the gateway's public URL"`
+	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the gateway's public URL"`
 	// ClientID is the client_id of tokens.
-	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens"`
+	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of our own tokens"`
 	// Operators operate the platform.
 	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
+	// Identity says where people's logins are.
+	Identity IdentitySettings
 	// Mesh proves the services to each other.
 	Mesh grpcserver.Mesh
 }
@@ -47,6 +50,8 @@ type Deps struct {
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
 	Mailer    identity.Mailer
+	// HTTP is the way out to other identity providers.
+	HTTP *http.Client
 }
 
 // App is the account service, ready to serve.

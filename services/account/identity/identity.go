@@ -5,6 +5,10 @@
 package identity
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"net/url"
+
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 )
@@ -35,6 +39,8 @@ var (
 	ErrSession = apierr.New(errorv1.Reason_REASON_INVALID_SESSION, "the session is unknown or over; log in again")
 	// ErrMFAOn is a second factor that is set up twice.
 	ErrMFAOn = apierr.New(errorv1.Reason_REASON_MFA_ENABLED, "the second factor is on already; turn it off first")
+	// ErrUnsupported is something that the identity provider cannot do.
+	ErrUnsupported = apierr.New(errorv1.Reason_REASON_PROVIDER_UNSUPPORTED, "the identity provider of this installation cannot do this")
 	// ErrMFAOff is a second factor that is not there.
 	ErrMFAOff = apierr.New(errorv1.Reason_REASON_MFA_NOT_ENABLED, "the second factor is off, or was not set up")
 )
@@ -51,3 +57,20 @@ const (
 	FactorOffSubject = "Your second factor is off"
 	FactorOffText    = "The second factor of your account was turned off. If it was not you, change your password at once.\n"
 )
+
+// TotpStep is how long a code of the second factor is good, in seconds.
+const TotpStep = 30
+
+// TotpURI is what an authenticator app reads from a QR code.
+func TotpURI(email, secret string) string {
+	u := url.URL{Scheme: "otpauth", Host: "totp", Path: "/Turumba:" + email, RawQuery: url.Values{
+		"secret": {secret}, "issuer": {"Turumba"}, "algorithm": {"SHA1"}, "digits": {"6"}, "period": {fmt.Sprint(TotpStep)},
+	}.Encode()}
+	return u.String()
+}
+
+// HashCode is how a code is stored: bound to whom it is for.
+func HashCode(who, code string) []byte {
+	sum := sha256.Sum256([]byte(who + "\x00" + code))
+	return sum[:]
+}

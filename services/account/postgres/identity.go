@@ -162,7 +162,8 @@ func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Re
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, "UPDATE pending_registrations SET user_id = $2, account_id = $3, password_hash = '' WHERE email = $1", r.Email, r.UserID, r.AccountID)
+	_, err = tx.Exec(ctx, "UPDATE pending_registrations SET user_id = $2, account_id = $3, code_hash = $4, password_hash = '' WHERE email = $1",
+		r.Email, r.UserID, r.AccountID, r.CodeHash)
 	if err != nil {
 		return fmt.Errorf("finish registration: %w", err)
 	}

@@ -35,6 +35,15 @@ func (s *Store) User(ctx context.Context, id string) (*account.User, error) {
 	return pg.One[account.User](errUser)(rows)
 }
 
+// UserBySubject returns a user by who they are at their identity provider.
+func (s *Store) UserBySubject(ctx context.Context, issuer, subject string) (*account.User, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT "+userColumns+" FROM users WHERE idp_issuer = $1 AND idp_subject = $2", issuer, subject)
+	if err != nil {
+		return nil, fmt.Errorf("read user: %w", err)
+	}
+	return pg.One[account.User](errUser)(rows)
+}
+
 // UserInScope returns a user who is in one of the accounts.
 func (s *Store) UserInScope(ctx context.Context, scope []string, id string) (*account.User, error) {
 	return pg.Read(ctx, s.db, scope, pg.One[account.User](errUser), "SELECT "+userColumns+` FROM users

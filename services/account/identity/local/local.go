@@ -69,7 +69,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		return err
 	}
 	code := newCode()
-	r.PasswordHash, r.CodeHash = hash, hashCode(r.Email, code)
+	r.PasswordHash, r.CodeHash = hash, identity.HashCode(r.Email, code)
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, "email:"+identity.Digest(r.Email)); err != nil {
 			return err
@@ -118,7 +118,7 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 		if r.Attempts >= account.MaxCodeAttempts || !tx.Now.Before(r.CodeExpires) {
 			return account.ErrInvalidCode
 		}
-		if subtle.ConstantTimeCompare(hashCode(email, code), r.CodeHash) != 1 {
+		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 {
 			wrong = true
 			return p.Store.CountAttempt(ctx, tx, email) // committed: a wrong code counts
 		}
@@ -146,7 +146,7 @@ func (p *Provider) Resend(ctx context.Context, email string) error {
 	}
 	code := newCode()
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		waits, err := p.Store.RenewCode(ctx, tx, email, hashCode(email, code), tx.Now.Add(account.CodeLife))
+		waits, err := p.Store.RenewCode(ctx, tx, email, identity.HashCode(email, code), tx.Now.Add(account.CodeLife))
 		if err != nil || !waits {
 			return err
 		}
@@ -161,11 +161,6 @@ func newCode() string {
 		panic(err) // crypto/rand never fails on supported systems
 	}
 	return fmt.Sprintf("%06d", n.Int64())
-}
-
-func hashCode(email, code string) []byte {
-	sum := sha256.Sum256([]byte(email + "\x00" + code))
-	return sum[:]
 }
 
 // newSecret is 256 random bits.

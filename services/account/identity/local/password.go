@@ -72,7 +72,7 @@ func (p *Provider) Forgot(ctx context.Context, email string) error {
 	}
 	code := newSecret()
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		known, err := p.Store.SaveReset(ctx, tx, email, hashCode(email, code), tx.Now.Add(account.CodeLife))
+		known, err := p.Store.SaveReset(ctx, tx, email, identity.HashCode(email, code), tx.Now.Add(account.CodeLife))
 		if err != nil || !known {
 			return err
 		}
@@ -99,7 +99,7 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 		if err != nil {
 			return err
 		}
-		if subtle.ConstantTimeCompare(hashCode(email, code), r.CodeHash) != 1 || !tx.Now.Before(r.ExpiresAt) {
+		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 || !tx.Now.Before(r.ExpiresAt) {
 			return account.ErrInvalidCode
 		}
 		return p.setPassword(ctx, tx, r.UserID, email, hash, "")

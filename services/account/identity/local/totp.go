@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base32"
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ import (
 
 // The second factor: RFC 6238 with SHA-1, as every authenticator app has it.
 const (
-	totpStep       = 30 // seconds
+	totpStep       = identity.TotpStep
 	totpSkew       = 1  // steps before and after
 	totpBytes      = 20 // 160 bits, RFC 4226 section 4
 	recoveryCodes  = 10
@@ -55,10 +54,7 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 	if err != nil {
 		return "", "", err
 	}
-	label := url.URL{Scheme: "otpauth", Host: "totp", Path: "/Turumba:" + login.Email, RawQuery: url.Values{
-		"secret": {secret}, "issuer": {"Turumba"}, "algorithm": {"SHA1"}, "digits": {"6"}, "period": {fmt.Sprint(totpStep)},
-	}.Encode()}
-	return secret, label.String(), nil
+	return secret, identity.TotpURI(login.Email, secret), nil
 }
 
 // VerifyTotp turns the second factor on with its first code and returns the
@@ -110,7 +106,7 @@ func (p *Provider) factor(ctx context.Context, userID, code string, do func(*pg.
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		used, err := p.Store.UseRecoveryCode(ctx, tx, userID, hashCode(userID, normalCode(code)))
+		used, err := p.Store.UseRecoveryCode(ctx, tx, userID, identity.HashCode(userID, normalCode(code)))
 		if err != nil {
 			return err
 		}
@@ -178,7 +174,7 @@ func newRecoveryCodes(userID string) (codes []string, hashes [][]byte) {
 		text := strings.ToLower(rand.Text())
 		code := text[:recoveryLetter] + "-" + text[recoveryLetter:2*recoveryLetter]
 		codes = append(codes, code)
-		hashes = append(hashes, hashCode(userID, normalCode(code)))
+		hashes = append(hashes, identity.HashCode(userID, normalCode(code)))
 	}
 	return codes, hashes
 }
