@@ -23,9 +23,6 @@ import (
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
-// maxAttempts is how often a call is tried that Cognito or the network failed.
-const maxAttempts = 2
-
 // Config is what the provider needs.
 type Config struct {
 	Settings
@@ -52,7 +49,8 @@ type Provider struct {
 // New prepares the provider; it calls nobody.
 func New(cfg Config) *Provider {
 	options := idp.Options{
-		Region: cfg.Region, HTTPClient: cfg.HTTP, RetryMaxAttempts: maxAttempts,
+		Region: cfg.Region, HTTPClient: cfg.HTTP,
+		Retryer:     aws.NopRetryer{}, // signing up twice is not signing up once; who called decides
 		Credentials: credentials.NewStaticCredentialsProvider(cfg.AccessKeyID, cfg.SecretAccessKey.Reveal(), cfg.SessionToken.Reveal()),
 	}
 	if cfg.Endpoint != "" {
