@@ -106,7 +106,7 @@ func (p *Pool) AddToGroup(t *testing.T, email, group string) {
 func run(t *testing.T) (endpoint string) {
 	t.Helper()
 	port := freePort(t)
-	cmd := exec.Command(installed.node, installed.program)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), installed.node, installed.program) // the clean-up ends it
 	cmd.Dir = t.TempDir() // where it keeps its data
 	cmd.Env = append(os.Environ(), "HOST=127.0.0.1", "PORT="+strconv.Itoa(port), "CODE="+Code)
 	require.NoError(t, cmd.Start())
@@ -117,7 +117,9 @@ func run(t *testing.T) (endpoint string) {
 	endpoint = "http://127.0.0.1:" + strconv.Itoa(port)
 	client := Client(t, endpoint)
 	require.Eventually(t, func() bool {
-		res, err := client.Get(endpoint + "/health")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, endpoint+"/health", nil)
+		require.NoError(t, err)
+		res, err := client.Do(req)
 		if err != nil {
 			return false
 		}
