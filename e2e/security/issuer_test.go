@@ -132,7 +132,7 @@ func emptyContext(got wire.Answer) bool {
 	}
 	for _, v := range body {
 		list, isList := v.([]any)
-		if !(v == "" || isList && len(list) == 0) {
+		if v != "" && (!isList || len(list) > 0) {
 			return false
 		}
 	}

@@ -106,7 +106,8 @@ func (p *Pool) AddToGroup(t *testing.T, email, group string) {
 func run(t *testing.T) (endpoint string) {
 	t.Helper()
 	port := freePort(t)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), installed.node, installed.program) // the clean-up ends it
+	// The clean-up ends it, not the context of the test.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), installed.node, installed.program)
 	cmd.Dir = t.TempDir() // where it keeps its data
 	cmd.Env = append(os.Environ(), "HOST=127.0.0.1", "PORT="+strconv.Itoa(port), "CODE="+Code)
 	require.NoError(t, cmd.Start())
