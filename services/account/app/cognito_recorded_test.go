@@ -140,7 +140,7 @@ func TestCognitoSessions(t *testing.T) {
 
 	resolved, err := accountv1.NewInternalContextServiceClient(r.worker).ResolveContext(t.Context(), &accountv1.ResolveContextRequest{Issuer: r.pool.Settings.Issuer(), Subject: r.vars["sub"]})
 	require.NoError(t, err)
-	require.Equal(t, []string{"one"}, resolved.GetEndedSessions(), "the other services hear of it")
+	require.ElementsMatch(t, []string{"one", "two"}, resolved.GetEndedSessions(), "the other services hear of it")
 	require.Equal(t, r.clock.Now().Unix(), resolved.GetSessionsSince().AsTime().Unix())
 }
 
@@ -154,7 +154,6 @@ func TestCognitoChange(t *testing.T) {
 	require.NoError(t, err)
 	ctx, _ := r.login(t, "one")
 	r.play(t, "change", map[string]string{"access": r.pool.Access(t, r.vars["sub"], "one", r.clock.Now(), r.clock.Now())})
-	r.clock.Advance(time.Minute)
 	change := func(current string) error {
 		_, err := r.auth.ChangePassword(ctx, &accountv1.ChangePasswordRequest{CurrentPassword: current, NewPassword: "tangled weather balloon"})
 		return err

@@ -102,6 +102,19 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// FuzzTokens: what callers and Cognito send is read without a panic, and what we
+// joined comes apart as it was.
+func FuzzTokens(f *testing.F) {
+	f.Add("0190", "a.b.c")
+	f.Add("", "eyJ9.eyJzdWIiOiJ4In0.c")
+	f.Fuzz(func(t *testing.T, username, given string) {
+		_, _ = claimsOf(given) // it may fail, and nothing else
+		u, g := split(join(username, given))
+		require.Equal(t, username+":"+given, u+":"+g)
+		split(given)
+	})
+}
+
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	good := Settings{Region: "eu-west-1", UserPoolID: "eu-west-1_a1B2c3D4e", ClientID: "web", AccessKeyID: "AKIA", SecretAccessKey: "s"}

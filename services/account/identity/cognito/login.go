@@ -15,6 +15,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
@@ -239,12 +240,22 @@ func (p *Provider) LogoutEverywhere(ctx context.Context, userID string) error {
 	if err != nil {
 		return err
 	}
-	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.Store.RevokeSessions(ctx, tx, u.ID, "") })
-	if err != nil {
+	if err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.endAll(ctx, tx, u.ID) }); err != nil {
 		return err
 	}
 	p.Changed()
 	return p.signOut(ctx, u.Email)
+}
+
+// endAll makes no access token of a user count any more. The caller's own session is
+// named as well: it may have begun in this very second.
+func (p *Provider) endAll(ctx context.Context, tx *pg.Tx, userID string) error {
+	if caller := auth.From(ctx); caller.UserID == userID && caller.SessionID != "" {
+		if err := p.Store.EndSession(ctx, tx, userID, caller.SessionID); err != nil {
+			return err
+		}
+	}
+	return p.Store.RevokeSessions(ctx, tx, userID, "")
 }
 
 // signOut revokes every refresh token of a user in the pool.

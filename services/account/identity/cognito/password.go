@@ -82,7 +82,7 @@ func (p *Provider) Change(ctx context.Context, userID, _, current, password stri
 // changed follows a new password: every session ends, and the person is told.
 func (p *Provider) changed(ctx context.Context, userID, email string) error {
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		if err := p.Store.RevokeSessions(ctx, tx, userID, ""); err != nil {
+		if err := p.endAll(ctx, tx, userID); err != nil {
 			return err
 		}
 		return p.Mail.Queue(ctx, tx, email, identity.PasswordSubject, identity.PasswordText)
