@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
@@ -113,7 +115,8 @@ func failure(at step, err error) error {
 	if reason, ok := common[told.ErrorCode()]; ok {
 		return reason.Wrap(err)
 	}
-	if told.ErrorFault() == smithy.FaultServer {
+	var answer *smithyhttp.ResponseError
+	if errors.As(err, &answer) && answer.HTTPStatusCode() >= http.StatusInternalServerError {
 		return errAway.Wrap(err)
 	}
 	return fmt.Errorf("cognito: %s: %w", at, err)

@@ -3,9 +3,11 @@ package cognito
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/require"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
@@ -77,7 +79,10 @@ func TestFailures(t *testing.T) {
 		require.NotContains(t, got.Message, "own words", "Cognito's text must not reach a caller")
 	}
 	require.Equal(t, errorv1.Reason_REASON_UNAVAILABLE, apierr.From(failure(loggingIn, errors.New("connection refused"))).Reason)
-	require.Equal(t, errorv1.Reason_REASON_UNAVAILABLE, apierr.From(failure(loggingIn, &smithy.GenericAPIError{Code: "X", Fault: smithy.FaultServer})).Reason)
+	for status, want := range map[int]errorv1.Reason{http.StatusBadGateway: errorv1.Reason_REASON_UNAVAILABLE, http.StatusBadRequest: internal} {
+		answer := &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: "Unforeseen"}}
+		require.Equal(t, want, apierr.From(failure(loggingIn, answer)).Reason)
+	}
 	require.Equal(t, errorv1.Reason_REASON_DEADLINE_EXCEEDED, apierr.From(failure(loggingIn, context.DeadlineExceeded)).Reason)
 	require.NoError(t, failure(loggingIn, nil))
 }
