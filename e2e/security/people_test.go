@@ -48,7 +48,7 @@ func prepare(t *testing.T, w *world.World) {
 	for _, r := range account.DefaultRoles("", w.Instance.Now()) {
 		roles[r.Name] = r.Permissions
 	}
-	// The matrices log out too: their callers have tokens without a session.
+	// The matrices log out too: their callers have tokens that no logout ends.
 	for _, name := range []string{"owner", "viewer", "outsider"} {
 		w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": w.Vars[name+"_user_id"]})
 	}

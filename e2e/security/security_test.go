@@ -35,7 +35,8 @@ var full = os.Getenv("SECURITY") == "full"
 // one mesh.
 func TestSecurity(t *testing.T) {
 	t.Parallel()
-	w := world.New(t)
+	second := newSecondIssuer(t)
+	w := world.New(t, second.settings(t)...)
 	prepare(t, w)
 	t.Run("tenant matrix", func(t *testing.T) { tenantMatrix(t, w) })
 	t.Run("lists", func(t *testing.T) { tenantLists(t, w) })
@@ -44,6 +45,7 @@ func TestSecurity(t *testing.T) {
 	t.Run("mass assignment", func(t *testing.T) { massAssignment(t, w) })
 	t.Run("roles", func(t *testing.T) { roleMatrix(t, w) })
 	t.Run("tokens", func(t *testing.T) { tokenAttacks(t, w) })
+	t.Run("issuers", func(t *testing.T) { issuerAttacks(t, w, second) })
 	t.Run("spoofing", func(t *testing.T) { spoofing(t, w) })
 	t.Run("logins", func(t *testing.T) { logins(t, w) })
 	t.Run("revocation", func(t *testing.T) { revocation(t, w) })

@@ -47,6 +47,9 @@ type Caller struct {
 	SessionID string
 	// EndedSessions are the user's sessions whose tokens no longer count.
 	EndedSessions []string
+	// SessionsSince is when the user's sessions ended all at once: those that began
+	// earlier no longer count. Zero when they never did.
+	SessionsSince time.Time
 	// Subject, Issuer and TokenID are sub, iss and jti of the token.
 	Subject, Issuer, TokenID string
 	// Groups are the OIDC groups; they gate platform-operator RPCs only.
@@ -123,11 +126,29 @@ type Client struct {
 	UserAgent string
 }
 
+// Ended reports whether the session that a token belongs to has ended.
+func (c Caller) Ended(claims Claims) bool {
+	return c.SessionID != "" && slices.Contains(c.EndedSessions, c.SessionID) || claims.AuthTime.Before(c.SessionsSince)
+}
+
 type (
 	callerKey struct{}
 	scopeKey  struct{}
 	clientKey struct{}
+	tokenKey  struct{}
 )
+
+// WithToken returns a context that carries the caller's access token, for the
+// identity provider that gave it.
+func WithToken(ctx context.Context, raw string) context.Context {
+	return context.WithValue(ctx, tokenKey{}, raw)
+}
+
+// TokenFrom returns the caller's access token; empty when there is none.
+func TokenFrom(ctx context.Context) string {
+	raw, _ := ctx.Value(tokenKey{}).(string)
+	return raw
+}
 
 // WithClient returns a context that carries where the call came from.
 func WithClient(ctx context.Context, c Client) context.Context {

@@ -99,7 +99,10 @@ func (k *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 		key, age = k.keys[kid], now.Sub(k.fetchedAt)
 		k.mu.RUnlock()
 	}
-	if key == nil || age >= staleLimit {
+	if age >= staleLimit {
+		return nil, errKeysUnavailable // none were read yet, or too long ago
+	}
+	if key == nil {
 		return nil, errUnknownKey
 	}
 	return key, nil

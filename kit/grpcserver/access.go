@@ -38,7 +38,7 @@ func (s *Server) authenticate(ctx context.Context, _ string) (context.Context, e
 	if err != nil {
 		return nil, err
 	}
-	return context.WithValue(ctx, claimsKey{}, claims), nil
+	return auth.WithToken(context.WithValue(ctx, claimsKey{}, claims), token), nil
 }
 
 func missingToken(cause error) error {
@@ -70,7 +70,7 @@ func (s *Server) enrich(ctx context.Context, _ string) (context.Context, error) 
 		return nil, err
 	case err != nil:
 		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "permissions cannot be looked up now").Wrap(err)
-	case caller.SessionID != "" && slices.Contains(caller.EndedSessions, caller.SessionID):
+	case caller.Ended(claims):
 		return nil, missingToken(errors.New("the session has ended"))
 	}
 	return withCaller(ctx, caller), nil

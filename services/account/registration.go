@@ -27,6 +27,7 @@ type Registration struct {
 	CodeHash     []byte
 	CodeExpires  time.Time
 	Attempts     int
+	Subject      string // the sub at the identity provider, set once verified
 	UserID       string // set once verified
 	AccountID    string // set once verified
 	// InvitationHash is of the token that the person registers with; no account is

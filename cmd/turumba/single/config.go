@@ -17,6 +17,7 @@ import (
 	"github.com/turumba/turumba/kit/egress"
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/vault"
+	account "github.com/turumba/turumba/services/account/app"
 )
 
 // Config is everything that can be set; nothing must be.
@@ -42,7 +43,9 @@ type Config struct {
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY" help:"32 bytes in base64; default: master.key in the data folder, made at the first start"`
 	// Issuer is the iss of tokens.
-	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the public URL"`
+	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the public URL"`
+	// Identity says where people's logins are.
+	Identity account.IdentitySettings
 	// EgressAllow are the private addresses that may be reached.
 	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
 	// LogLevel is the least level that is logged.

@@ -26,7 +26,7 @@ import (
 	"github.com/turumba/turumba/kit/pg/embedded"
 	"github.com/turumba/turumba/kit/telemetry"
 	account "github.com/turumba/turumba/services/account/app"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 	messaging "github.com/turumba/turumba/services/messaging/app"
 	"github.com/turumba/turumba/services/messaging/channel/providers"
 	worker "github.com/turumba/turumba/worker/app"
@@ -35,6 +35,9 @@ import (
 
 // clientID is the client_id of the tokens of a single process.
 const clientID = "turumba"
+
+// idpLimit is how long another identity provider may take to answer.
+const idpLimit = 10 * time.Second
 
 // pgStopLimit is how long PostgreSQL may take to stop.
 const pgStopLimit = 5 * time.Second
@@ -179,12 +182,12 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	mailer, err := local.NewSMTPMailer(in.mailURL(), dialer)
+	mailer, err := identity.NewSMTPMailer(in.mailURL(), dialer)
 	if err != nil {
 		return err
 	}
-	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators},
-		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer}); err != nil {
+	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Identity: in.cfg.Identity},
+		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.account.Close() })

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,8 +21,7 @@ import (
 	"github.com/turumba/turumba/kit/mongodb"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
-	account "github.com/turumba/turumba/services/account"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/importer"
 	documents "github.com/turumba/turumba/services/account/mongodb"
 	"github.com/turumba/turumba/services/account/postgres"
@@ -33,13 +33,15 @@ type Config struct {
 	// DatabaseURL is the service's PostgreSQL.
 	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"PostgreSQL 15 or newer: postgres://user:password@host:port/turumba_account"`
 	// Issuer is the iss of tokens, and where the gateway is reached.
-	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens; the gateway's public URL"`
+	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the gateway's public URL"`
 	// ClientID is the client_id of tokens.
-	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens"`
+	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of our own tokens"`
 	// MongoURL is where contacts are; empty for PostgreSQL.
 	MongoURL config.Secret `env:"MONGODB_URL" help:"MongoDB for contacts and their groups: mongodb://user:password@host:port/turumba_account; default: PostgreSQL"`
 	// Operators operate the platform.
 	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
+	// Identity says where people's logins are.
+	Identity IdentitySettings
 	// Mesh proves the services to each other.
 	Mesh grpcserver.Mesh
 }
@@ -51,14 +53,16 @@ type Deps struct {
 	Registry prometheus.Registerer
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
-	Mailer    local.Mailer
+	Mailer    identity.Mailer
+	// HTTP is the way out to other identity providers.
+	HTTP *http.Client
 }
 
 // App is the account service, ready to serve.
 type App struct {
 	// Server has the service's RPCs.
 	Server *grpcserver.Server
-	// JWKS is the key set of the local identity provider.
+	// JWKS is the key set of our own tokens.
 	JWKS auth.JWKSSource
 	// Verifier verifies this service's tokens.
 	Verifier *auth.Verifier
@@ -68,7 +72,7 @@ type App struct {
 	store    *postgres.Store
 	contacts contacts
 	sweep    func(context.Context) error // tidies up what changes of contacts left open
-	identity *local.Provider
+	mail     *identity.Postbox
 	importer *importer.Importer
 	clock    clock.Clock
 	log      *slog.Logger
@@ -105,17 +109,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		return err
 	}
 	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
-	a.identity, err = local.New(ctx, local.Config{
-		Store: a.store, Vault: v, Mailer: deps.Mailer, Clock: deps.Clock, Logger: deps.Logger, Issuer: cfg.Issuer, ClientID: cfg.ClientID,
-		Operators: normal(cfg.Operators), Changed: callers.Invalidate,
-	})
-	if err != nil {
-		return err
-	}
-	a.JWKS = func(context.Context) ([]byte, error) { return a.identity.JWKS() }
-	a.Verifier, err = auth.NewVerifier(auth.VerifierConfig{
-		Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: a.JWKS, Clock: deps.Clock,
-	})
+	keys, provider, err := a.identify(ctx, cfg, deps, v, callers.Invalidate)
 	if err != nil {
 		return err
 	}
@@ -133,7 +127,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		return err
 	}
 	server.Register(a.Server, server.Config{
-		Store: a.store, Contacts: a.contacts, Identity: a.identity, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
+		Store: a.store, Contacts: a.contacts, Identity: provider, Keys: keys, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
 	})
 	return a.Server.Check()
 }
@@ -198,7 +192,7 @@ func (a *App) Close() {
 // Run sends mails, imports files and removes expired rows until ctx ends.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.identity.Run(ctx) })
+	g.Go(func() error { return a.mail.Run(ctx) })
 	g.Go(func() error { return a.importer.Run(ctx) })
 	g.Go(func() error { return a.every(ctx, purgeEvery, "expired rows could not be removed", a.store.Purge) })
 	g.Go(func() error { return a.every(ctx, sweepEvery, "changes of contacts could not be settled", a.sweep) })
@@ -215,12 +209,4 @@ func (a *App) every(ctx context.Context, pause time.Duration, failed string, do 
 		_ = clock.Sleep(ctx, a.clock, pause) // it fails only when ctx ends
 	}
 	return nil
-}
-
-func normal(addresses []string) []string {
-	out := make([]string, len(addresses))
-	for i, a := range addresses {
-		out[i] = account.NormalEmail(a)
-	}
-	return out
 }

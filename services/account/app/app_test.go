@@ -54,7 +54,7 @@ func (m *mailbox) of(address string) chan string {
 	return m.mails[address]
 }
 
-// Send implements local.Mailer.
+// Send implements identity.Mailer.
 func (m *mailbox) Send(_ context.Context, to, subject, text string) error {
 	m.mu.Lock()
 	refused := m.fails > 0
@@ -98,14 +98,18 @@ type world struct {
 	groups       accountv1.ContactGroupServiceClient
 }
 
-func start(t *testing.T) *world {
+// start starts the service; change alters what it stands on.
+func start(t *testing.T, change ...func(*app.Config, *app.Deps)) *world {
 	t.Helper()
 	mail := &mailbox{mails: map[string]chan string{}}
 	now := clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	d := pgtest.New(t, postgres.Migrations()...)
-	a, err := app.New(t.Context(), app.Config{DatabaseURL: config.Secret(d.URL), Issuer: "http://test", ClientID: "test"}, app.Deps{
-		Logger: telemetry.Discard(), Clock: now, MasterKey: bytes.Repeat([]byte{7}, 32), Mailer: mail,
-	})
+	cfg := app.Config{DatabaseURL: config.Secret(d.URL), Issuer: "http://test", ClientID: "test"}
+	deps := app.Deps{Logger: telemetry.Discard(), Clock: now, MasterKey: bytes.Repeat([]byte{7}, 32), Mailer: mail}
+	for _, c := range change {
+		c(&cfg, &deps)
+	}
+	a, err := app.New(t.Context(), cfg, deps)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 )
 
 // Settings are those of the account binary.
@@ -33,6 +34,9 @@ type Settings struct {
 	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
 }
 
+// idpLimit is how long another identity provider may take to answer.
+const idpLimit = 10 * time.Second
+
 // Main serves the account service until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
 	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
@@ -41,7 +45,9 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)
 	}
-	if deps.Mailer, err = local.NewSMTPMailer(cfg.MailURL.Reveal(), egress.NewDialer(egress.Options{Allow: rules})); err != nil {
+	dialer := egress.NewDialer(egress.Options{Allow: rules})
+	deps.HTTP = dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})
+	if deps.Mailer, err = identity.NewSMTPMailer(cfg.MailURL.Reveal(), dialer); err != nil {
 		return err
 	}
 	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -91,7 +93,7 @@ func (s *Store) RenewCode(ctx context.Context, tx *pg.Tx, email string, hash []b
 func (s *Store) Registration(ctx context.Context, tx *pg.Tx, email string) (*account.Registration, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT email, password_hash, full_name, account_name, code_hash, code_expires, attempts,
-			coalesce(user_id::text, '') AS user_id, coalesce(account_id::text, '') AS account_id, invitation_hash
+			'' AS subject, coalesce(user_id::text, '') AS user_id, coalesce(account_id::text, '') AS account_id, invitation_hash
 		FROM pending_registrations WHERE email = $1 FOR UPDATE`, email)
 	if err != nil {
 		return nil, fmt.Errorf("read registration: %w", err)
@@ -99,9 +101,9 @@ func (s *Store) Registration(ctx context.Context, tx *pg.Tx, email string) (*acc
 	return pg.One[account.Registration](account.ErrInvalidCode)(rows)
 }
 
-// RegistrationInvitation is the hash of the token that an address registers with;
+// registrationInvitation is the hash of the token that an address registers with;
 // nil without one.
-func (s *Store) RegistrationInvitation(ctx context.Context, email string) ([]byte, error) {
+func (s *Store) registrationInvitation(ctx context.Context, email string) ([]byte, error) {
 	var hash []byte
 	err := s.db.Pool().QueryRow(ctx, "SELECT invitation_hash FROM pending_registrations WHERE email = $1 AND user_id IS NULL", email).Scan(&hash)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -111,6 +113,19 @@ func (s *Store) RegistrationInvitation(ctx context.Context, email string) ([]byt
 		return nil, fmt.Errorf("read registration: %w", err)
 	}
 	return hash, nil
+}
+
+// RegisteringWith is the invitation that an address registers with; nil without one.
+func (s *Store) RegisteringWith(ctx context.Context, email string) (*account.Invitation, error) {
+	hash, err := s.registrationInvitation(ctx, email)
+	if err != nil || hash == nil {
+		return nil, err
+	}
+	i, err := s.InvitationByToken(ctx, hash)
+	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+		return nil, account.ErrInvitationOver // it was sent again, with another token
+	}
+	return i, err
 }
 
 // CountAttempt notes a wrong code.
@@ -131,8 +146,8 @@ func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Re
 	given, family := account.SplitName(r.FullName)
 	_, err := tx.Exec(ctx, `
 		INSERT INTO users (id, email, given_name, family_name, idp_issuer, idp_subject, password_hash, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $8, $6, $7, $7)`,
-		r.UserID, r.Email, given, family, issuer, r.PasswordHash, tx.Now, r.UserID)
+		VALUES ($1, $2, $3, $4, $5, $6, nullif($7, ''), $8, $8)`,
+		r.UserID, r.Email, given, family, issuer, r.Subject, r.PasswordHash, tx.Now)
 	if pg.IsUnique(err, "users_email_key") {
 		return account.ErrInvalidCode // somebody with this address was first
 	}
@@ -147,7 +162,8 @@ func (s *Store) FinishRegistration(ctx context.Context, tx *pg.Tx, r *account.Re
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, "UPDATE pending_registrations SET user_id = $2, account_id = $3, password_hash = '' WHERE email = $1", r.Email, r.UserID, r.AccountID)
+	_, err = tx.Exec(ctx, "UPDATE pending_registrations SET user_id = $2, account_id = $3, code_hash = $4, password_hash = '' WHERE email = $1",
+		r.Email, r.UserID, r.AccountID, r.CodeHash)
 	if err != nil {
 		return fmt.Errorf("finish registration: %w", err)
 	}

@@ -13,6 +13,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	now := s.db.Now()
 	b := &pgx.Batch{}
 	b.Queue("DELETE FROM refresh_tokens WHERE expires_at < $1", now)
+	b.Queue("DELETE FROM ended_sessions WHERE ended_at < $1", now.Add(-otherTokenLife))
 	b.Queue("DELETE FROM pending_registrations WHERE created_at < $1", now.Add(-7*24*time.Hour))
 	b.Queue("DELETE FROM attempt_limits WHERE window_end < $1", now)
 	b.Queue("DELETE FROM password_resets WHERE expires_at < $1", now)

@@ -67,24 +67,47 @@ func (s *Store) RevokeFamily(ctx context.Context, tx *pg.Tx, familyID string) er
 	return nil
 }
 
-// RevokeSessions ends every session of a user but keep, which may be empty.
+// RevokeSessions ends every session of a user but keep. Without one to keep, it ends
+// those of every identity provider.
 func (s *Store) RevokeSessions(ctx context.Context, tx *pg.Tx, userID, keep string) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE refresh_tokens SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND family_id::text <> $3`, userID, tx.Now, keep)
 	if err != nil {
 		return fmt.Errorf("revoke sessions: %w", err)
 	}
+	if keep != "" {
+		return nil
+	}
+	// Tokens tell the second in which their session began.
+	if _, err := tx.Exec(ctx, "UPDATE users SET sessions_since = date_trunc('second', $2::timestamptz) WHERE id = $1", userID, tx.Now); err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
 	return nil
 }
 
-// tokenLife is longer than any access token lives: sessions that ended earlier
-// need not be told any more.
-const tokenLife = 20 * time.Minute
+// EndSession ends a session that another identity provider began.
+func (s *Store) EndSession(ctx context.Context, tx *pg.Tx, userID, sessionID string) error {
+	_, err := tx.Exec(ctx, "INSERT INTO ended_sessions (user_id, session_id, ended_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", userID, sessionID, tx.Now)
+	if err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+// Access tokens live shorter than this: ours, and those of other identity providers.
+// Sessions that ended earlier need not be told any more.
+const (
+	tokenLife      = 20 * time.Minute
+	otherTokenLife = 25 * time.Hour // Cognito allows a day
+)
 
 // endedSessions are the sessions of a user whose access tokens may still be good.
 func (s *Store) endedSessions(ctx context.Context, userID string) ([]string, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT DISTINCT family_id::text FROM refresh_tokens WHERE user_id = $1 AND revoked_at > $2",
-		userID, s.db.Now().Add(-tokenLife))
+	now := s.db.Now()
+	rows, err := s.db.Pool().Query(ctx, `
+		SELECT family_id::text FROM refresh_tokens WHERE user_id = $1 AND revoked_at > $2
+		UNION SELECT session_id FROM ended_sessions WHERE user_id = $1 AND ended_at > $3`,
+		userID, now.Add(-tokenLife), now.Add(-otherTokenLife))
 	if err != nil {
 		return nil, fmt.Errorf("read ended sessions: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,15 @@ var errUser = apierr.NotFound("user")
 // User returns a user by id; callers decide who may see whom.
 func (s *Store) User(ctx context.Context, id string) (*account.User, error) {
 	rows, err := s.db.Pool().Query(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1", id)
+	if err != nil {
+		return nil, fmt.Errorf("read user: %w", err)
+	}
+	return pg.One[account.User](errUser)(rows)
+}
+
+// UserBySubject returns a user by who they are at their identity provider.
+func (s *Store) UserBySubject(ctx context.Context, issuer, subject string) (*account.User, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT "+userColumns+" FROM users WHERE idp_issuer = $1 AND idp_subject = $2", issuer, subject)
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
@@ -130,9 +140,10 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	var userID string
 	var active bool
 	var accounts []string
+	var since *time.Time
 	err := s.db.Pool().QueryRow(ctx, `
-		SELECT u.id, u.is_active, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
-		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &accounts)
+		SELECT u.id, u.is_active, u.sessions_since, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
+		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &since, &accounts)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if _, err := uuid.Parse(subject); err == nil && issuer == s.issuer {
 			return s.keyCaller(ctx, subject)
@@ -152,7 +163,11 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	return auth.Caller{UserID: userID, Memberships: memberships, EndedSessions: ended}, nil
+	caller := auth.Caller{UserID: userID, Memberships: memberships, EndedSessions: ended}
+	if since != nil {
+		caller.SessionsSince = *since
+	}
+	return caller, nil
 }
 
 // memberships are what a user may do in the accounts.

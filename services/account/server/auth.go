@@ -9,7 +9,7 @@ import (
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/auth"
 	account "github.com/turumba/turumba/services/account"
-	"github.com/turumba/turumba/services/account/identity/local"
+	"github.com/turumba/turumba/services/account/identity"
 )
 
 // bearer is the type of every token (RFC 6750).
@@ -56,7 +56,7 @@ func (s *Server) Login(ctx context.Context, req *accountv1.LoginRequest) (*accou
 		return nil, err
 	}
 	if t.Session != "" {
-		return &accountv1.LoginResponse{Challenge: local.Challenge, Session: t.Session}, nil
+		return &accountv1.LoginResponse{Challenge: identity.Challenge, Session: t.Session}, nil
 	}
 	return &accountv1.LoginResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer}, nil
 }
@@ -181,7 +181,7 @@ func (s *Server) RenewRecoveryCodes(ctx context.Context, req *accountv1.RenewRec
 
 // IssueToken implements accountv1.AuthServiceServer.
 func (s *Server) IssueToken(ctx context.Context, req *accountv1.IssueTokenRequest) (*accountv1.IssueTokenResponse, error) {
-	t, err := s.identity.IssueKeyToken(ctx, req.GetClientId(), req.GetClientSecret())
+	t, err := s.keys.IssueKeyToken(ctx, req.GetClientId(), req.GetClientSecret())
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (s *Server) IssueToken(ctx context.Context, req *accountv1.IssueTokenReques
 // GetJwks implements accountv1.AuthServiceServer.
 func (s *Server) GetJwks(context.Context, *accountv1.GetJwksRequest) (*accountv1.GetJwksResponse, error) {
 	resp := &accountv1.GetJwksResponse{}
-	for _, k := range s.identity.Keys() {
+	for _, k := range s.keys.Public() {
 		key, ok := k.Key.(*rsa.PublicKey)
 		if !ok {
 			continue
@@ -208,7 +208,7 @@ func (s *Server) GetJwks(context.Context, *accountv1.GetJwksRequest) (*accountv1
 // GetDiscovery implements accountv1.AuthServiceServer.
 func (s *Server) GetDiscovery(context.Context, *accountv1.GetDiscoveryRequest) (*accountv1.GetDiscoveryResponse, error) {
 	return &accountv1.GetDiscoveryResponse{
-		Issuer: s.identity.Issuer, JwksUri: s.publicURL + "/.well-known/jwks.json", TokenEndpoint: s.publicURL + "/v1/auth/token",
+		Issuer: s.keys.Issuer, JwksUri: s.publicURL + "/.well-known/jwks.json", TokenEndpoint: s.publicURL + "/v1/auth/token",
 		IdTokenSigningAlgValuesSupported: []string{"RS256"}, SubjectTypesSupported: []string{"public"}, ResponseTypesSupported: []string{"token"},
 	}, nil
 }

@@ -24,9 +24,13 @@ func (s *Server) ResolveContext(ctx context.Context, req *accountv1.ResolveConte
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.ResolveContextResponse{
+	resp := &accountv1.ResolveContextResponse{
 		UserId: c.UserID, ApiKeyId: c.APIKeyID, EndedSessions: c.EndedSessions, Memberships: toProtoContext(c.Memberships),
-	}, nil
+	}
+	if !c.SessionsSince.IsZero() {
+		resp.SessionsSince = stamp(c.SessionsSince)
+	}
+	return resp, nil
 }
 
 // ListBlockedAccounts implements accountv1.InternalContextServiceServer.

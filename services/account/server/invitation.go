@@ -67,7 +67,7 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 // mailInvitation queues the mail with the token.
 func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, token string) error {
 	m, _ := auth.From(ctx).Membership(i.AccountID)
-	return s.identity.QueueMail(ctx, tx, i.Email, "You are invited to "+m.AccountName,
+	return s.mail.Queue(ctx, tx, i.Email, "You are invited to "+m.AccountName,
 		"You are invited to join "+m.AccountName+".\n\nThe token of the invitation is\n\n"+token+
 			"\n\nIt is good for 7 days. If you know nobody there, ignore this mail.\n")
 }

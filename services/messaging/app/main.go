@@ -31,16 +31,18 @@ type Settings struct {
 	GRPCAddr string `env:"GRPC_ADDR" envDefault:"127.0.0.1:9000" flag:"grpc" help:"address that gRPC is served on"`
 	// AccountAddr is where the account service is reached.
 	AccountAddr string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
-	// Issuer and ClientID are what tokens must name.
-	Issuer   string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of the tokens that are accepted"`
-	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of the tokens that are accepted"`
+	// Issuer and ClientID are what our own tokens name.
+	Issuer   string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens"`
+	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of our own tokens"`
+	// Trusted is a further issuer whose tokens are accepted, such as a Cognito pool.
+	Trusted auth.Trusted
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
 	// EgressAllow are the private addresses that may be reached.
 	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
 }
 
-// keysLimit is how long the account service may take to show its keys.
+// keysLimit is how long an issuer may take to show its keys.
 const keysLimit = 5 * time.Second
 
 // Main serves the messaging service until ctx ends.
@@ -51,7 +53,8 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)
 	}
-	deps.Adapters = providers.All(providers.Config{Dialer: egress.NewDialer(egress.Options{Allow: rules}), Clock: c})
+	dialer := egress.NewDialer(egress.Options{Allow: rules})
+	deps.Adapters = providers.All(providers.Config{Dialer: dialer, Clock: c})
 	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}
@@ -61,10 +64,9 @@ func Main(ctx context.Context, cfg Settings) error {
 	}
 	defer func() { _ = account.Close() }() // nothing is in flight any more
 	deps.Account = account
-	deps.Verifier, err = auth.NewVerifier(auth.VerifierConfig{
-		Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: directory.Keys(account, keysLimit), Clock: c,
-	})
-	if err != nil {
+	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: directory.Keys(account, keysLimit), Clock: c}
+	trusted := cfg.Trusted.Configs(dialer.HTTPClient(egress.HTTPOptions{Timeout: keysLimit}), c)
+	if deps.Verifier, err = auth.NewVerifier(append(trusted, own)...); err != nil {
 		return err
 	}
 	if err := pg.EnsureDatabase(ctx, cfg.DatabaseURL.Reveal()); err != nil {

@@ -39,6 +39,9 @@ func (d *Directory) Context(ctx context.Context, claims auth.Claims) (auth.Calle
 		return auth.Caller{}, err
 	}
 	caller := auth.Caller{UserID: resp.GetUserId(), APIKeyID: resp.GetApiKeyId(), EndedSessions: resp.GetEndedSessions()}
+	if since := resp.GetSessionsSince(); since != nil {
+		caller.SessionsSince = since.AsTime()
+	}
 	for _, m := range resp.GetMemberships() {
 		caller.Memberships = append(caller.Memberships, auth.Membership{
 			AccountID: m.GetAccountId(), AccountName: m.GetAccountName(), AccountStatus: m.GetAccountStatus(), RoleID: m.GetRoleId(), Permissions: m.GetPermissions(),

@@ -175,7 +175,8 @@ func (x *VerifyTotpRequest) GetCode() string {
 // VerifyTotpResponse holds the recovery codes.
 type VerifyTotpResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ten codes, each good once when the authenticator is lost.
+	// Ten codes, each good once when the authenticator is lost; none with an identity
+	// provider that has none.
 	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -555,12 +556,12 @@ const file_turumba_account_v1_auth_service_totp_proto_rawDesc = "" +
 	"\x1aRenewRecoveryCodesResponse\x125\n" +
 	"\x0erecovery_codes\x18\x01 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 R\rrecoveryCodes\"e\n" +
 	"\x16AnswerChallengeRequest\x12(\n" +
-	"\asession\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x10\x90\xb5\x18\x01R\asession\x12!\n" +
+	"\asession\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80 \x90\xb5\x18\x01R\asession\x12!\n" +
 	"\x04code\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x06\x18 \x90\xb5\x18\x01R\x04code\"\xea\x01\n" +
 	"\x17AnswerChallengeResponse\x12+\n" +
 	"\faccess_token\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\vaccessToken\x12#\n" +
 	"\bid_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80@R\aidToken\x12-\n" +
-	"\rrefresh_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\frefreshToken\x12&\n" +
+	"\rrefresh_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\frefreshToken\x12&\n" +
 	"\n" +
 	"expires_in\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\texpiresIn\x12&\n" +
 	"\n" +

@@ -14,6 +14,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -202,6 +203,9 @@ type ResolveContextResponse struct {
 	ApiKeyId string `protobuf:"bytes,3,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
 	// Sessions of the user that ended while their access tokens may still be good.
 	EndedSessions []string `protobuf:"bytes,4,rep,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
+	// When the user's sessions ended all at once: those that began earlier no longer
+	// count. Unset when they never did.
+	SessionsSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sessions_since,json=sessionsSince,proto3" json:"sessions_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +264,13 @@ func (x *ResolveContextResponse) GetApiKeyId() string {
 func (x *ResolveContextResponse) GetEndedSessions() []string {
 	if x != nil {
 		return x.EndedSessions
+	}
+	return nil
+}
+
+func (x *ResolveContextResponse) GetSessionsSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SessionsSince
 	}
 	return nil
 }
@@ -479,7 +490,7 @@ var File_turumba_account_v1_context_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/account/v1/context_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turumba/account/v1/context.proto\x1a turumba/options/v1/options.proto\"\x13\n" +
+	"(turumba/account/v1/context_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/account/v1/context.proto\x1a turumba/options/v1/options.proto\"\x13\n" +
 	"\x11GetContextRequest\"\xf2\x01\n" +
 	"\x12GetContextResponse\x12$\n" +
 	"\auser_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06userId\x123\n" +
@@ -491,13 +502,14 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x10R\x06issuer\x12$\n" +
 	"\asubject\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\asubject\"\xf5\x01\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\asubject\"\xc2\x02\n" +
 	"\x16ResolveContextResponse\x12$\n" +
 	"\auser_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06userId\x12R\n" +
 	"\vmemberships\x18\x02 \x03(\v2%.turumba.account.v1.ContextMembershipB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vmemberships\x12)\n" +
 	"\n" +
 	"api_key_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bapiKeyId\x126\n" +
-	"\x0eended_sessions\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\rendedSessions\"\x1c\n" +
+	"\x0eended_sessions\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\rendedSessions\x12K\n" +
+	"\x0esessions_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\rsessionsSince\"\x1c\n" +
 	"\x1aListBlockedAccountsRequest\"Q\n" +
 	"\x1bListBlockedAccountsResponse\x122\n" +
 	"\vaccount_ids\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\xc0\x84=\"\x05r\x03\xb0\x01\x01R\n" +
@@ -551,23 +563,25 @@ var file_turumba_account_v1_context_service_proto_goTypes = []any{
 	(*GetSenderRequest)(nil),            // 6: turumba.account.v1.GetSenderRequest
 	(*GetSenderResponse)(nil),           // 7: turumba.account.v1.GetSenderResponse
 	(*ContextMembership)(nil),           // 8: turumba.account.v1.ContextMembership
+	(*timestamppb.Timestamp)(nil),       // 9: google.protobuf.Timestamp
 }
 var file_turumba_account_v1_context_service_proto_depIdxs = []int32{
 	8, // 0: turumba.account.v1.GetContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
 	8, // 1: turumba.account.v1.ResolveContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
-	0, // 2: turumba.account.v1.ContextService.GetContext:input_type -> turumba.account.v1.GetContextRequest
-	2, // 3: turumba.account.v1.InternalContextService.ResolveContext:input_type -> turumba.account.v1.ResolveContextRequest
-	4, // 4: turumba.account.v1.InternalContextService.ListBlockedAccounts:input_type -> turumba.account.v1.ListBlockedAccountsRequest
-	6, // 5: turumba.account.v1.InternalContextService.GetSender:input_type -> turumba.account.v1.GetSenderRequest
-	1, // 6: turumba.account.v1.ContextService.GetContext:output_type -> turumba.account.v1.GetContextResponse
-	3, // 7: turumba.account.v1.InternalContextService.ResolveContext:output_type -> turumba.account.v1.ResolveContextResponse
-	5, // 8: turumba.account.v1.InternalContextService.ListBlockedAccounts:output_type -> turumba.account.v1.ListBlockedAccountsResponse
-	7, // 9: turumba.account.v1.InternalContextService.GetSender:output_type -> turumba.account.v1.GetSenderResponse
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	9, // 2: turumba.account.v1.ResolveContextResponse.sessions_since:type_name -> google.protobuf.Timestamp
+	0, // 3: turumba.account.v1.ContextService.GetContext:input_type -> turumba.account.v1.GetContextRequest
+	2, // 4: turumba.account.v1.InternalContextService.ResolveContext:input_type -> turumba.account.v1.ResolveContextRequest
+	4, // 5: turumba.account.v1.InternalContextService.ListBlockedAccounts:input_type -> turumba.account.v1.ListBlockedAccountsRequest
+	6, // 6: turumba.account.v1.InternalContextService.GetSender:input_type -> turumba.account.v1.GetSenderRequest
+	1, // 7: turumba.account.v1.ContextService.GetContext:output_type -> turumba.account.v1.GetContextResponse
+	3, // 8: turumba.account.v1.InternalContextService.ResolveContext:output_type -> turumba.account.v1.ResolveContextResponse
+	5, // 9: turumba.account.v1.InternalContextService.ListBlockedAccounts:output_type -> turumba.account.v1.ListBlockedAccountsResponse
+	7, // 10: turumba.account.v1.InternalContextService.GetSender:output_type -> turumba.account.v1.GetSenderResponse
+	7, // [7:11] is the sub-list for method output_type
+	3, // [3:7] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_context_service_proto_init() }

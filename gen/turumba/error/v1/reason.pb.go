@@ -125,6 +125,8 @@ const (
 	Reason_REASON_INVITATION_OVER Reason = 46
 	// Another contact of the account has this id: an external one, or one of a platform.
 	Reason_REASON_DUPLICATE_IDENTIFIER Reason = 47
+	// The identity provider of this installation cannot do this.
+	Reason_REASON_PROVIDER_UNSUPPORTED Reason = 48
 )
 
 // Enum value maps for Reason.
@@ -178,6 +180,7 @@ var (
 		45: "REASON_ALREADY_INVITED",
 		46: "REASON_INVITATION_OVER",
 		47: "REASON_DUPLICATE_IDENTIFIER",
+		48: "REASON_PROVIDER_UNSUPPORTED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -228,6 +231,7 @@ var (
 		"REASON_ALREADY_INVITED":             45,
 		"REASON_INVITATION_OVER":             46,
 		"REASON_DUPLICATE_IDENTIFIER":        47,
+		"REASON_PROVIDER_UNSUPPORTED":        48,
 	}
 )
 
@@ -262,7 +266,7 @@ var File_turumba_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xbf\n" +
+	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xe0\n" +
 	"\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -313,7 +317,8 @@ const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\x16REASON_PERSON_REQUIRED\x10,\x12\x1a\n" +
 	"\x16REASON_ALREADY_INVITED\x10-\x12\x1a\n" +
 	"\x16REASON_INVITATION_OVER\x10.\x12\x1f\n" +
-	"\x1bREASON_DUPLICATE_IDENTIFIER\x10/B\xc0\x01\n" +
+	"\x1bREASON_DUPLICATE_IDENTIFIER\x10/\x12\x1f\n" +
+	"\x1bREASON_PROVIDER_UNSUPPORTED\x100B\xc0\x01\n" +
 	"\x14com.turumba.error.v1B\vReasonProtoP\x01Z7github.com/turumba/turumba/gen/turumba/error/v1;errorv1\xa2\x02\x03TEX\xaa\x02\x10Turumba.Error.V1\xca\x02\x11Turumba\\Error_\\V1\xe2\x02\x1dTurumba\\Error_\\V1\\GPBMetadata\xea\x02\x12Turumba::Error::V1b\x06proto3"
 
 var (

@@ -10,35 +10,30 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math/big"
 
 	"google.golang.org/protobuf/proto"
 
-	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	"github.com/turumba/turumba/kit/apierr"
-	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // Config is what the provider needs.
 type Config struct {
-	Store  *postgres.Store
-	Vault  *vault.Vault
-	Mailer Mailer
+	Store *postgres.Store
+	Vault *vault.Vault
+	// Keys sign the tokens.
+	Keys *identity.Keys
+	// Mail takes codes and notices.
+	Mail   *identity.Postbox
 	Clock  clock.Clock
 	Logger *slog.Logger
-	// Issuer is the iss of the tokens, and ClientID their client_id.
-	Issuer, ClientID string
-	// Operators are the addresses of the users who operate the platform; their
-	// tokens carry the group "operators".
-	Operators []string
 	// Changed is called when sessions ended, to drop cached contexts.
 	Changed func()
 }
@@ -46,22 +41,17 @@ type Config struct {
 // Provider is the local identity provider.
 type Provider struct {
 	Config
-	keys   *keyring
+	limits identity.Limits
 	hasher *hasher
-	mailed chan struct{} // a mail waits
 }
 
-// New prepares the provider; it makes the first signing key when there is none.
-func New(ctx context.Context, cfg Config) (*Provider, error) {
-	keys, err := loadKeys(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
+// New prepares the provider.
+func New(cfg Config) (*Provider, error) {
 	h, err := newHasher()
 	if err != nil {
 		return nil, err
 	}
-	return &Provider{Config: cfg, keys: keys, hasher: h, mailed: make(chan struct{}, mailSenders)}, nil
+	return &Provider{Config: cfg, limits: identity.Limits{Store: cfg.Store}, hasher: h}, nil
 }
 
 // Register starts a registration and mails the code; a known address gets a
@@ -71,7 +61,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if err := p.attempt(ctx, limitMail.by(r.Email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
 		return err
 	}
 	hash, err := p.hasher.hash(ctx, password)
@@ -79,9 +69,9 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		return err
 	}
 	code := newCode()
-	r.PasswordHash, r.CodeHash = hash, hashCode(r.Email, code)
+	r.PasswordHash, r.CodeHash = hash, identity.HashCode(r.Email, code)
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, "email:"+digest(r.Email)); err != nil {
+		if err := tx.Idempotent(ctx, "email:"+identity.Digest(r.Email)); err != nil {
 			return err
 		}
 		known, err := p.Store.UserExists(ctx, tx, r.Email)
@@ -89,7 +79,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 			return err
 		}
 		if known {
-			err = p.QueueMail(ctx, tx, r.Email, "You have an account already", "Somebody tried to register with this address. You have an account already; log in with your password.\n")
+			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
 		} else {
 			r.CodeExpires = tx.Now.Add(account.CodeLife)
 			if err = p.Store.SaveRegistration(ctx, tx, r); err == nil {
@@ -104,7 +94,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 }
 
 func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, email, code string) error {
-	return p.QueueMail(ctx, tx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
+	return p.Mail.Queue(ctx, tx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
 }
 
 // Verify checks a code and creates what was registered. The same good code gives
@@ -112,7 +102,7 @@ func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, email, code string) 
 func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Registration, error) {
 	email = account.NormalEmail(email)
 	joins := account.NewID() // the account that the user makes or joins
-	invitation, err := p.invitationOf(ctx, email)
+	invitation, err := p.Store.RegisteringWith(ctx, email)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +118,7 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 		if r.Attempts >= account.MaxCodeAttempts || !tx.Now.Before(r.CodeExpires) {
 			return account.ErrInvalidCode
 		}
-		if subtle.ConstantTimeCompare(hashCode(email, code), r.CodeHash) != 1 {
+		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 {
 			wrong = true
 			return p.Store.CountAttempt(ctx, tx, email) // committed: a wrong code counts
 		}
@@ -139,7 +129,8 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 			return account.ErrInvalidCode // registered again in between
 		}
 		r.UserID, r.AccountID = account.NewID(), joins
-		return p.Store.FinishRegistration(ctx, tx, r, invitation, p.Issuer)
+		r.Subject = r.UserID
+		return p.Store.FinishRegistration(ctx, tx, r, invitation, p.Keys.Issuer)
 	})
 	if err == nil && wrong {
 		err = account.ErrInvalidCode
@@ -147,36 +138,21 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 	return r, err
 }
 
-// invitationOf is the invitation that somebody registers with; nil without one.
-func (p *Provider) invitationOf(ctx context.Context, email string) (*account.Invitation, error) {
-	hash, err := p.Store.RegistrationInvitation(ctx, email)
-	if err != nil || hash == nil {
-		return nil, err
-	}
-	i, err := p.Store.InvitationByToken(ctx, hash)
-	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
-		return nil, account.ErrInvitationOver // it was sent again, with another token
-	}
-	return i, err
-}
-
 // Resend mails a new code if a registration waits for one.
 func (p *Provider) Resend(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.attempt(ctx, limitMail.by(email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
 		return err
 	}
 	code := newCode()
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		waits, err := p.Store.RenewCode(ctx, tx, email, hashCode(email, code), tx.Now.Add(account.CodeLife))
+		waits, err := p.Store.RenewCode(ctx, tx, email, identity.HashCode(email, code), tx.Now.Add(account.CodeLife))
 		if err != nil || !waits {
 			return err
 		}
 		return p.mailCode(ctx, tx, email, code)
 	})
 }
-
-func ip(ctx context.Context) string { return auth.ClientFrom(ctx).IP }
 
 // newCode is six random digits.
 func newCode() string {
@@ -185,11 +161,6 @@ func newCode() string {
 		panic(err) // crypto/rand never fails on supported systems
 	}
 	return fmt.Sprintf("%06d", n.Int64())
-}
-
-func hashCode(email, code string) []byte {
-	sum := sha256.Sum256([]byte(email + "\x00" + code))
-	return sum[:]
 }
 
 // newSecret is 256 random bits.
@@ -202,9 +173,4 @@ func newSecret() string {
 func hashToken(token string) []byte {
 	sum := sha256.Sum256([]byte(token))
 	return sum[:]
-}
-
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])
 }

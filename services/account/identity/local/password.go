@@ -10,10 +10,9 @@ import (
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/sync/semaphore"
 
-	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
@@ -68,16 +67,16 @@ func (h *hasher) check(ctx context.Context, password, hash string) (match, stale
 // Forgot mails a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.attempt(ctx, limitMail.by(email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
 		return err
 	}
 	code := newSecret()
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		known, err := p.Store.SaveReset(ctx, tx, email, hashCode(email, code), tx.Now.Add(account.CodeLife))
+		known, err := p.Store.SaveReset(ctx, tx, email, identity.HashCode(email, code), tx.Now.Add(account.CodeLife))
 		if err != nil || !known {
 			return err
 		}
-		return p.QueueMail(ctx, tx, email, "Reset your password",
+		return p.Mail.Queue(ctx, tx, email, "Reset your password",
 			"The code to reset your password is\n\n"+code+"\n\nIt is good once, for 15 minutes. If you did not ask for it, ignore this mail.\n")
 	})
 }
@@ -85,7 +84,7 @@ func (p *Provider) Forgot(ctx context.Context, email string) error {
 // Reset sets a new password with the code of the mail and ends every session.
 func (p *Provider) Reset(ctx context.Context, email, code, password string) error {
 	email = account.NormalEmail(email)
-	if err := p.attempt(ctx, loginLimits(email, ip(ctx))...); err != nil {
+	if err := p.limits.Attempt(ctx, identity.LoginLimits(email, identity.ClientIP(ctx))...); err != nil {
 		return err
 	}
 	if err := account.CheckPassword("new_password", password, email); err != nil {
@@ -100,7 +99,7 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 		if err != nil {
 			return err
 		}
-		if subtle.ConstantTimeCompare(hashCode(email, code), r.CodeHash) != 1 || !tx.Now.Before(r.ExpiresAt) {
+		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 || !tx.Now.Before(r.ExpiresAt) {
 			return account.ErrInvalidCode
 		}
 		return p.setPassword(ctx, tx, r.UserID, email, hash, "")
@@ -109,7 +108,7 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 		return err
 	}
 	p.Changed()
-	return p.refund(ctx, loginLimits(email, ip(ctx))...)
+	return p.limits.Refund(ctx, identity.LoginLimits(email, identity.ClientIP(ctx))...)
 }
 
 // setPassword stores a password and ends every session but keep.
@@ -120,7 +119,7 @@ func (p *Provider) setPassword(ctx context.Context, tx *pg.Tx, userID, email, ha
 	if err := p.Store.RevokeSessions(ctx, tx, userID, keep); err != nil {
 		return err
 	}
-	return p.QueueMail(ctx, tx, email, "Your password was changed", "The password of your account was changed. If it was not you, reset it at once.\n")
+	return p.Mail.Queue(ctx, tx, email, identity.PasswordSubject, identity.PasswordText)
 }
 
 // Change sets a new password for who knows the old one, and ends the user's
@@ -146,9 +145,6 @@ func (p *Provider) Change(ctx context.Context, userID, sessionID, current, passw
 	return err
 }
 
-// errPassword is a wrong password of somebody who is logged in.
-var errPassword = apierr.New(errorv1.Reason_REASON_INVALID_CREDENTIALS, "the password is wrong")
-
 // fresh checks the password of somebody who is logged in, within the limits of a
 // login.
 func (p *Provider) fresh(ctx context.Context, userID, password string) (*postgres.Login, error) {
@@ -156,8 +152,8 @@ func (p *Provider) fresh(ctx context.Context, userID, password string) (*postgre
 	if err != nil {
 		return nil, err
 	}
-	limits := loginLimits(u.Email, ip(ctx))
-	if err := p.attempt(ctx, limits...); err != nil {
+	limits := identity.LoginLimits(u.Email, identity.ClientIP(ctx))
+	if err := p.limits.Attempt(ctx, limits...); err != nil {
 		return nil, err
 	}
 	match, _, err := p.hasher.check(ctx, password, u.PasswordHash)
@@ -165,7 +161,7 @@ func (p *Provider) fresh(ctx context.Context, userID, password string) (*postgre
 		return nil, err
 	}
 	if !match || u.PasswordHash == "" {
-		return nil, errPassword
+		return nil, identity.ErrPassword
 	}
-	return u, p.refund(ctx, limits...)
+	return u, p.limits.Refund(ctx, limits...)
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base32"
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -14,26 +13,20 @@ import (
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 
-	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // The second factor: RFC 6238 with SHA-1, as every authenticator app has it.
 const (
-	totpStep       = 30 // seconds
+	totpStep       = identity.TotpStep
 	totpSkew       = 1  // steps before and after
 	totpBytes      = 20 // 160 bits, RFC 4226 section 4
 	recoveryCodes  = 10
 	recoveryLetter = 5 // letters of each half
-)
-
-var (
-	errMFAOn  = apierr.New(errorv1.Reason_REASON_MFA_ENABLED, "the second factor is on already; turn it off first")
-	errMFAOff = apierr.New(errorv1.Reason_REASON_MFA_NOT_ENABLED, "the second factor is off, or was not set up")
 )
 
 func totpAAD(userID string) vault.AAD {
@@ -48,7 +41,7 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 		return "", "", err
 	}
 	if login.HasTotp {
-		return "", "", errMFAOn
+		return "", "", identity.ErrMFAOn
 	}
 	raw := make([]byte, totpBytes)
 	_, _ = rand.Read(raw) // it never fails on supported systems
@@ -61,10 +54,7 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 	if err != nil {
 		return "", "", err
 	}
-	label := url.URL{Scheme: "otpauth", Host: "totp", Path: "/Turumba:" + login.Email, RawQuery: url.Values{
-		"secret": {secret}, "issuer": {"Turumba"}, "algorithm": {"SHA1"}, "digits": {"6"}, "period": {fmt.Sprint(totpStep)},
-	}.Encode()}
-	return secret, label.String(), nil
+	return secret, identity.TotpURI(login.Email, secret), nil
 }
 
 // VerifyTotp turns the second factor on with its first code and returns the
@@ -73,7 +63,7 @@ func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]strin
 	codes, hashes := newRecoveryCodes(userID)
 	err := p.withTotp(ctx, userID, false, code, func(tx *pg.Tx, t *postgres.Totp) error {
 		if t.EnabledAt != nil {
-			return errMFAOn
+			return identity.ErrMFAOn
 		}
 		if err := p.Store.EnableTotp(ctx, tx, userID); err != nil {
 			return err
@@ -93,7 +83,7 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 		if err != nil {
 			return err
 		}
-		return p.QueueMail(ctx, tx, login.Email, "Your second factor is off", "The second factor of your account was turned off. If it was not you, change your password at once.\n")
+		return p.Mail.Queue(ctx, tx, login.Email, identity.FactorOffSubject, identity.FactorOffText)
 	})
 }
 
@@ -112,11 +102,11 @@ func (p *Provider) factor(ctx context.Context, userID, code string, do func(*pg.
 	if sixDigits.MatchString(code) {
 		return p.withTotp(ctx, userID, true, code, func(tx *pg.Tx, _ *postgres.Totp) error { return do(tx) })
 	}
-	if err := p.attempt(ctx, limitTotp.by(userID)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.LimitTotp.By(userID)); err != nil {
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		used, err := p.Store.UseRecoveryCode(ctx, tx, userID, hashCode(userID, normalCode(code)))
+		used, err := p.Store.UseRecoveryCode(ctx, tx, userID, identity.HashCode(userID, normalCode(code)))
 		if err != nil {
 			return err
 		}
@@ -128,7 +118,7 @@ func (p *Provider) factor(ctx context.Context, userID, code string, do func(*pg.
 	if err != nil {
 		return err
 	}
-	return p.refund(ctx, limitTotp.by(userID))
+	return p.limits.Refund(ctx, identity.LimitTotp.By(userID))
 }
 
 var sixDigits = regexp.MustCompile(`^[0-9]{6}$`)
@@ -136,7 +126,7 @@ var sixDigits = regexp.MustCompile(`^[0-9]{6}$`)
 // withTotp checks a code and uses up its step, so that no code works twice, and
 // runs do in the same transaction. Wrong codes count.
 func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, code string, do func(*pg.Tx, *postgres.Totp) error) error {
-	if err := p.attempt(ctx, limitTotp.by(userID)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.LimitTotp.By(userID)); err != nil {
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
@@ -145,7 +135,7 @@ func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, co
 			return err
 		}
 		if t == nil || (enabled && t.EnabledAt == nil) {
-			return errMFAOff
+			return identity.ErrMFAOff
 		}
 		secret, err := p.Vault.Open(totpAAD(userID), t.Secret)
 		if err != nil {
@@ -163,7 +153,7 @@ func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, co
 	if err != nil {
 		return err
 	}
-	return p.refund(ctx, limitTotp.by(userID))
+	return p.limits.Refund(ctx, identity.LimitTotp.By(userID))
 }
 
 // totpStepOf finds the step, now or one away, that a code belongs to.
@@ -184,7 +174,7 @@ func newRecoveryCodes(userID string) (codes []string, hashes [][]byte) {
 		text := strings.ToLower(rand.Text())
 		code := text[:recoveryLetter] + "-" + text[recoveryLetter:2*recoveryLetter]
 		codes = append(codes, code)
-		hashes = append(hashes, hashCode(userID, normalCode(code)))
+		hashes = append(hashes, identity.HashCode(userID, normalCode(code)))
 	}
 	return codes, hashes
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/services/account/identity"
 )
 
 // TestTotpSteps uses the vectors of RFC 4226 appendix D, whose counters are the
@@ -40,7 +42,7 @@ func TestRecoveryCodes(t *testing.T) {
 	require.Len(t, codes, 10)
 	for i, code := range codes {
 		require.Regexp(t, "^[a-z2-7]{5}-[a-z2-7]{5}$", code)
-		require.Equal(t, hashes[i], hashCode("u", normalCode(code)))
+		require.Equal(t, hashes[i], identity.HashCode("u", normalCode(code)))
 		require.False(t, sixDigits.MatchString(normalCode(code)))
 	}
 }

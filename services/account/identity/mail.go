@@ -1,16 +1,19 @@
-package local
+package identity
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/postgres"
 )
 
 const (
@@ -20,10 +23,25 @@ const (
 	mailRetry   = 15 * time.Second // doubled with each failure
 )
 
-// Mailer sends the provider's own mails.
+// Mailer sends our own mails.
 type Mailer interface {
 	// Send sends one plain-text mail.
 	Send(ctx context.Context, to, subject, text string) error
+}
+
+// Postbox sends our own mails from a sealed queue.
+type Postbox struct {
+	store  *postgres.Store
+	vault  *vault.Vault
+	mailer Mailer
+	clock  clock.Clock
+	log    *slog.Logger
+	mailed chan struct{} // a mail waits
+}
+
+// NewPostbox makes a postbox; Run sends what is queued.
+func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Clock, log *slog.Logger) *Postbox {
+	return &Postbox{store: store, vault: v, mailer: mailer, clock: c, log: log, mailed: make(chan struct{}, mailSenders)}
 }
 
 // letter is a mail as it is sealed.
@@ -33,19 +51,19 @@ func mailAAD(id string) vault.AAD {
 	return vault.AAD{Account: "platform", Resource: id, Field: "mail", Version: 1}
 }
 
-// QueueMail queues a mail in the transaction that it tells of: the answer to the
+// Queue queues a mail in the transaction that it tells of: the answer to the
 // caller takes as long without one, and a crash loses none.
-func (p *Provider) QueueMail(ctx context.Context, tx *pg.Tx, to, subject, text string) error {
+func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string) error {
 	plain, err := json.Marshal(letter{to, subject, text})
 	if err != nil {
 		return fmt.Errorf("write a mail: %w", err)
 	}
 	id := account.NewID()
-	sealed, err := p.Vault.Seal(mailAAD(id), plain)
+	sealed, err := p.vault.Seal(mailAAD(id), plain)
 	if err != nil {
 		return fmt.Errorf("seal a mail: %w", err)
 	}
-	if err := p.Store.QueueMail(ctx, tx, id, sealed, tx.Now.Add(mailLife)); err != nil {
+	if err := p.store.QueueMail(ctx, tx, id, sealed, tx.Now.Add(mailLife)); err != nil {
 		return err
 	}
 	tx.OnCommit(func() {
@@ -58,7 +76,7 @@ func (p *Provider) QueueMail(ctx context.Context, tx *pg.Tx, to, subject, text s
 }
 
 // Run sends queued mails until ctx ends.
-func (p *Provider) Run(ctx context.Context) error {
+func (p *Postbox) Run(ctx context.Context) error {
 	var g errgroup.Group
 	for range mailSenders {
 		g.Go(func() error {
@@ -69,11 +87,11 @@ func (p *Provider) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (p *Provider) sendMails(ctx context.Context) {
+func (p *Postbox) sendMails(ctx context.Context) {
 	for ctx.Err() == nil {
 		more, err := p.sendMail(ctx)
 		if err != nil && ctx.Err() == nil {
-			p.Logger.ErrorContext(ctx, "a mail could not be sent", "err", err)
+			p.log.ErrorContext(ctx, "a mail could not be sent", "err", err)
 		}
 		if more && err == nil {
 			continue
@@ -83,8 +101,8 @@ func (p *Provider) sendMails(ctx context.Context) {
 }
 
 // waitForMail returns when a mail was queued here, or may have been elsewhere.
-func (p *Provider) waitForMail(ctx context.Context) {
-	poll := p.Clock.NewTimer(mailPoll)
+func (p *Postbox) waitForMail(ctx context.Context) {
+	poll := p.clock.NewTimer(mailPoll)
 	defer poll.Stop()
 	select {
 	case <-ctx.Done():
@@ -94,12 +112,12 @@ func (p *Provider) waitForMail(ctx context.Context) {
 }
 
 // sendMail sends the mail that is due longest; more tells whether there was one.
-func (p *Provider) sendMail(ctx context.Context) (more bool, err error) {
-	m, err := p.Store.ClaimMail(ctx, mailRetry)
+func (p *Postbox) sendMail(ctx context.Context) (more bool, err error) {
+	m, err := p.store.ClaimMail(ctx, mailRetry)
 	if err != nil || m == nil {
 		return false, err
 	}
-	plain, err := p.Vault.Open(mailAAD(m.ID), m.Sealed)
+	plain, err := p.vault.Open(mailAAD(m.ID), m.Sealed)
 	if err != nil {
 		return true, fmt.Errorf("open a mail: %w", err)
 	}
@@ -107,8 +125,8 @@ func (p *Provider) sendMail(ctx context.Context) (more bool, err error) {
 	if err := json.Unmarshal(plain, &l); err != nil {
 		return true, fmt.Errorf("read a mail: %w", err)
 	}
-	if err := p.Mailer.Send(ctx, l.To, l.Subject, l.Text); err != nil {
+	if err := p.mailer.Send(ctx, l.To, l.Subject, l.Text); err != nil {
 		return true, err
 	}
-	return true, p.Store.DeleteMail(ctx, m.ID)
+	return true, p.store.DeleteMail(ctx, m.ID)
 }

@@ -1,4 +1,4 @@
-package local
+package identity
 
 import (
 	"context"
@@ -20,7 +20,7 @@ type Dialer interface {
 // mailLimit is how long sending one mail may take.
 const mailLimit = 20 * time.Second
 
-// SMTPMailer sends the provider's mails through an SMTP server.
+// SMTPMailer sends mails through an SMTP server.
 type SMTPMailer struct {
 	host, user, password, from string
 	port                       int

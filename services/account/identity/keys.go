@@ -1,4 +1,4 @@
-package local
+package identity
 
 import (
 	"context"
@@ -14,35 +14,51 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/uuid"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/vault"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
 const keyBits = 2048
 
-// Tokens are what a login gives: tokens, or the session of a challenge.
-type Tokens struct {
-	Access, ID, Refresh string
-	ExpiresIn           int32 // seconds
-	// Session is what the answer to the challenge needs; the tokens are empty then.
-	Session string
+// accessLife is how long an access token of ours is good.
+const accessLife = 15 * time.Minute
+
+// operators is the group of those who operate the platform.
+const operators = "operators"
+
+// KeysConfig is what the keys are for.
+type KeysConfig struct {
+	Store *postgres.Store
+	Vault *vault.Vault
+	Clock clock.Clock
+	// Issuer is the iss of the tokens, and ClientID their client_id.
+	Issuer, ClientID string
+	// Operators are the addresses of the users who operate the platform; their
+	// tokens carry the group "operators".
+	Operators []string
 }
 
-// subject is whom tokens are for.
-type subject struct {
+// Subject is whom tokens are for.
+type Subject struct {
 	ID, Email, Session string
 	// LoggedIn is when the session began.
 	LoggedIn time.Time
 }
 
-// keyring signs with the newest key and publishes all of them.
-type keyring struct {
+// Keys sign our own tokens with the newest key and publish all of them. API keys
+// become such tokens whoever the identity provider is.
+type Keys struct {
+	KeysConfig
 	signer jose.Signer
 	jwks   []jose.JSONWebKey
 }
 
-// loadKeys reads the keys, making the first. A wrong master key is told as such.
-func loadKeys(ctx context.Context, cfg Config) (*keyring, error) {
+// LoadKeys reads the keys, making the first. A wrong master key is told as such.
+func LoadKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	stored, err := cfg.Store.SigningKeys(ctx)
 	if err != nil {
 		return nil, err
@@ -55,7 +71,7 @@ func loadKeys(ctx context.Context, cfg Config) (*keyring, error) {
 			return nil, err
 		}
 	}
-	ring := &keyring{}
+	ring := &Keys{KeysConfig: cfg}
 	for _, s := range stored {
 		var jwk jose.JSONWebKey
 		if err := json.Unmarshal(s.PublicJWK, &jwk); err != nil {
@@ -94,7 +110,7 @@ func open(v *vault.Vault, s *postgres.SigningKey) (*rsa.PrivateKey, error) {
 	return rsaKey, nil
 }
 
-func makeKey(ctx context.Context, cfg Config) error {
+func makeKey(ctx context.Context, cfg KeysConfig) error {
 	key, err := rsa.GenerateKey(rand.Reader, keyBits)
 	if err != nil {
 		return fmt.Errorf("make a signing key: %w", err)
@@ -115,30 +131,27 @@ func makeKey(ctx context.Context, cfg Config) error {
 	return cfg.Store.AddFirstSigningKey(ctx, postgres.SigningKey{KID: kid, PrivateKey: sealed, PublicJWK: public})
 }
 
-// operators is the group of those who operate the platform.
-const operators = "operators"
-
 // common are the claims that every token of a subject has, in Cognito's shape.
-func (k *keyring) common(cfg Config, sub, email string) map[string]any {
-	now := cfg.Clock.Now()
+func (k *Keys) common(sub, email string) map[string]any {
+	now := k.Clock.Now()
 	groups := []string{}
-	if slices.Contains(cfg.Operators, email) {
+	if slices.Contains(k.Operators, email) {
 		groups = append(groups, operators)
 	}
 	return map[string]any{
-		"iss": cfg.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": groups,
+		"iss": k.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": groups,
 	}
 }
 
-// tokens signs an access and an ID token.
-func (k *keyring) tokens(cfg Config, s subject, refresh string) (Tokens, error) {
-	common := k.common(cfg, s.ID, s.Email)
+// Tokens signs an access and an ID token, and puts the refresh token beside them.
+func (k *Keys) Tokens(s Subject, refresh string) (Tokens, error) {
+	common := k.common(s.ID, s.Email)
 	common["auth_time"], common["origin_jti"] = s.LoggedIn.Unix(), s.Session
-	access, err := k.sign(common, map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "openid", "username": s.ID})
+	access, err := k.sign(common, map[string]any{"token_use": "access", "client_id": k.ClientID, "scope": "openid", "username": s.ID})
 	if err != nil {
 		return Tokens{}, err
 	}
-	id, err := k.sign(common, map[string]any{"token_use": "id", "aud": cfg.ClientID, "cognito:username": s.ID, "email": s.Email, "email_verified": true})
+	id, err := k.sign(common, map[string]any{"token_use": "id", "aud": k.ClientID, "cognito:username": s.ID, "email": s.Email, "email_verified": true})
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -146,12 +159,12 @@ func (k *keyring) tokens(cfg Config, s subject, refresh string) (Tokens, error) 
 }
 
 // keyToken signs the access token of an API key.
-func (k *keyring) keyToken(cfg Config, keyID string) (Tokens, error) {
-	access, err := k.sign(k.common(cfg, keyID, ""), map[string]any{"token_use": "access", "client_id": cfg.ClientID, "scope": "api_key"})
+func (k *Keys) keyToken(keyID string) (Tokens, error) {
+	access, err := k.sign(k.common(keyID, ""), map[string]any{"token_use": "access", "client_id": k.ClientID, "scope": "api_key"})
 	return Tokens{Access: access, ExpiresIn: int32(accessLife / time.Second)}, err
 }
 
-func (k *keyring) sign(common, own map[string]any) (string, error) {
+func (k *Keys) sign(common, own map[string]any) (string, error) {
 	claims := map[string]any{"jti": uuid.NewString()}
 	for _, m := range []map[string]any{common, own} {
 		for name, v := range m {
@@ -169,10 +182,31 @@ func (k *keyring) sign(common, own map[string]any) (string, error) {
 	return jws.CompactSerialize()
 }
 
-// JWKS is the key set that verifies the tokens.
-func (p *Provider) JWKS() ([]byte, error) {
-	return json.Marshal(jose.JSONWebKeySet{Keys: p.keys.jwks})
+// IssueKeyToken exchanges an API key for an access token. Every failure is the
+// same, whether the key is unknown, revoked, over, or the secret wrong.
+func (k *Keys) IssueKeyToken(ctx context.Context, keyID, secret string) (Tokens, error) {
+	limits := Limits{k.Store}
+	limit := LimitSecret.By(ClientIP(ctx))
+	if err := limits.Attempt(ctx, limit); err != nil {
+		return Tokens{}, err
+	}
+	opened, err := k.Store.UseAPIKey(ctx, keyID, func(key *account.APIKey, now time.Time) bool { return key.Opens(secret, now) })
+	if err != nil {
+		return Tokens{}, err
+	}
+	if !opened {
+		return Tokens{}, apierr.New(errorv1.Reason_REASON_INVALID_CREDENTIALS, "client_id and client_secret do not match a key that works")
+	}
+	if err := limits.Refund(ctx, limit); err != nil {
+		return Tokens{}, err
+	}
+	return k.keyToken(keyID)
 }
 
-// Keys are the public keys, newest first.
-func (p *Provider) Keys() []jose.JSONWebKey { return p.keys.jwks }
+// JWKS is the key set that verifies the tokens.
+func (k *Keys) JWKS() ([]byte, error) {
+	return json.Marshal(jose.JSONWebKeySet{Keys: k.jwks})
+}
+
+// Public are the public keys, newest first.
+func (k *Keys) Public() []jose.JSONWebKey { return k.jwks }
