@@ -323,7 +323,9 @@ func TestManyFoundAreWalked(t *testing.T) {
 			request := query.Request{Filters: []string{filter}, Sorts: []string{sort}, Limit: 1000}
 			for {
 				page := list(t, pool, s, request, accountA)
-				require.EqualValues(t, want, page.Meta.GetTotal())
+				if !page.Meta.GetTotalIsEstimate() { // the machine may be slow
+					require.EqualValues(t, want, page.Meta.GetTotal())
+				}
 				for _, id := range ids(page.Data) {
 					require.False(t, seen[id])
 					seen[id] = true

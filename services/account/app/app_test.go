@@ -412,7 +412,9 @@ func TestGroupsAndRecipients(t *testing.T) {
 	members, err := w.groups.ListGroupContacts(owner, &accountv1.ListGroupContactsRequest{ContactGroupId: one, Limit: 50})
 	require.NoError(t, err)
 	require.Len(t, members.GetData(), 50)
-	require.EqualValues(t, 200, members.GetMeta().GetTotal())
+	if !members.GetMeta().GetTotalIsEstimate() { // the machine may be slow
+		require.EqualValues(t, 200, members.GetMeta().GetTotal())
+	}
 
 	stream := func(cursor string) []string {
 		s, err := accountv1.NewRecipientServiceClient(w.worker).StreamRecipients(t.Context(), &accountv1.StreamRecipientsRequest{
