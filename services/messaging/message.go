@@ -22,6 +22,9 @@ func MessageStatuses() []string {
 	return []string{MessageScheduled, MessageQueued, MessageSending, MessageSent, MessageDelivered, MessageFailed, MessagePermanentlyFailed, MessageCancelled}
 }
 
+// DirectionOutbound is the direction of messages to a person.
+const DirectionOutbound = "outbound"
+
 // messageGraph is every step that a message may take. The SQL function
 // message_status_allowed says the same; a test holds them equal.
 var messageGraph = map[string][]string{
@@ -43,14 +46,17 @@ type Message struct {
 	ID                string
 	AccountID         string
 	ChannelID         string
+	ChannelType       string `db:"-"` // only on the way in
 	ContactID         string
 	GroupMessageID    string
 	TemplateID        string
 	Direction         string
 	Status            string
 	DeliveryAddress   string
-	Values            Values  `db:"vars"`
+	Values            Values `db:"vars"`
+	Subject           string
 	Body              *string // kept only when it is short
+	HTML              string  `db:"-"` // only on the way in; reads show the text
 	ProviderMessageID string
 	Attempts          int32
 	ErrorCode         string
@@ -58,6 +64,7 @@ type Message struct {
 	ErrorText         string
 	SentByUserID      string
 	Metadata          []byte
+	NotAfter          *time.Time // it is not sent after this time
 	SentAt            *time.Time
 	DeliveredAt       *time.Time
 	FailedAt          *time.Time
@@ -65,15 +72,12 @@ type Message struct {
 	UpdatedAt         time.Time
 }
 
-// MaxKeptBody is the longest rendered body, in bytes, that a message row keeps;
-// longer ones are rendered again when they are read.
-const MaxKeptBody = 1024
-
 // Why a message failed, in our own words.
 const (
 	CodeOutcomeUnknown = "outcome_unknown"
 	CodeOptedOut       = "opted_out"
 	CodeChannelDeleted = "channel_deleted"
+	CodeExpired        = "expired"
 )
 
 // Why a contact of a send got no message.

@@ -239,6 +239,18 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 	return values, unresolved, len(unresolved) > 0 && r.fallback == FallbackSkip
 }
 
+// Compose renders for one recipient of a single message. Where a group message would
+// skip the contact, the variables without a value are an error.
+func (r *Renderer) Compose(s Sources, to Recipient) (Rendered, Values, error) {
+	values, unresolved, skip := r.Resolve(s.Lookup(to))
+	if skip {
+		return Rendered{}, nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{
+			Field: "custom_values", Message: "no value for " + strings.Join(unresolved, ", "),
+		})
+	}
+	return r.Render(values), values, nil
+}
+
 // Render fills in the values. Values in HTML are escaped.
 func (r *Renderer) Render(values Values) Rendered {
 	return Rendered{

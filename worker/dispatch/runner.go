@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,7 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		return r.hold(ctx, w.Channel)
 	}
 	r.channel = w.Channel
-	if r.sender, err = r.senders.get(w.Channel); err != nil {
+	if r.sender, err = r.senders.get(w.Channel, r.chunk.Lane); err != nil {
 		if err := r.cfg.Store.FailChannel(ctx, r.chunk.AccountID, w.Channel.ID, w.Channel.SendEpoch, "the channel's settings cannot be used: "+err.Error()); err != nil {
 			return rest, false, err
 		}
@@ -224,7 +225,7 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 	}
 	r.outcomes = nil
 	if g.Open {
-		r.sendWindow(work, next, g.Suppressed)
+		r.sendWindow(work, next, g)
 	}
 	return g.Open, nil
 }
@@ -266,13 +267,14 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 
 // sendWindow sends messages side by side; the adapter's own connections bound
 // how many really are on their way.
-func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, suppressed map[string]bool) {
+func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
+	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
 	for i, m := range list {
-		if suppressed[m.Address] {
-			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeOptedOut}
+		if code := refusal(m, g, began); code != "" {
+			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code}
 			continue
 		}
 		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
@@ -284,6 +286,17 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	case took < busyWindow/4:
 		r.window = min(r.window*2, window)
 	}
+}
+
+// refusal is why a message is given up without being sent; empty if it is sent.
+func refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time) string {
+	switch {
+	case g.Suppressed[m.Address]:
+		return messaging.CodeOptedOut
+	case m.NotAfter != nil && m.NotAfter.Before(now):
+		return messaging.CodeExpired
+	}
+	return ""
 }
 
 func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messaging.Outcome {
@@ -302,7 +315,7 @@ func (r *runner) render(m postgres.ChunkMessage) channel.Message {
 		text := r.renderer.Render(m.Values)
 		out.Subject, out.Text, out.HTML = text.Subject, text.Text, text.HTML
 	case m.Body != nil:
-		out.Text = *m.Body
+		out.Subject, out.Text, out.HTML = m.Subject, *m.Body, m.HTML
 	}
 	if out.Subject == "" && r.subject != nil {
 		out.Subject = r.subject.Render(m.Values).Subject

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
+	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
 )
@@ -57,7 +59,12 @@ func insertChunk(ctx context.Context, tx *pg.Tx, c *Chunk, delay time.Duration) 
 	if err != nil {
 		return fmt.Errorf("insert chunk: %w", err)
 	}
-	return event(ctx, tx, "message.dispatch."+c.ChannelType+"."+c.Lane, "dispatch_chunk", c.ID, c.AccountID, map[string]string{"channel_id": c.ChannelID})
+	return outbox.Append(ctx, tx, chunkEvent(ctx, tx, c))
+}
+
+// chunkEvent announces a chunk to those who dispatch.
+func chunkEvent(ctx context.Context, tx *pg.Tx, c *Chunk) *eventv1.Event {
+	return newEvent(ctx, tx, "message.dispatch."+c.ChannelType+"."+c.Lane, "dispatch_chunk", c.ID, c.AccountID, map[string]string{"channel_id": c.ChannelID})
 }
 
 // ClaimChunk leases the ready chunk whose turn it is, of the channel types given
@@ -99,7 +106,12 @@ type ChunkMessage struct {
 	ContactID string
 	Address   string
 	Values    messaging.Values `db:"vars"`
+	// Subject, Body and HTML are the text of a single message; those of a send are
+	// rendered from its snapshot.
+	Subject   string
 	Body      *string
+	HTML      string
+	NotAfter  *time.Time
 	Attempts  int32
 	Ordinal   int
 	CreatedAt time.Time
@@ -111,7 +123,8 @@ func (s *Store) ChunkMessages(ctx context.Context, c *Chunk, from int) ([]ChunkM
 	return pg.Read(ctx, s.db, []string{c.AccountID}, func(rows pgx.Rows) ([]ChunkMessage, error) {
 		return pgx.CollectRows(rows, pgx.RowToStructByName[ChunkMessage])
 	}, `
-		SELECT id, coalesce(contact_id::text, '') AS contact_id, delivery_address AS address, vars, message_body AS body, attempts, ordinal, created_at
+		SELECT id, coalesce(contact_id::text, '') AS contact_id, delivery_address AS address, vars, coalesce(subject, '') AS subject,
+			message_body AS body, coalesce(html_body, '') AS html, not_after, attempts, ordinal, created_at
 		FROM messages
 		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')
 		ORDER BY ordinal`, c.MessageIDs[from:], c.First, c.Last, c.AccountID, c.ID)
@@ -123,6 +136,9 @@ type Gate struct {
 	Open bool
 	// Suppressed are the addresses of the window that must not be written to.
 	Suppressed map[string]bool
+	// Withdrawn are the messages of the window that got another fate since the chunk
+	// was read.
+	Withdrawn map[string]bool
 }
 
 // PassGate is the one statement of decision E4 and what belongs to it, in one
@@ -133,20 +149,27 @@ type Gate struct {
 func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, addresses []string, outcomes []messaging.Outcome) (Gate, error) {
 	g := Gate{}
 	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
-		tag, err := tx.Exec(ctx, `
+		var withdrawn bool
+		err := tx.QueryRow(ctx, `
 			UPDATE dispatch_chunks SET calling_upto = $3, lease_until = now() + $5::interval
 			WHERE id = $1 AND epoch = $2 AND state = 'leased'
 			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
 				AND (c.paused_until IS NULL OR c.paused_until <= now()))
 			AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
-			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))`,
-			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID)
-		if err != nil {
+			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
+			RETURNING withdrawn`,
+			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID).Scan(&withdrawn)
+		g = Gate{Open: err == nil}
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("pass the gate: %w", err)
 		}
-		g.Open = tag.RowsAffected() == 1
 		if g.Open {
 			if g.Suppressed, err = suppressed(ctx, tx, c, addresses); err != nil {
+				return err
+			}
+		}
+		if withdrawn {
+			if g.Withdrawn, err = withdrawnFrom(ctx, tx, c, c.MessageIDs[min(c.CallingUpto, upto):upto]); err != nil {
 				return err
 			}
 		}
@@ -166,15 +189,36 @@ func suppressed(ctx context.Context, tx *pg.Tx, c *Chunk, addresses []string) (m
 	if err != nil {
 		return nil, fmt.Errorf("read suppressions: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	set, err := collectSet(rows)
 	if err != nil {
 		return nil, fmt.Errorf("read suppressions: %w", err)
 	}
-	set := make(map[string]bool, len(found))
-	for _, a := range found {
-		set[a] = true
+	return set, nil
+}
+
+// withdrawnFrom finds the messages among ids that are not to be sent any more.
+func withdrawnFrom(ctx context.Context, tx *pg.Tx, c *Chunk, ids []string) (map[string]bool, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT id::text FROM messages
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4
+			AND (chunk_id IS DISTINCT FROM $5 OR status NOT IN ('queued', 'failed'))`, ids, c.First, c.Last, c.AccountID, c.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read withdrawn messages: %w", err)
+	}
+	set, err := collectSet(rows)
+	if err != nil {
+		return nil, fmt.Errorf("read withdrawn messages: %w", err)
 	}
 	return set, nil
+}
+
+func collectSet(rows pgx.Rows) (map[string]bool, error) {
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	set := make(map[string]bool, len(found))
+	for _, v := range found {
+		set[v] = true
+	}
+	return set, err
 }
 
 // Rest says what becomes of the messages that a chunk has not called.

@@ -20,9 +20,9 @@ const (
 
 	messageColumns = `id, account_id, coalesce(channel_id::text, '') AS channel_id, coalesce(contact_id::text, '') AS contact_id,
 		coalesce(group_message_id::text, '') AS group_message_id, coalesce(template_id::text, '') AS template_id, direction,
-		` + shownStatus + ` AS status, delivery_address, vars, message_body AS body, coalesce(provider_message_id, '') AS provider_message_id,
+		` + shownStatus + ` AS status, delivery_address, vars, coalesce(subject, '') AS subject, message_body AS body, coalesce(provider_message_id, '') AS provider_message_id,
 		attempts, coalesce(error_code, '') AS error_code, coalesce(error_provider, '') AS error_provider, coalesce(error_text, '') AS error_text,
-		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, sent_at, delivered_at, failed_at, created_at, updated_at`
+		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, not_after, sent_at, delivered_at, failed_at, created_at, updated_at`
 )
 
 var errMessage = apierr.NotFound("message")
@@ -84,8 +84,8 @@ func (s *Store) renderBodies(ctx context.Context, list []*messaging.Message) err
 	}
 	for _, m := range list {
 		if r := renderers[m.GroupMessageID]; m.Body == nil && r != nil {
-			text := r.Render(m.Values).Text
-			m.Body = &text
+			text := r.Render(m.Values)
+			m.Subject, m.Body = text.Subject, &text.Text
 		}
 	}
 	return nil

@@ -110,7 +110,7 @@ func toProtoMessage(m *messaging.Message) *messagingv1.Message {
 		Direction: fromWord[messagingv1.MessageDirection](m.Direction), Status: fromWord[messagingv1.MessageStatus](m.Status),
 		DeliveryAddress: m.DeliveryAddress, ProviderMessageId: m.ProviderMessageID, Attempts: m.Attempts, SentByUserId: m.SentByUserID,
 		Metadata: toStruct(m.Metadata), SentAt: stampOrNil(m.SentAt), DeliveredAt: stampOrNil(m.DeliveredAt), FailedAt: stampOrNil(m.FailedAt),
-		CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt),
+		Subject: m.Subject, NotAfter: stampOrNil(m.NotAfter), CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt),
 	}
 	if m.Body != nil {
 		out.MessageBody = *m.Body

@@ -164,7 +164,7 @@ func (MessageStatus) EnumDescriptor() ([]byte, []int) {
 // MessageError is why a message failed.
 type MessageError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Our code, for example "permanent_recipient" or "outcome_unknown".
+	// Our code, for example "permanent_recipient", "expired" or "outcome_unknown".
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// The provider's own code.
 	ProviderCode string `protobuf:"bytes,2,opt,name=provider_code,json=providerCode,proto3" json:"provider_code,omitempty"`
@@ -268,7 +268,11 @@ type Message struct {
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Subject line, e-mail only.
+	Subject string `protobuf:"bytes,21,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The message is not sent after this time.
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -443,6 +447,20 @@ func (x *Message) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Message) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Message) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_proto_rawDesc = "" +
@@ -451,7 +469,7 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\fMessageError\x12\x1b\n" +
 	"\x04code\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x04code\x12,\n" +
 	"\rprovider_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
-	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\"\x93\n" +
+	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\"\xfa\n" +
 	"\n" +
 	"\aMessage\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\x0f\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x03\n" +
@@ -496,7 +514,9 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"created_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12C\n" +
 	"\n" +
-	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt*\x92\x01\n" +
+	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt\x12\"\n" +
+	"\asubject\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12A\n" +
+	"\tnot_after\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter*\x92\x01\n" +
 	"\x10MessageDirection\x12!\n" +
 	"\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x01\x12\x1d\n" +
@@ -537,20 +557,21 @@ var file_turumba_messaging_v1_message_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_message_proto_depIdxs = []int32{
-	0, // 0: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
-	1, // 1: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
-	2, // 2: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
-	4, // 3: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
-	5, // 4: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	5, // 5: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
-	5, // 6: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
-	5, // 7: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
-	5, // 8: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
+	1,  // 1: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
+	2,  // 2: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
+	4,  // 3: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
+	5,  // 4: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	5,  // 5: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
+	5,  // 6: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
+	5,  // 7: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
+	5,  // 8: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
+	5,  // 9: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_proto_init() }

@@ -21,16 +21,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessageService_GetMessage_FullMethodName   = "/turumba.messaging.v1.MessageService/GetMessage"
-	MessageService_ListMessages_FullMethodName = "/turumba.messaging.v1.MessageService/ListMessages"
+	MessageService_CreateMessage_FullMethodName = "/turumba.messaging.v1.MessageService/CreateMessage"
+	MessageService_GetMessage_FullMethodName    = "/turumba.messaging.v1.MessageService/GetMessage"
+	MessageService_ListMessages_FullMethodName  = "/turumba.messaging.v1.MessageService/ListMessages"
 )
 
 // MessageServiceClient is the client API for MessageService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// MessageService reads the ledger of messages.
+// MessageService sends single messages and reads the ledger of all.
 type MessageServiceClient interface {
+	// CreateMessage sends one message: to a contact or an address, with a text of its
+	// own or from a template, on the channel named or the best one of a type. It goes
+	// before every group message. A contact is found with the caller's own permission
+	// to read contacts.
+	CreateMessage(ctx context.Context, in *CreateMessageRequest, opts ...grpc.CallOption) (*CreateMessageResponse, error)
 	// GetMessage returns one message.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
@@ -44,6 +50,16 @@ type messageServiceClient struct {
 
 func NewMessageServiceClient(cc grpc.ClientConnInterface) MessageServiceClient {
 	return &messageServiceClient{cc}
+}
+
+func (c *messageServiceClient) CreateMessage(ctx context.Context, in *CreateMessageRequest, opts ...grpc.CallOption) (*CreateMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_CreateMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *messageServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error) {
@@ -70,8 +86,13 @@ func (c *messageServiceClient) ListMessages(ctx context.Context, in *ListMessage
 // All implementations must embed UnimplementedMessageServiceServer
 // for forward compatibility.
 //
-// MessageService reads the ledger of messages.
+// MessageService sends single messages and reads the ledger of all.
 type MessageServiceServer interface {
+	// CreateMessage sends one message: to a contact or an address, with a text of its
+	// own or from a template, on the channel named or the best one of a type. It goes
+	// before every group message. A contact is found with the caller's own permission
+	// to read contacts.
+	CreateMessage(context.Context, *CreateMessageRequest) (*CreateMessageResponse, error)
 	// GetMessage returns one message.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
@@ -87,6 +108,9 @@ type MessageServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedMessageServiceServer struct{}
 
+func (UnimplementedMessageServiceServer) CreateMessage(context.Context, *CreateMessageRequest) (*CreateMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateMessage not implemented")
+}
 func (UnimplementedMessageServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
 }
@@ -112,6 +136,24 @@ func RegisterMessageServiceServer(s grpc.ServiceRegistrar, srv MessageServiceSer
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&MessageService_ServiceDesc, srv)
+}
+
+func _MessageService_CreateMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).CreateMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_CreateMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).CreateMessage(ctx, req.(*CreateMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _MessageService_GetMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -157,6 +199,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "turumba.messaging.v1.MessageService",
 	HandlerType: (*MessageServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CreateMessage",
+			Handler:    _MessageService_CreateMessage_Handler,
+		},
 		{
 			MethodName: "GetMessage",
 			Handler:    _MessageService_GetMessage_Handler,
