@@ -26,7 +26,7 @@ func MessageStatuses() []string {
 const DirectionOutbound = "outbound"
 
 // messageGraph is every step that a message may take. The SQL function
-// message_status_allowed says the same; a test holds them equal.
+// message_status_allowed and docs/states.md say the same; tests hold them equal.
 var messageGraph = map[string][]string{
 	"":                       {MessageScheduled, MessageQueued, MessageDelivered},
 	MessageScheduled:         {MessageQueued, MessageCancelled},

@@ -1,6 +1,8 @@
 package messaging_test
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -91,4 +93,24 @@ func TestCompose(t *testing.T) {
 	_, _, err = r.Compose(messaging.Sources{}, messaging.Recipient{})
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED))
 	require.Equal(t, "no value for A, B", apierr.From(err).Fields[0].Message)
+}
+
+// TestStatesAreDrawn holds the picture in docs/states.md to the table.
+func TestStatesAreDrawn(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/states.md")
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(page), "## Message\n")
+	require.True(t, ok)
+	section, _, ok = strings.Cut(section, "## Group message\n")
+	require.True(t, ok)
+	drawn := map[[2]string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ {4}(\[\*\]|[a-z_]+) --> ([a-z_]+)$`).FindAllStringSubmatch(section, -1) {
+		drawn[[2]string{strings.TrimPrefix(m[1], "[*]"), m[2]}] = true
+	}
+	for _, from := range append([]string{""}, messaging.MessageStatuses()...) {
+		for _, to := range messaging.MessageStatuses() {
+			require.Equal(t, messaging.MayBecome(from, to), drawn[[2]string{from, to}], "%q to %q", from, to)
+		}
+	}
 }
