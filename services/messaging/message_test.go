@@ -93,6 +93,13 @@ func TestCompose(t *testing.T) {
 	_, _, err = r.Compose(messaging.Sources{}, messaging.Recipient{})
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED))
 	require.Equal(t, "no value for A, B", apierr.From(err).Fields[0].Message)
+
+	r, err = messaging.NewRenderer(messaging.Snapshot{Body: strings.Repeat("{A}", 1000)})
+	require.NoError(t, err)
+	for size, good := range map[int]bool{262: true, 263: false} {
+		_, _, err = r.Compose(messaging.Sources{Custom: map[string]string{"A": strings.Repeat("x", size)}}, messaging.Recipient{})
+		require.Equal(t, good, err == nil, size)
+	}
 }
 
 // TestStatesAreDrawn holds the picture in docs/states.md to the table.

@@ -239,16 +239,37 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 	return values, unresolved, len(unresolved) > 0 && r.fallback == FallbackSkip
 }
 
+// MaxComposed is the longest text of a single message, in bytes, before HTML is
+// escaped: values must not blow a template up.
+const MaxComposed = 256 << 10
+
 // Compose renders for one recipient of a single message. Where a group message would
 // skip the contact, the variables without a value are an error.
 func (r *Renderer) Compose(s Sources, to Recipient) (Rendered, Values, error) {
 	values, unresolved, skip := r.Resolve(s.Lookup(to))
 	if skip {
-		return Rendered{}, nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{
-			Field: "custom_values", Message: "no value for " + strings.Join(unresolved, ", "),
-		})
+		return Rendered{}, nil, invalidValues("no value for " + strings.Join(unresolved, ", "))
+	}
+	if r.subject.size(values)+r.body.size(values)+r.html.size(values) > MaxComposed {
+		return Rendered{}, nil, invalidValues("make the text longer than 256 KiB")
 	}
 	return r.Render(values), values, nil
+}
+
+func invalidValues(message string) error {
+	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{Field: "custom_values", Message: message})
+}
+
+// size is how long the text is with the values, in bytes.
+func (t Text) size(values Values) (n int) {
+	for _, s := range t {
+		if v, ok := values[s.text]; ok && s.variable {
+			n += len(v)
+		} else {
+			n += len(s.text)
+		}
+	}
+	return n
 }
 
 // Render fills in the values. Values in HTML are escaped.

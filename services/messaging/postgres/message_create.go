@@ -27,6 +27,9 @@ const (
 // transactional lane and their events. It gives them their ids and times; they
 // must have a channel of the account.
 func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging.Message) error {
+	if len(list) == 0 {
+		return nil
+	}
 	created := tx.Now.Truncate(time.Millisecond)
 	for i, id := range messaging.IDsAt(created, 0, len(list)) {
 		list[i].ID, list[i].CreatedAt, list[i].UpdatedAt = id, created, tx.Now

@@ -213,6 +213,301 @@ func (x *CreateMessageResponse) GetMessage() *Message {
 	return nil
 }
 
+// MessageInput describes one message of a batch.
+type MessageInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel that sends.
+	ChannelId string `protobuf:"bytes,2,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	// Instead of channel_id: the account's enabled channel of this type with the
+	// highest priority; one in error only where there is no other.
+	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	// The recipient; gives the address where there is no delivery_address, and values
+	// to the template.
+	ContactId string `protobuf:"bytes,4,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Where it goes: an e-mail address, a phone number or a chat id, as the channel's
+	// type has it.
+	DeliveryAddress string `protobuf:"bytes,5,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
+	// The text, as it is: braces are no variables here.
+	MessageBody string `protobuf:"bytes,6,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
+	// Subject of message_body, e-mail only; the channel's subject line when empty.
+	Subject string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The template to render.
+	TemplateId string `protobuf:"bytes,8,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Values of the template's variables; they come before the contact's own.
+	CustomValues map[string]string `protobuf:"bytes,9,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The message fails as `expired` rather than being sent after this time.
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Free data of the caller, at most 32 KiB.
+	Metadata      *structpb.Struct `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageInput) Reset() {
+	*x = MessageInput{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageInput) ProtoMessage() {}
+
+func (x *MessageInput) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageInput.ProtoReflect.Descriptor instead.
+func (*MessageInput) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MessageInput) GetChannelId() string {
+	if x != nil {
+		return x.ChannelId
+	}
+	return ""
+}
+
+func (x *MessageInput) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
+func (x *MessageInput) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *MessageInput) GetDeliveryAddress() string {
+	if x != nil {
+		return x.DeliveryAddress
+	}
+	return ""
+}
+
+func (x *MessageInput) GetMessageBody() string {
+	if x != nil {
+		return x.MessageBody
+	}
+	return ""
+}
+
+func (x *MessageInput) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *MessageInput) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *MessageInput) GetCustomValues() map[string]string {
+	if x != nil {
+		return x.CustomValues
+	}
+	return nil
+}
+
+func (x *MessageInput) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *MessageInput) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// BatchCreateMessagesRequest describes new messages.
+type BatchCreateMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account to create in; needed when the caller may create in several.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The messages, 1 to 1000.
+	Messages      []*MessageInput `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateMessagesRequest) Reset() {
+	*x = BatchCreateMessagesRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateMessagesRequest) ProtoMessage() {}
+
+func (x *BatchCreateMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateMessagesRequest.ProtoReflect.Descriptor instead.
+func (*BatchCreateMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BatchCreateMessagesRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *BatchCreateMessagesRequest) GetMessages() []*MessageInput {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+// BatchCreateMessagesResult is what became of one item.
+type BatchCreateMessagesResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The created message, without its text; absent on error.
+	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// Reason of the error, for example UNRESOLVED_REFERENCE; empty on success.
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// The error as a sentence.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateMessagesResult) Reset() {
+	*x = BatchCreateMessagesResult{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateMessagesResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateMessagesResult) ProtoMessage() {}
+
+func (x *BatchCreateMessagesResult) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateMessagesResult.ProtoReflect.Descriptor instead.
+func (*BatchCreateMessagesResult) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BatchCreateMessagesResult) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *BatchCreateMessagesResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *BatchCreateMessagesResult) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// BatchCreateMessagesResponse has one result per item, in order.
+type BatchCreateMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Results in the order of the request.
+	Results       []*BatchCreateMessagesResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateMessagesResponse) Reset() {
+	*x = BatchCreateMessagesResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateMessagesResponse) ProtoMessage() {}
+
+func (x *BatchCreateMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateMessagesResponse.ProtoReflect.Descriptor instead.
+func (*BatchCreateMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchCreateMessagesResponse) GetResults() []*BatchCreateMessagesResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // GetMessageRequest names a message.
 type GetMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -224,7 +519,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +531,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +544,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{2}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -270,7 +565,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +577,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +590,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{3}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -324,7 +619,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +631,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +644,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{4}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -400,7 +695,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +707,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +720,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{5}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -473,7 +768,40 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
 	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"X\n" +
 	"\x15CreateMessageResponse\x12?\n" +
-	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"<\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xaf\t\n" +
+	"\fMessageInput\x12*\n" +
+	"\n" +
+	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
+	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12*\n" +
+	"\n" +
+	"contact_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
+	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12,\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12.\n" +
+	"\asubject\x18\a \x01(\tB\x14\xbaH\x11r\x0f\x18\xe6\a2\n" +
+	"^[^\\r\\n]*$R\asubject\x12,\n" +
+	"\vtemplate_id\x18\b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
+	"templateId\x12s\n" +
+	"\rcustom_values\x18\t \x03(\v24.turumba.messaging.v1.MessageInput.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x12A\n" +
+	"\tnot_after\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x123\n" +
+	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a?\n" +
+	"\x11CustomValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x87\x04\xbaH\x83\x04\x1a{\n" +
+	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
+	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1ak\n" +
+	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
+	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"\x95\x01\n" +
+	"\x1aBatchCreateMessagesRequest\x12*\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12K\n" +
+	"\bmessages\x18\x02 \x03(\v2\".turumba.messaging.v1.MessageInputB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\bmessages\"\x93\x01\n" +
+	"\x19BatchCreateMessagesResult\x127\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageR\amessage\x12\x1b\n" +
+	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
+	"\x06detail\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"s\n" +
+	"\x1bBatchCreateMessagesResponse\x12T\n" +
+	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"<\n" +
 	"\x11GetMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"U\n" +
@@ -490,10 +818,12 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8e\x01\n" +
 	"\x14ListMessagesResponse\x12<\n" +
 	"\x04data\x18\x01 \x03(\v2\x1d.turumba.messaging.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xed\x03\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xa1\x05\n" +
 	"\x0eMessageService\x12\xa2\x01\n" +
 	"\rCreateMessage\x12*.turumba.messaging.v1.CreateMessageRequest\x1a+.turumba.messaging.v1.CreateMessageResponse\"8\x8a\xb5\x18\x118\x01\n" +
-	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xa1\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xb1\x01\n" +
+	"\x13BatchCreateMessages\x120.turumba.messaging.v1.BatchCreateMessagesRequest\x1a1.turumba.messaging.v1.BatchCreateMessagesResponse\"5\x8a\xb5\x18\x118\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa1\x01\n" +
 	"\n" +
 	"GetMessage\x12'.turumba.messaging.v1.GetMessageRequest\x1a(.turumba.messaging.v1.GetMessageResponse\"@\x8a\xb5\x18\x0f\n" +
 	"\rmessages.read\x82\xd3\xe4\x93\x02$b\amessage\x12\x19/v1/messages/{message_id}\x90\x02\x01\x12\x91\x01\n" +
@@ -513,41 +843,55 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
-	(*CreateMessageRequest)(nil),  // 0: turumba.messaging.v1.CreateMessageRequest
-	(*CreateMessageResponse)(nil), // 1: turumba.messaging.v1.CreateMessageResponse
-	(*GetMessageRequest)(nil),     // 2: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),    // 3: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),   // 4: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),  // 5: turumba.messaging.v1.ListMessagesResponse
-	nil,                           // 6: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	(ChannelType)(0),              // 7: turumba.messaging.v1.ChannelType
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 9: google.protobuf.Struct
-	(*Message)(nil),               // 10: turumba.messaging.v1.Message
-	(*v1.ListMeta)(nil),           // 11: turumba.options.v1.ListMeta
+	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
+	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
+	(*MessageInput)(nil),                // 2: turumba.messaging.v1.MessageInput
+	(*BatchCreateMessagesRequest)(nil),  // 3: turumba.messaging.v1.BatchCreateMessagesRequest
+	(*BatchCreateMessagesResult)(nil),   // 4: turumba.messaging.v1.BatchCreateMessagesResult
+	(*BatchCreateMessagesResponse)(nil), // 5: turumba.messaging.v1.BatchCreateMessagesResponse
+	(*GetMessageRequest)(nil),           // 6: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 7: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 8: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 9: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 10: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	nil,                                 // 11: turumba.messaging.v1.MessageInput.CustomValuesEntry
+	(ChannelType)(0),                    // 12: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 13: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 14: google.protobuf.Struct
+	(*Message)(nil),                     // 15: turumba.messaging.v1.Message
+	(*v1.ListMeta)(nil),                 // 16: turumba.options.v1.ListMeta
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	7,  // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	6,  // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	8,  // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
-	9,  // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
-	10, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	10, // 5: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	10, // 6: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	11, // 7: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 8: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
-	2,  // 9: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	4,  // 10: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1,  // 11: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
-	3,  // 12: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	5,  // 13: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	10, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	13, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	14, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	15, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	12, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	11, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
+	13, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
+	14, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
+	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
+	15, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
+	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
+	15, // 12: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	15, // 13: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	16, // 14: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 15: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	3,  // 16: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	6,  // 17: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	8,  // 18: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 19: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	5,  // 20: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	7,  // 21: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	9,  // 22: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -563,7 +907,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

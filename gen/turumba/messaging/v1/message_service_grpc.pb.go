@@ -21,9 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessageService_CreateMessage_FullMethodName = "/turumba.messaging.v1.MessageService/CreateMessage"
-	MessageService_GetMessage_FullMethodName    = "/turumba.messaging.v1.MessageService/GetMessage"
-	MessageService_ListMessages_FullMethodName  = "/turumba.messaging.v1.MessageService/ListMessages"
+	MessageService_CreateMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CreateMessage"
+	MessageService_BatchCreateMessages_FullMethodName = "/turumba.messaging.v1.MessageService/BatchCreateMessages"
+	MessageService_GetMessage_FullMethodName          = "/turumba.messaging.v1.MessageService/GetMessage"
+	MessageService_ListMessages_FullMethodName        = "/turumba.messaging.v1.MessageService/ListMessages"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -37,6 +38,10 @@ type MessageServiceClient interface {
 	// before every group message. A contact is found with the caller's own permission
 	// to read contacts.
 	CreateMessage(ctx context.Context, in *CreateMessageRequest, opts ...grpc.CallOption) (*CreateMessageResponse, error)
+	// BatchCreateMessages sends up to 1000 messages of one account and answers for each:
+	// the message or its error. Good items are sent when others are bad. Use a group
+	// message for one text to many.
+	BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error)
 	// GetMessage returns one message.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
@@ -56,6 +61,16 @@ func (c *messageServiceClient) CreateMessage(ctx context.Context, in *CreateMess
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateMessageResponse)
 	err := c.cc.Invoke(ctx, MessageService_CreateMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchCreateMessagesResponse)
+	err := c.cc.Invoke(ctx, MessageService_BatchCreateMessages_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +108,10 @@ type MessageServiceServer interface {
 	// before every group message. A contact is found with the caller's own permission
 	// to read contacts.
 	CreateMessage(context.Context, *CreateMessageRequest) (*CreateMessageResponse, error)
+	// BatchCreateMessages sends up to 1000 messages of one account and answers for each:
+	// the message or its error. Good items are sent when others are bad. Use a group
+	// message for one text to many.
+	BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error)
 	// GetMessage returns one message.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
@@ -110,6 +129,9 @@ type UnimplementedMessageServiceServer struct{}
 
 func (UnimplementedMessageServiceServer) CreateMessage(context.Context, *CreateMessageRequest) (*CreateMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchCreateMessages not implemented")
 }
 func (UnimplementedMessageServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
@@ -152,6 +174,24 @@ func _MessageService_CreateMessage_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MessageServiceServer).CreateMessage(ctx, req.(*CreateMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_BatchCreateMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchCreateMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).BatchCreateMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_BatchCreateMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).BatchCreateMessages(ctx, req.(*BatchCreateMessagesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -202,6 +242,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateMessage",
 			Handler:    _MessageService_CreateMessage_Handler,
+		},
+		{
+			MethodName: "BatchCreateMessages",
+			Handler:    _MessageService_BatchCreateMessages_Handler,
 		},
 		{
 			MethodName: "GetMessage",
