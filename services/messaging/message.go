@@ -17,6 +17,47 @@ const (
 	MessageCancelled         = "cancelled"
 )
 
+// Attempt is one attempt that was not a plain success.
+type Attempt struct {
+	Attempt   int32
+	Outcome   string
+	Class     string
+	Code      string
+	Text      string
+	CreatedAt time.Time
+}
+
+// MayCancel refuses to cancel what does not wait.
+func (m *Message) MayCancel() error {
+	switch {
+	case m.Status == MessageSending:
+		return invalidState("the message is being handed to the provider")
+	case !MayBecome(m.Status, MessageCancelled):
+		return invalidState("a %s message cannot be cancelled", m.Status)
+	}
+	return nil
+}
+
+// MayRetry refuses to retry what has not failed for good, or whose time is over.
+func (m *Message) MayRetry(now time.Time) error {
+	switch {
+	case m.Status != MessagePermanentlyFailed || m.Direction != DirectionOutbound:
+		return invalidState("a %s message cannot be retried", m.Status)
+	case m.NotAfter != nil && !m.NotAfter.After(now):
+		return invalidState("the message's not_after is over")
+	}
+	return nil
+}
+
+// MayDelete refuses to hide what has no outcome yet.
+func (m *Message) MayDelete() error {
+	switch m.Status {
+	case MessageSent, MessageDelivered, MessagePermanentlyFailed, MessageCancelled:
+		return nil
+	}
+	return invalidState("a %s message cannot be deleted; cancel it first", m.Status)
+}
+
 // MessageStatuses returns every state of a message.
 func MessageStatuses() []string {
 	return []string{MessageScheduled, MessageQueued, MessageSending, MessageSent, MessageDelivered, MessageFailed, MessagePermanentlyFailed, MessageCancelled}
@@ -70,6 +111,8 @@ type Message struct {
 	FailedAt          *time.Time
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
+	// History is only read for one message alone.
+	History []*Attempt `db:"-"`
 }
 
 // Why a message failed, in our own words.

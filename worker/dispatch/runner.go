@@ -87,6 +87,9 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	if r.messages, err = r.cfg.Store.ChunkMessages(work, r.chunk, r.chunk.CallingUpto); err != nil {
 		return postgres.Rest{}, err
 	}
+	if len(r.messages) == 0 {
+		return postgres.Rest{Gone: true}, nil
+	}
 	for r.chunk.CallingUpto < len(r.chunk.MessageIDs) {
 		if stop.Err() != nil {
 			return postgres.Rest{}, nil
@@ -129,6 +132,8 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		return rest, false, err
 	case w.Cancelled:
 		return postgres.Rest{Status: messaging.MessageCancelled}, false, nil
+	case w.Ended:
+		return postgres.Rest{Gone: true}, false, nil
 	case w.Channel == nil:
 		return postgres.Rest{Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeChannelDeleted}, false, nil
 	case w.Blocked:

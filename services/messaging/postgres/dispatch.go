@@ -228,6 +228,9 @@ type Rest struct {
 	Status string
 	Code   string
 	Delay  time.Duration
+	// Gone says that none is left to send: the others were cancelled or given up one
+	// by one.
+	Gone bool
 }
 
 // EndChunk writes the last outcomes and lets go of the chunk. A chunk without
@@ -254,7 +257,7 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 
 func letGo(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (fenced bool, err error) {
 	sql, args := "DELETE FROM dispatch_chunks WHERE id = $1 AND epoch = $2", []any{c.ID, c.Epoch}
-	if rest.Status == "" && c.CallingUpto < len(c.MessageIDs) {
+	if rest.Status == "" && !rest.Gone && c.CallingUpto < len(c.MessageIDs) {
 		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval WHERE id = $1 AND epoch = $2"
 		args = append(args, interval(rest.Delay))
 	}
@@ -296,8 +299,9 @@ func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Du
 type Work struct {
 	// Channel is nil if it was deleted.
 	Channel *messaging.Channel
-	// Cancelled says that the send was cancelled.
-	Cancelled bool
+	// Cancelled says that the send was cancelled, Ended that each of its recipients has
+	// an outcome.
+	Cancelled, Ended bool
 	// Blocked says that the account must not send now.
 	Blocked bool
 	// Snapshot is the send's text; nil for single messages.
@@ -324,5 +328,6 @@ func (s *Store) ChunkWork(ctx context.Context, c *Chunk) (Work, error) {
 		return Work{}, err
 	}
 	w.Cancelled, w.Snapshot = g.Status == messaging.GroupCancelled, g.Snapshot
+	w.Ended = !w.Cancelled && g.Final()
 	return w, nil
 }

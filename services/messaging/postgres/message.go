@@ -29,18 +29,26 @@ var errMessage = apierr.NotFound("message")
 
 func messageSpec(tokenKey []byte) (*query.Spec, error) {
 	return query.SpecFor((&messagingv1.Message{}).ProtoReflect().Descriptor(), query.Table{
-		From: "messages", Where: "direction <> 'none'", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
+		From: "messages", Where: "direction <> 'none' AND deleted_at IS NULL", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
 		Columns: map[string]query.Column{"status": {Expr: shownStatus}, "delivery_address": {NotNull: true}},
 	})
 }
 
-// Message returns one message of the scope, with its body.
+// Message returns one message of the scope, with its body and its attempts.
 func (s *Store) Message(ctx context.Context, scope []string, id string) (*messaging.Message, error) {
 	m, err := pg.Read(ctx, s.db, scope, pg.One[messaging.Message](errMessage), `
 		SELECT `+messageColumns+` FROM messages
-		WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND created_at = uuid7_time($2)`, scope, id)
+		WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND created_at = uuid7_time($2) AND deleted_at IS NULL`, scope, id)
 	if err != nil {
 		return nil, err
+	}
+	if m.Attempts > 0 {
+		m.History, err = pg.Read(ctx, s.db, []string{m.AccountID}, pg.All[messaging.Attempt], `
+			SELECT attempt, outcome, class, code, text, created_at FROM message_attempts
+			WHERE account_id = $1 AND message_id = $2 ORDER BY created_at, attempt`, m.AccountID, m.ID)
+		if err != nil {
+			return nil, err
+		}
 	}
 	return m, s.renderBodies(ctx, []*messaging.Message{m})
 }

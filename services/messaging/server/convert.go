@@ -115,10 +115,19 @@ func toProtoMessage(m *messaging.Message) *messagingv1.Message {
 	if m.Body != nil {
 		out.MessageBody = *m.Body
 	}
+	if len(m.History) > 0 {
+		out.AttemptHistory = mapAll(m.History, toProtoAttempt)
+	}
 	if m.ErrorCode != "" {
 		out.Error = &messagingv1.MessageError{Code: m.ErrorCode, ProviderCode: m.ErrorProvider, Message: m.ErrorText}
 	}
 	return out
+}
+
+func toProtoAttempt(a *messaging.Attempt) *messagingv1.MessageAttempt {
+	return &messagingv1.MessageAttempt{
+		Attempt: a.Attempt, Outcome: a.Outcome, Class: a.Class, ProviderCode: a.Code, Message: a.Text, CreatedAt: stamp(a.CreatedAt),
+	}
 }
 
 func toProtoSkip(s *messaging.Skip) *messagingv1.SkippedRecipient {

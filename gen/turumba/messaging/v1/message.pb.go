@@ -225,6 +225,98 @@ func (x *MessageError) GetMessage() string {
 	return ""
 }
 
+// MessageAttempt is one attempt that was not a plain success.
+type MessageAttempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which attempt it was, from 1.
+	Attempt int32 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What happened: accepted, rejected, not_sent, unknown, or reversal for a late result
+	// that corrected an unknown one.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Why, in our terms, for example "transient".
+	Class string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	// The provider's own code.
+	ProviderCode string `protobuf:"bytes,4,opt,name=provider_code,json=providerCode,proto3" json:"provider_code,omitempty"`
+	// The provider's text, redacted.
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// When its outcome was stored.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageAttempt) Reset() {
+	*x = MessageAttempt{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageAttempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageAttempt) ProtoMessage() {}
+
+func (x *MessageAttempt) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageAttempt.ProtoReflect.Descriptor instead.
+func (*MessageAttempt) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MessageAttempt) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *MessageAttempt) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetProviderCode() string {
+	if x != nil {
+		return x.ProviderCode
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
 // Message is one text to one address. It is never lost: once accepted it reaches
 // a final status or a scheduled retry.
 type Message struct {
@@ -272,14 +364,17 @@ type Message struct {
 	// Subject line, e-mail only.
 	Subject string `protobuf:"bytes,21,opt,name=subject,proto3" json:"subject,omitempty"`
 	// The message is not sent after this time.
-	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Attempts that were not a plain success, oldest first; only where one message is
+	// read by its id.
+	AttemptHistory []*MessageAttempt `protobuf:"bytes,23,rep,name=attempt_history,json=attemptHistory,proto3" json:"attempt_history,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +386,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +399,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{1}
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Message) GetId() string {
@@ -461,6 +556,13 @@ func (x *Message) GetNotAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Message) GetAttemptHistory() []*MessageAttempt {
+	if x != nil {
+		return x.AttemptHistory
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_proto_rawDesc = "" +
@@ -469,8 +571,15 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\fMessageError\x12\x1b\n" +
 	"\x04code\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x04code\x12,\n" +
 	"\rprovider_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
-	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\"\xfa\n" +
+	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\"\x8c\x02\n" +
+	"\x0eMessageAttempt\x12!\n" +
+	"\aattempt\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aattempt\x12!\n" +
+	"\aoutcome\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\aoutcome\x12\x1d\n" +
+	"\x05class\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05class\x12,\n" +
+	"\rprovider_code\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
+	"\amessage\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\x12C\n" +
 	"\n" +
+	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt\"\xd4\v\n" +
 	"\aMessage\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\x0f\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x03\n" +
 	"\x01\x01R\x02id\x12/\n" +
@@ -516,7 +625,8 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt\x12\"\n" +
 	"\asubject\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12A\n" +
-	"\tnot_after\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter*\x92\x01\n" +
+	"\tnot_after\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x12X\n" +
+	"\x0fattempt_history\x18\x17 \x03(\v2$.turumba.messaging.v1.MessageAttemptB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0eattemptHistory*\x92\x01\n" +
 	"\x10MessageDirection\x12!\n" +
 	"\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x01\x12\x1d\n" +
@@ -547,31 +657,34 @@ func file_turumba_messaging_v1_message_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_messaging_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_turumba_messaging_v1_message_proto_goTypes = []any{
 	(MessageDirection)(0),         // 0: turumba.messaging.v1.MessageDirection
 	(MessageStatus)(0),            // 1: turumba.messaging.v1.MessageStatus
 	(*MessageError)(nil),          // 2: turumba.messaging.v1.MessageError
-	(*Message)(nil),               // 3: turumba.messaging.v1.Message
-	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
+	(*MessageAttempt)(nil),        // 3: turumba.messaging.v1.MessageAttempt
+	(*Message)(nil),               // 4: turumba.messaging.v1.Message
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 6: google.protobuf.Struct
 }
 var file_turumba_messaging_v1_message_proto_depIdxs = []int32{
-	0,  // 0: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
-	1,  // 1: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
-	2,  // 2: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
-	4,  // 3: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
-	5,  // 4: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	5,  // 5: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
-	5,  // 6: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
-	5,  // 7: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
-	5,  // 8: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 0: turumba.messaging.v1.MessageAttempt.created_at:type_name -> google.protobuf.Timestamp
+	0,  // 1: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
+	1,  // 2: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
+	2,  // 3: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
+	6,  // 4: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
+	5,  // 5: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	5,  // 6: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
+	5,  // 7: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
+	5,  // 8: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
+	5,  // 9: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
+	5,  // 10: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
+	3,  // 11: turumba.messaging.v1.Message.attempt_history:type_name -> turumba.messaging.v1.MessageAttempt
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_proto_init() }
@@ -585,7 +698,7 @@ func file_turumba_messaging_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_proto_rawDesc), len(file_turumba_messaging_v1_message_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

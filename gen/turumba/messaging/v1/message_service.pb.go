@@ -508,6 +508,273 @@ func (x *BatchCreateMessagesResponse) GetResults() []*BatchCreateMessagesResult 
 	return nil
 }
 
+// CancelMessageRequest names a message.
+type CancelMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelMessageRequest) Reset() {
+	*x = CancelMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelMessageRequest) ProtoMessage() {}
+
+func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelMessageRequest.ProtoReflect.Descriptor instead.
+func (*CancelMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CancelMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// CancelMessageResponse holds the message.
+type CancelMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cancelled message.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelMessageResponse) Reset() {
+	*x = CancelMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelMessageResponse) ProtoMessage() {}
+
+func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelMessageResponse.ProtoReflect.Descriptor instead.
+func (*CancelMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CancelMessageResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// RetryMessageRequest names a message.
+type RetryMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryMessageRequest) Reset() {
+	*x = RetryMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryMessageRequest) ProtoMessage() {}
+
+func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryMessageRequest.ProtoReflect.Descriptor instead.
+func (*RetryMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RetryMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// RetryMessageResponse holds the message.
+type RetryMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message, queued.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryMessageResponse) Reset() {
+	*x = RetryMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryMessageResponse) ProtoMessage() {}
+
+func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryMessageResponse.ProtoReflect.Descriptor instead.
+func (*RetryMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RetryMessageResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// DeleteMessageRequest names a message.
+type DeleteMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMessageRequest) Reset() {
+	*x = DeleteMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMessageRequest) ProtoMessage() {}
+
+func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMessageRequest.ProtoReflect.Descriptor instead.
+func (*DeleteMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// DeleteMessageResponse is empty.
+type DeleteMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMessageResponse) Reset() {
+	*x = DeleteMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMessageResponse) ProtoMessage() {}
+
+func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMessageResponse.ProtoReflect.Descriptor instead.
+func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
+}
+
 // GetMessageRequest names a message.
 type GetMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -519,7 +786,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +798,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +811,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -565,7 +832,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +844,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +857,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -619,7 +886,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +898,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +911,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -695,7 +962,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +974,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +987,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -801,7 +1068,21 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
 	"\x06detail\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"s\n" +
 	"\x1bBatchCreateMessagesResponse\x12T\n" +
-	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"<\n" +
+	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"?\n" +
+	"\x14CancelMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"X\n" +
+	"\x15CancelMessageResponse\x12?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\">\n" +
+	"\x13RetryMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"W\n" +
+	"\x14RetryMessageResponse\x12?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"?\n" +
+	"\x14DeleteMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"\x17\n" +
+	"\x15DeleteMessageResponse\"<\n" +
 	"\x11GetMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"U\n" +
@@ -818,12 +1099,18 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8e\x01\n" +
 	"\x14ListMessagesResponse\x12<\n" +
 	"\x04data\x18\x01 \x03(\v2\x1d.turumba.messaging.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xa1\x05\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xb3\t\n" +
 	"\x0eMessageService\x12\xa2\x01\n" +
 	"\rCreateMessage\x12*.turumba.messaging.v1.CreateMessageRequest\x1a+.turumba.messaging.v1.CreateMessageResponse\"8\x8a\xb5\x18\x118\x01\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xb1\x01\n" +
 	"\x13BatchCreateMessages\x120.turumba.messaging.v1.BatchCreateMessagesRequest\x1a1.turumba.messaging.v1.BatchCreateMessagesResponse\"5\x8a\xb5\x18\x118\x01\n" +
-	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa1\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xb4\x01\n" +
+	"\rCancelMessage\x12*.turumba.messaging.v1.CancelMessageRequest\x1a+.turumba.messaging.v1.CancelMessageResponse\"J\x8a\xb5\x18\x0f\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02.:\x01*b\amessage\" /v1/messages/{message_id}/cancel\x90\x02\x02\x12\xb2\x01\n" +
+	"\fRetryMessage\x12).turumba.messaging.v1.RetryMessageRequest\x1a*.turumba.messaging.v1.RetryMessageResponse\"K\x8a\xb5\x18\x118\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02-:\x01*b\amessage\"\x1f/v1/messages/{message_id}/retry\x90\x02\x02\x12\xa3\x01\n" +
+	"\rDeleteMessage\x12*.turumba.messaging.v1.DeleteMessageRequest\x1a+.turumba.messaging.v1.DeleteMessageResponse\"9\x8a\xb5\x18\x11\n" +
+	"\x0fmessages.delete\x82\xd3\xe4\x93\x02\x1b*\x19/v1/messages/{message_id}\x90\x02\x02\x12\xa1\x01\n" +
 	"\n" +
 	"GetMessage\x12'.turumba.messaging.v1.GetMessageRequest\x1a(.turumba.messaging.v1.GetMessageResponse\"@\x8a\xb5\x18\x0f\n" +
 	"\rmessages.read\x82\xd3\xe4\x93\x02$b\amessage\x12\x19/v1/messages/{message_id}\x90\x02\x01\x12\x91\x01\n" +
@@ -843,7 +1130,7 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
 	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
@@ -851,47 +1138,61 @@ var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*BatchCreateMessagesRequest)(nil),  // 3: turumba.messaging.v1.BatchCreateMessagesRequest
 	(*BatchCreateMessagesResult)(nil),   // 4: turumba.messaging.v1.BatchCreateMessagesResult
 	(*BatchCreateMessagesResponse)(nil), // 5: turumba.messaging.v1.BatchCreateMessagesResponse
-	(*GetMessageRequest)(nil),           // 6: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),          // 7: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),         // 8: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),        // 9: turumba.messaging.v1.ListMessagesResponse
-	nil,                                 // 10: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	nil,                                 // 11: turumba.messaging.v1.MessageInput.CustomValuesEntry
-	(ChannelType)(0),                    // 12: turumba.messaging.v1.ChannelType
-	(*timestamppb.Timestamp)(nil),       // 13: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 14: google.protobuf.Struct
-	(*Message)(nil),                     // 15: turumba.messaging.v1.Message
-	(*v1.ListMeta)(nil),                 // 16: turumba.options.v1.ListMeta
+	(*CancelMessageRequest)(nil),        // 6: turumba.messaging.v1.CancelMessageRequest
+	(*CancelMessageResponse)(nil),       // 7: turumba.messaging.v1.CancelMessageResponse
+	(*RetryMessageRequest)(nil),         // 8: turumba.messaging.v1.RetryMessageRequest
+	(*RetryMessageResponse)(nil),        // 9: turumba.messaging.v1.RetryMessageResponse
+	(*DeleteMessageRequest)(nil),        // 10: turumba.messaging.v1.DeleteMessageRequest
+	(*DeleteMessageResponse)(nil),       // 11: turumba.messaging.v1.DeleteMessageResponse
+	(*GetMessageRequest)(nil),           // 12: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 13: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 14: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 15: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 16: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	nil,                                 // 17: turumba.messaging.v1.MessageInput.CustomValuesEntry
+	(ChannelType)(0),                    // 18: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 19: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 20: google.protobuf.Struct
+	(*Message)(nil),                     // 21: turumba.messaging.v1.Message
+	(*v1.ListMeta)(nil),                 // 22: turumba.options.v1.ListMeta
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	12, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	10, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	13, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
-	14, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
-	15, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	12, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	11, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
-	13, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
-	14, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
+	18, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	16, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	19, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	20, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	21, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	18, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	17, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
+	19, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
+	20, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
 	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
-	15, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
+	21, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
 	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
-	15, // 12: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	15, // 13: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	16, // 14: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 15: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
-	3,  // 16: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
-	6,  // 17: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	8,  // 18: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1,  // 19: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
-	5,  // 20: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
-	7,  // 21: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	9,  // 22: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	21, // 12: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	21, // 13: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	21, // 14: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	21, // 15: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	22, // 16: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 17: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	3,  // 18: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	6,  // 19: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
+	8,  // 20: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
+	10, // 21: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
+	12, // 22: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	14, // 23: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 24: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	5,  // 25: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	7,  // 26: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
+	9,  // 27: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
+	11, // 28: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
+	13, // 29: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	15, // 30: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -907,7 +1208,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

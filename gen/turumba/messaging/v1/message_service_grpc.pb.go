@@ -23,6 +23,9 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	MessageService_CreateMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CreateMessage"
 	MessageService_BatchCreateMessages_FullMethodName = "/turumba.messaging.v1.MessageService/BatchCreateMessages"
+	MessageService_CancelMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CancelMessage"
+	MessageService_RetryMessage_FullMethodName        = "/turumba.messaging.v1.MessageService/RetryMessage"
+	MessageService_DeleteMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/DeleteMessage"
 	MessageService_GetMessage_FullMethodName          = "/turumba.messaging.v1.MessageService/GetMessage"
 	MessageService_ListMessages_FullMethodName        = "/turumba.messaging.v1.MessageService/ListMessages"
 )
@@ -42,7 +45,19 @@ type MessageServiceClient interface {
 	// the message or its error. Good items are sent when others are bad. Use a group
 	// message for one text to many.
 	BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error)
-	// GetMessage returns one message.
+	// CancelMessage stops a message that waits, also one of a send. INVALID_STATE once it
+	// is being handed to the provider.
+	CancelMessage(ctx context.Context, in *CancelMessageRequest, opts ...grpc.CallOption) (*CancelMessageResponse, error)
+	// RetryMessage sends a message again that failed for good; one whose outcome is
+	// unknown may arrive twice. The retries that its channel grants are not renewed. A
+	// send that had ended goes on until the message has its outcome. INVALID_STATE for
+	// every other message, after not_after, and where the channel is gone or the send was
+	// cancelled.
+	RetryMessage(ctx context.Context, in *RetryMessageRequest, opts ...grpc.CallOption) (*RetryMessageResponse, error)
+	// DeleteMessage hides a message that has its outcome; INVALID_STATE before. Counters
+	// of its send stay.
+	DeleteMessage(ctx context.Context, in *DeleteMessageRequest, opts ...grpc.CallOption) (*DeleteMessageResponse, error)
+	// GetMessage returns one message, with its attempts.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
 	// filters need a created_at range of at most 31 days.
@@ -71,6 +86,36 @@ func (c *messageServiceClient) BatchCreateMessages(ctx context.Context, in *Batc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BatchCreateMessagesResponse)
 	err := c.cc.Invoke(ctx, MessageService_BatchCreateMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) CancelMessage(ctx context.Context, in *CancelMessageRequest, opts ...grpc.CallOption) (*CancelMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_CancelMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) RetryMessage(ctx context.Context, in *RetryMessageRequest, opts ...grpc.CallOption) (*RetryMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_RetryMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) DeleteMessage(ctx context.Context, in *DeleteMessageRequest, opts ...grpc.CallOption) (*DeleteMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_DeleteMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +157,19 @@ type MessageServiceServer interface {
 	// the message or its error. Good items are sent when others are bad. Use a group
 	// message for one text to many.
 	BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error)
-	// GetMessage returns one message.
+	// CancelMessage stops a message that waits, also one of a send. INVALID_STATE once it
+	// is being handed to the provider.
+	CancelMessage(context.Context, *CancelMessageRequest) (*CancelMessageResponse, error)
+	// RetryMessage sends a message again that failed for good; one whose outcome is
+	// unknown may arrive twice. The retries that its channel grants are not renewed. A
+	// send that had ended goes on until the message has its outcome. INVALID_STATE for
+	// every other message, after not_after, and where the channel is gone or the send was
+	// cancelled.
+	RetryMessage(context.Context, *RetryMessageRequest) (*RetryMessageResponse, error)
+	// DeleteMessage hides a message that has its outcome; INVALID_STATE before. Counters
+	// of its send stay.
+	DeleteMessage(context.Context, *DeleteMessageRequest) (*DeleteMessageResponse, error)
+	// GetMessage returns one message, with its attempts.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
 	// filters need a created_at range of at most 31 days.
@@ -132,6 +189,15 @@ func (UnimplementedMessageServiceServer) CreateMessage(context.Context, *CreateM
 }
 func (UnimplementedMessageServiceServer) BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchCreateMessages not implemented")
+}
+func (UnimplementedMessageServiceServer) CancelMessage(context.Context, *CancelMessageRequest) (*CancelMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) RetryMessage(context.Context, *RetryMessageRequest) (*RetryMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) DeleteMessage(context.Context, *DeleteMessageRequest) (*DeleteMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteMessage not implemented")
 }
 func (UnimplementedMessageServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
@@ -196,6 +262,60 @@ func _MessageService_BatchCreateMessages_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_CancelMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).CancelMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_CancelMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).CancelMessage(ctx, req.(*CancelMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_RetryMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).RetryMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_RetryMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).RetryMessage(ctx, req.(*RetryMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_DeleteMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).DeleteMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_DeleteMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).DeleteMessage(ctx, req.(*DeleteMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_GetMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetMessageRequest)
 	if err := dec(in); err != nil {
@@ -246,6 +366,18 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BatchCreateMessages",
 			Handler:    _MessageService_BatchCreateMessages_Handler,
+		},
+		{
+			MethodName: "CancelMessage",
+			Handler:    _MessageService_CancelMessage_Handler,
+		},
+		{
+			MethodName: "RetryMessage",
+			Handler:    _MessageService_RetryMessage_Handler,
+		},
+		{
+			MethodName: "DeleteMessage",
+			Handler:    _MessageService_DeleteMessage_Handler,
 		},
 		{
 			MethodName: "GetMessage",
