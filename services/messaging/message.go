@@ -128,4 +128,5 @@ const (
 	SkipNoAddress        = "no_address"
 	SkipUnresolved       = "unresolved_variable"
 	SkipDuplicateAddress = "duplicate_address"
+	SkipInvalidAddress   = "invalid_address"
 )

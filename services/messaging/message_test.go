@@ -86,18 +86,22 @@ func TestCompose(t *testing.T) {
 	t.Parallel()
 	r, err := messaging.NewRenderer(messaging.Snapshot{Subject: "{A}", Body: "{A} {B}", Fallback: messaging.FallbackSkip})
 	require.NoError(t, err)
-	text, values, err := r.Compose(messaging.Sources{Custom: map[string]string{"A": "one", "C": "unused"}}, messaging.Recipient{Attributes: map[string]string{"B": "two"}})
+	text, err := r.Compose(messaging.Sources{Custom: map[string]string{"A": "one", "C": "unused"}}, messaging.Recipient{Attributes: map[string]string{"B": "two"}})
 	require.NoError(t, err)
-	require.Equal(t, messaging.Rendered{Subject: "one", Text: "one two"}, text)
-	require.Equal(t, messaging.Values{"A": "one", "B": "two"}, values)
-	_, _, err = r.Compose(messaging.Sources{}, messaging.Recipient{})
+	require.NoError(t, text.Complete())
+	require.Equal(t, messaging.Rendered{Subject: "one", Text: "one two"}, text.Rendered)
+	require.Equal(t, messaging.Values{"A": "one", "B": "two"}, text.Values)
+	text, err = r.Compose(messaging.Sources{}, messaging.Recipient{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"A", "B"}, text.Unresolved)
+	err = text.Complete()
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED))
 	require.Equal(t, "no value for A, B", apierr.From(err).Fields[0].Message)
 
 	r, err = messaging.NewRenderer(messaging.Snapshot{Body: strings.Repeat("{A}", 1000)})
 	require.NoError(t, err)
 	for size, good := range map[int]bool{262: true, 263: false} {
-		_, _, err = r.Compose(messaging.Sources{Custom: map[string]string{"A": strings.Repeat("x", size)}}, messaging.Recipient{})
+		_, err = r.Compose(messaging.Sources{Custom: map[string]string{"A": strings.Repeat("x", size)}}, messaging.Recipient{})
 		require.Equal(t, good, err == nil, size)
 	}
 }
@@ -120,4 +124,22 @@ func TestStatesAreDrawn(t *testing.T) {
 			require.Equal(t, messaging.MayBecome(from, to), drawn[[2]string{from, to}], "%q to %q", from, to)
 		}
 	}
+}
+
+func TestEstimate(t *testing.T) {
+	t.Parallel()
+	e := messaging.NewEstimate("sms")
+	require.False(t, e.Duplicate("+251911000000"))
+	require.True(t, e.Duplicate("+251911000000"))
+	e.Add(messaging.Rendered{Text: strings.Repeat("a", 161)})
+	e.Add(messaging.Rendered{Text: "ሰላም"})
+	e.Add(messaging.Rendered{Text: "short"})
+	e.Miss([]string{"B", "A"})
+	e.Miss([]string{"A", "C"})
+	require.Equal(t, []any{messaging.EncodingUCS2, 161, 2, 4, 3, []string{"B", "A", "C"}}, []any{e.Encoding, e.Units, e.Segments, e.Total, e.Recipients, e.Unresolved})
+	require.Len(t, e.Sample.Text, 161)
+
+	e = messaging.NewEstimate("email")
+	e.Add(messaging.Rendered{Text: strings.Repeat("ሰ", 1000)})
+	require.Equal(t, []any{messaging.Encoding(""), 0, 1, 1}, []any{e.Encoding, e.Units, e.Segments, e.Total})
 }

@@ -243,17 +243,34 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 // escaped: values must not blow a template up.
 const MaxComposed = 256 << 10
 
-// Compose renders for one recipient of a single message. Where a group message would
-// skip the contact, the variables without a value are an error.
-func (r *Renderer) Compose(s Sources, to Recipient) (Rendered, Values, error) {
-	values, unresolved, skip := r.Resolve(s.Lookup(to))
-	if skip {
-		return Rendered{}, nil, invalidValues("no value for " + strings.Join(unresolved, ", "))
+// Composed is the text of a single message.
+type Composed struct {
+	Rendered
+	Values Values
+	// Unresolved are the variables without a value.
+	Unresolved []string
+	// Skip says that a send would leave the recipient out because of them.
+	Skip bool
+}
+
+// Complete is an error where a send would have left the recipient out: a single
+// message has nobody else to go to.
+func (c Composed) Complete() error {
+	if c.Skip {
+		return invalidValues("no value for " + strings.Join(c.Unresolved, ", "))
 	}
-	if r.subject.size(values)+r.body.size(values)+r.html.size(values) > MaxComposed {
-		return Rendered{}, nil, invalidValues("make the text longer than 256 KiB")
+	return nil
+}
+
+// Compose renders for one recipient, unless the values blow the text up.
+func (r *Renderer) Compose(s Sources, to Recipient) (Composed, error) {
+	var c Composed
+	c.Values, c.Unresolved, c.Skip = r.Resolve(s.Lookup(to))
+	if r.subject.size(c.Values)+r.body.size(c.Values)+r.html.size(c.Values) > MaxComposed {
+		return Composed{}, invalidValues("make the text longer than 256 KiB")
 	}
-	return r.Render(values), values, nil
+	c.Rendered = r.Render(c.Values)
+	return c, nil
 }
 
 func invalidValues(message string) error {

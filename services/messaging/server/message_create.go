@@ -227,31 +227,49 @@ func (c *composer) recipient(in messageInput, channel *messaging.Channel) (to me
 
 // write gives the message its text.
 func (c *composer) write(m *messaging.Message, in messageInput, channel *messaging.Channel, to messaging.Recipient) error {
+	compose, err := c.writer(in, channel)
+	if err != nil {
+		return err
+	}
+	text, err := compose(to)
+	if err != nil {
+		return err
+	}
+	if err := text.Complete(); err != nil {
+		return err
+	}
+	m.Subject, m.Body, m.HTML, m.Values = text.Subject, &text.Text, text.HTML, text.Values
+	return nil
+}
+
+// writer makes the text of an input for any recipient.
+func (c *composer) writer(in messageInput, channel *messaging.Channel) (func(messaging.Recipient) (messaging.Composed, error), error) {
 	sources := c.sources
 	sources.Custom = in.GetCustomValues()
-	var text messaging.Rendered
+	write := func(messaging.Recipient) (messaging.Composed, error) {
+		return messaging.Composed{Rendered: messaging.Rendered{Subject: in.GetSubject(), Text: in.GetMessageBody()}}, nil
+	}
 	if id := in.GetTemplateId(); id != "" {
 		t := c.templates[id]
 		if t == nil {
-			return unresolved(apierr.NotFound("template"), "template_id")
+			return nil, unresolved(apierr.NotFound("template"), "template_id")
 		}
-		err := usable(t, channel)
-		if err != nil {
-			return err
+		if err := usable(t, channel); err != nil {
+			return nil, err
 		}
-		if text, m.Values, err = c.renderers[id].Compose(sources, to); err != nil {
-			return err
-		}
-	} else {
-		text.Subject, text.Text = in.GetSubject(), in.GetMessageBody()
+		write = func(to messaging.Recipient) (messaging.Composed, error) { return c.renderers[id].Compose(sources, to) }
 	}
-	if line := c.renderers[channel.ID]; text.Subject == "" && line != nil {
-		rendered, _, err := line.Compose(sources, to)
-		if err != nil {
-			return err
-		}
-		text.Subject = rendered.Subject
+	line := c.renderers[channel.ID]
+	if line == nil {
+		return write, nil
 	}
-	m.Subject, m.Body, m.HTML = text.Subject, &text.Text, text.HTML
-	return nil
+	return func(to messaging.Recipient) (messaging.Composed, error) {
+		text, err := write(to)
+		if err != nil || text.Subject != "" {
+			return text, err
+		}
+		subject, err := line.Compose(sources, to)
+		text.Subject = subject.Subject
+		return text, err
+	}, nil
 }

@@ -161,6 +161,60 @@ func (MessageStatus) EnumDescriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{1}
 }
 
+// MessageEncoding is how a text travels in an SMS.
+type MessageEncoding int32
+
+const (
+	// Not an SMS.
+	MessageEncoding_MESSAGE_ENCODING_UNSPECIFIED MessageEncoding = 0
+	// The default alphabet of GSM: 160 characters alone, 153 in each of several parts;
+	// ^ { } \ [ ~ ] | € and form feed take two.
+	MessageEncoding_MESSAGE_ENCODING_GSM7 MessageEncoding = 1
+	// UTF-16: 70 units alone, 67 in each of several parts; emoji take two.
+	MessageEncoding_MESSAGE_ENCODING_UCS2 MessageEncoding = 2
+)
+
+// Enum value maps for MessageEncoding.
+var (
+	MessageEncoding_name = map[int32]string{
+		0: "MESSAGE_ENCODING_UNSPECIFIED",
+		1: "MESSAGE_ENCODING_GSM7",
+		2: "MESSAGE_ENCODING_UCS2",
+	}
+	MessageEncoding_value = map[string]int32{
+		"MESSAGE_ENCODING_UNSPECIFIED": 0,
+		"MESSAGE_ENCODING_GSM7":        1,
+		"MESSAGE_ENCODING_UCS2":        2,
+	}
+)
+
+func (x MessageEncoding) Enum() *MessageEncoding {
+	p := new(MessageEncoding)
+	*p = x
+	return p
+}
+
+func (x MessageEncoding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MessageEncoding) Descriptor() protoreflect.EnumDescriptor {
+	return file_turumba_messaging_v1_message_proto_enumTypes[2].Descriptor()
+}
+
+func (MessageEncoding) Type() protoreflect.EnumType {
+	return &file_turumba_messaging_v1_message_proto_enumTypes[2]
+}
+
+func (x MessageEncoding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MessageEncoding.Descriptor instead.
+func (MessageEncoding) EnumDescriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
 // MessageError is why a message failed.
 type MessageError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -641,7 +695,11 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\x18MESSAGE_STATUS_DELIVERED\x10\x05\x12\x19\n" +
 	"\x15MESSAGE_STATUS_FAILED\x10\x06\x12%\n" +
 	"!MESSAGE_STATUS_PERMANENTLY_FAILED\x10\a\x12\x1c\n" +
-	"\x18MESSAGE_STATUS_CANCELLED\x10\bB\xdb\x01\n" +
+	"\x18MESSAGE_STATUS_CANCELLED\x10\b*i\n" +
+	"\x0fMessageEncoding\x12 \n" +
+	"\x1cMESSAGE_ENCODING_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15MESSAGE_ENCODING_GSM7\x10\x01\x12\x19\n" +
+	"\x15MESSAGE_ENCODING_UCS2\x10\x02B\xdb\x01\n" +
 	"\x18com.turumba.messaging.v1B\fMessageProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
 
 var (
@@ -656,30 +714,31 @@ func file_turumba_messaging_v1_message_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_turumba_messaging_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_turumba_messaging_v1_message_proto_goTypes = []any{
 	(MessageDirection)(0),         // 0: turumba.messaging.v1.MessageDirection
 	(MessageStatus)(0),            // 1: turumba.messaging.v1.MessageStatus
-	(*MessageError)(nil),          // 2: turumba.messaging.v1.MessageError
-	(*MessageAttempt)(nil),        // 3: turumba.messaging.v1.MessageAttempt
-	(*Message)(nil),               // 4: turumba.messaging.v1.Message
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 6: google.protobuf.Struct
+	(MessageEncoding)(0),          // 2: turumba.messaging.v1.MessageEncoding
+	(*MessageError)(nil),          // 3: turumba.messaging.v1.MessageError
+	(*MessageAttempt)(nil),        // 4: turumba.messaging.v1.MessageAttempt
+	(*Message)(nil),               // 5: turumba.messaging.v1.Message
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 7: google.protobuf.Struct
 }
 var file_turumba_messaging_v1_message_proto_depIdxs = []int32{
-	5,  // 0: turumba.messaging.v1.MessageAttempt.created_at:type_name -> google.protobuf.Timestamp
+	6,  // 0: turumba.messaging.v1.MessageAttempt.created_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
 	1,  // 2: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
-	2,  // 3: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
-	6,  // 4: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
-	5,  // 5: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	5,  // 6: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
-	5,  // 7: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
-	5,  // 8: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
-	5,  // 10: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
-	3,  // 11: turumba.messaging.v1.Message.attempt_history:type_name -> turumba.messaging.v1.MessageAttempt
+	3,  // 3: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
+	7,  // 4: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
+	6,  // 5: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	6,  // 6: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
+	6,  // 7: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
+	6,  // 8: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
+	6,  // 9: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
+	4,  // 11: turumba.messaging.v1.Message.attempt_history:type_name -> turumba.messaging.v1.MessageAttempt
 	12, // [12:12] is the sub-list for method output_type
 	12, // [12:12] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
@@ -697,7 +756,7 @@ func file_turumba_messaging_v1_message_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_proto_rawDesc), len(file_turumba_messaging_v1_message_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,

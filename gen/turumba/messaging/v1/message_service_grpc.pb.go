@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	MessageService_CreateMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CreateMessage"
 	MessageService_BatchCreateMessages_FullMethodName = "/turumba.messaging.v1.MessageService/BatchCreateMessages"
+	MessageService_EstimateMessage_FullMethodName     = "/turumba.messaging.v1.MessageService/EstimateMessage"
 	MessageService_CancelMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CancelMessage"
 	MessageService_RetryMessage_FullMethodName        = "/turumba.messaging.v1.MessageService/RetryMessage"
 	MessageService_DeleteMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/DeleteMessage"
@@ -45,6 +46,9 @@ type MessageServiceClient interface {
 	// the message or its error. Good items are sent when others are bad. Use a group
 	// message for one text to many.
 	BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error)
+	// EstimateMessage tells what a text would need and who would get it; nothing is stored
+	// or sent. Without recipients it measures the text alone.
+	EstimateMessage(ctx context.Context, in *EstimateMessageRequest, opts ...grpc.CallOption) (*EstimateMessageResponse, error)
 	// CancelMessage stops a message that waits, also one of a send. INVALID_STATE once it
 	// is being handed to the provider.
 	CancelMessage(ctx context.Context, in *CancelMessageRequest, opts ...grpc.CallOption) (*CancelMessageResponse, error)
@@ -86,6 +90,16 @@ func (c *messageServiceClient) BatchCreateMessages(ctx context.Context, in *Batc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BatchCreateMessagesResponse)
 	err := c.cc.Invoke(ctx, MessageService_BatchCreateMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) EstimateMessage(ctx context.Context, in *EstimateMessageRequest, opts ...grpc.CallOption) (*EstimateMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EstimateMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_EstimateMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +171,9 @@ type MessageServiceServer interface {
 	// the message or its error. Good items are sent when others are bad. Use a group
 	// message for one text to many.
 	BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error)
+	// EstimateMessage tells what a text would need and who would get it; nothing is stored
+	// or sent. Without recipients it measures the text alone.
+	EstimateMessage(context.Context, *EstimateMessageRequest) (*EstimateMessageResponse, error)
 	// CancelMessage stops a message that waits, also one of a send. INVALID_STATE once it
 	// is being handed to the provider.
 	CancelMessage(context.Context, *CancelMessageRequest) (*CancelMessageResponse, error)
@@ -189,6 +206,9 @@ func (UnimplementedMessageServiceServer) CreateMessage(context.Context, *CreateM
 }
 func (UnimplementedMessageServiceServer) BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchCreateMessages not implemented")
+}
+func (UnimplementedMessageServiceServer) EstimateMessage(context.Context, *EstimateMessageRequest) (*EstimateMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EstimateMessage not implemented")
 }
 func (UnimplementedMessageServiceServer) CancelMessage(context.Context, *CancelMessageRequest) (*CancelMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelMessage not implemented")
@@ -258,6 +278,24 @@ func _MessageService_BatchCreateMessages_Handler(srv interface{}, ctx context.Co
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MessageServiceServer).BatchCreateMessages(ctx, req.(*BatchCreateMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_EstimateMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EstimateMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).EstimateMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_EstimateMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).EstimateMessage(ctx, req.(*EstimateMessageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -366,6 +404,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BatchCreateMessages",
 			Handler:    _MessageService_BatchCreateMessages_Handler,
+		},
+		{
+			MethodName: "EstimateMessage",
+			Handler:    _MessageService_EstimateMessage_Handler,
 		},
 		{
 			MethodName: "CancelMessage",
