@@ -17,6 +17,12 @@ const (
 	MessageCancelled         = "cancelled"
 )
 
+// Summary names something that messages refer to. Detail is the type of a channel and
+// the state of a send.
+type Summary struct {
+	ID, Name, Detail string
+}
+
 // Attempt is one attempt that was not a plain success.
 type Attempt struct {
 	Attempt   int32

@@ -62,6 +62,26 @@ func (s *Store) Messages(ctx context.Context, scope []string, r query.Request) (
 	return page, s.renderBodies(ctx, page.Data)
 }
 
+// Summaries names channels, templates and sends of the accounts, by id, in one query.
+// What does not exist any more is left out.
+func (s *Store) Summaries(ctx context.Context, accounts, channels, templates, groups []string) (map[string]messaging.Summary, error) {
+	list, err := pg.Read(ctx, s.db, accounts, func(rows pgx.Rows) ([]messaging.Summary, error) {
+		return pgx.CollectRows(rows, pgx.RowToStructByName[messaging.Summary])
+	}, `
+		SELECT id, name, channel_type AS detail FROM channels WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($2::uuid[])
+		UNION ALL SELECT id, name, '' FROM templates WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($3::uuid[])
+		UNION ALL SELECT id, name, status FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($4::uuid[]) AND deleted_at IS NULL`,
+		accounts, texts(channels), texts(templates), texts(groups))
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]messaging.Summary, len(list))
+	for _, v := range list {
+		byID[v.ID] = v
+	}
+	return byID, nil
+}
+
 // renderBodies fills in the bodies that rows do not keep, from the snapshots of
 // their sends.
 func (s *Store) renderBodies(ctx context.Context, list []*messaging.Message) error {

@@ -16,7 +16,11 @@ func (s *Server) GetMessage(ctx context.Context, req *messagingv1.GetMessageRequ
 	if err != nil {
 		return nil, err
 	}
-	return &messagingv1.GetMessageResponse{Message: toProtoMessage(m)}, nil
+	out, err := s.toProtoMessages(ctx, []*messaging.Message{m})
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.GetMessageResponse{Message: out[0]}, nil
 }
 
 // ListMessages implements messagingv1.MessageServiceServer.
@@ -25,7 +29,11 @@ func (s *Server) ListMessages(ctx context.Context, req *messagingv1.ListMessages
 	if err != nil {
 		return nil, err
 	}
-	return &messagingv1.ListMessagesResponse{Data: mapAll(page.Data, toProtoMessage), Meta: page.Meta}, nil
+	out, err := s.toProtoMessages(ctx, page.Data)
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.ListMessagesResponse{Data: out, Meta: page.Meta}, nil
 }
 
 // CancelMessage implements messagingv1.MessageServiceServer.

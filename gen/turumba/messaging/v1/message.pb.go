@@ -371,6 +371,262 @@ func (x *MessageAttempt) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// ChannelSummary names the channel of a message.
+type ChannelSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its type.
+	ChannelType   ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelSummary) Reset() {
+	*x = ChannelSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelSummary) ProtoMessage() {}
+
+func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelSummary.ProtoReflect.Descriptor instead.
+func (*ChannelSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ChannelSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ChannelSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChannelSummary) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
+// ContactSummary names the contact of a message.
+type ContactSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The contact.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Full name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// E-mail address.
+	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
+	// Phone number in E.164.
+	Phone         string `protobuf:"bytes,4,opt,name=phone,proto3" json:"phone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactSummary) Reset() {
+	*x = ContactSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactSummary) ProtoMessage() {}
+
+func (x *ContactSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactSummary.ProtoReflect.Descriptor instead.
+func (*ContactSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ContactSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ContactSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContactSummary) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *ContactSummary) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+// TemplateSummary names the template of a message.
+type TemplateSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The template.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TemplateSummary) Reset() {
+	*x = TemplateSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TemplateSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TemplateSummary) ProtoMessage() {}
+
+func (x *TemplateSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TemplateSummary.ProtoReflect.Descriptor instead.
+func (*TemplateSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TemplateSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TemplateSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// GroupMessageSummary names the send of a message.
+type GroupMessageSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The send.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its state.
+	Status        GroupMessageStatus `protobuf:"varint,3,opt,name=status,proto3,enum=turumba.messaging.v1.GroupMessageStatus" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMessageSummary) Reset() {
+	*x = GroupMessageSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMessageSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMessageSummary) ProtoMessage() {}
+
+func (x *GroupMessageSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMessageSummary.ProtoReflect.Descriptor instead.
+func (*GroupMessageSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GroupMessageSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GroupMessageSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupMessageSummary) GetStatus() GroupMessageStatus {
+	if x != nil {
+		return x.Status
+	}
+	return GroupMessageStatus_GROUP_MESSAGE_STATUS_UNSPECIFIED
+}
+
 // Message is one text to one address. It is never lost: once accepted it reaches
 // a final status or a scheduled retry.
 type Message struct {
@@ -422,13 +678,22 @@ type Message struct {
 	// Attempts that were not a plain success, oldest first; only where one message is
 	// read by its id.
 	AttemptHistory []*MessageAttempt `protobuf:"bytes,23,rep,name=attempt_history,json=attemptHistory,proto3" json:"attempt_history,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The channel, where a message is read by a caller who may read channels; absent
+	// when it was deleted. The next three likewise.
+	Channel *ChannelSummary `protobuf:"bytes,24,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The contact; also absent while the account service cannot be asked.
+	Contact *ContactSummary `protobuf:"bytes,25,opt,name=contact,proto3" json:"contact,omitempty"`
+	// The template.
+	Template *TemplateSummary `protobuf:"bytes,26,opt,name=template,proto3" json:"template,omitempty"`
+	// The send.
+	GroupMessage  *GroupMessageSummary `protobuf:"bytes,27,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +705,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +718,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{2}
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Message) GetId() string {
@@ -617,11 +882,39 @@ func (x *Message) GetAttemptHistory() []*MessageAttempt {
 	return nil
 }
 
+func (x *Message) GetChannel() *ChannelSummary {
+	if x != nil {
+		return x.Channel
+	}
+	return nil
+}
+
+func (x *Message) GetContact() *ContactSummary {
+	if x != nil {
+		return x.Contact
+	}
+	return nil
+}
+
+func (x *Message) GetTemplate() *TemplateSummary {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *Message) GetGroupMessage() *GroupMessageSummary {
+	if x != nil {
+		return x.GroupMessage
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\"turumba/messaging/v1/message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"}\n" +
+	"\"turumba/messaging/v1/message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a(turumba/messaging/v1/group_message.proto\x1a turumba/options/v1/options.proto\"}\n" +
 	"\fMessageError\x12\x1b\n" +
 	"\x04code\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x04code\x12,\n" +
 	"\rprovider_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
@@ -633,7 +926,23 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\rprovider_code\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
 	"\amessage\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\x12C\n" +
 	"\n" +
-	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt\"\xd4\v\n" +
+	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt\"\x98\x01\n" +
+	"\x0eChannelSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12N\n" +
+	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\"\x87\x01\n" +
+	"\x0eContactSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12\x1e\n" +
+	"\x05email\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x05email\x12\x1d\n" +
+	"\x05phone\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x05phone\"I\n" +
+	"\x0fTemplateSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\"\x99\x01\n" +
+	"\x13GroupMessageSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12J\n" +
+	"\x06status\x18\x03 \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06status\"\xe7\r\n" +
 	"\aMessage\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\x0f\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x03\n" +
 	"\x01\x01R\x02id\x12/\n" +
@@ -680,7 +989,11 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt\x12\"\n" +
 	"\asubject\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12A\n" +
 	"\tnot_after\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x12X\n" +
-	"\x0fattempt_history\x18\x17 \x03(\v2$.turumba.messaging.v1.MessageAttemptB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0eattemptHistory*\x92\x01\n" +
+	"\x0fattempt_history\x18\x17 \x03(\v2$.turumba.messaging.v1.MessageAttemptB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0eattemptHistory\x12>\n" +
+	"\achannel\x18\x18 \x01(\v2$.turumba.messaging.v1.ChannelSummaryR\achannel\x12>\n" +
+	"\acontact\x18\x19 \x01(\v2$.turumba.messaging.v1.ContactSummaryR\acontact\x12A\n" +
+	"\btemplate\x18\x1a \x01(\v2%.turumba.messaging.v1.TemplateSummaryR\btemplate\x12N\n" +
+	"\rgroup_message\x18\x1b \x01(\v2).turumba.messaging.v1.GroupMessageSummaryR\fgroupMessage*\x92\x01\n" +
 	"\x10MessageDirection\x12!\n" +
 	"\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x01\x12\x1d\n" +
@@ -715,35 +1028,47 @@ func file_turumba_messaging_v1_message_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_messaging_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_turumba_messaging_v1_message_proto_goTypes = []any{
 	(MessageDirection)(0),         // 0: turumba.messaging.v1.MessageDirection
 	(MessageStatus)(0),            // 1: turumba.messaging.v1.MessageStatus
 	(MessageEncoding)(0),          // 2: turumba.messaging.v1.MessageEncoding
 	(*MessageError)(nil),          // 3: turumba.messaging.v1.MessageError
 	(*MessageAttempt)(nil),        // 4: turumba.messaging.v1.MessageAttempt
-	(*Message)(nil),               // 5: turumba.messaging.v1.Message
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 7: google.protobuf.Struct
+	(*ChannelSummary)(nil),        // 5: turumba.messaging.v1.ChannelSummary
+	(*ContactSummary)(nil),        // 6: turumba.messaging.v1.ContactSummary
+	(*TemplateSummary)(nil),       // 7: turumba.messaging.v1.TemplateSummary
+	(*GroupMessageSummary)(nil),   // 8: turumba.messaging.v1.GroupMessageSummary
+	(*Message)(nil),               // 9: turumba.messaging.v1.Message
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(ChannelType)(0),              // 11: turumba.messaging.v1.ChannelType
+	(GroupMessageStatus)(0),       // 12: turumba.messaging.v1.GroupMessageStatus
+	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
 }
 var file_turumba_messaging_v1_message_proto_depIdxs = []int32{
-	6,  // 0: turumba.messaging.v1.MessageAttempt.created_at:type_name -> google.protobuf.Timestamp
-	0,  // 1: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
-	1,  // 2: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
-	3,  // 3: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
-	7,  // 4: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
-	6,  // 5: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	6,  // 6: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
-	6,  // 7: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
-	6,  // 8: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
-	6,  // 9: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
-	6,  // 10: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
-	4,  // 11: turumba.messaging.v1.Message.attempt_history:type_name -> turumba.messaging.v1.MessageAttempt
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 0: turumba.messaging.v1.MessageAttempt.created_at:type_name -> google.protobuf.Timestamp
+	11, // 1: turumba.messaging.v1.ChannelSummary.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	12, // 2: turumba.messaging.v1.GroupMessageSummary.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	0,  // 3: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
+	1,  // 4: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
+	3,  // 5: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
+	13, // 6: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
+	10, // 7: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	10, // 8: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
+	10, // 9: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
+	10, // 10: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
+	10, // 11: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 12: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
+	4,  // 13: turumba.messaging.v1.Message.attempt_history:type_name -> turumba.messaging.v1.MessageAttempt
+	5,  // 14: turumba.messaging.v1.Message.channel:type_name -> turumba.messaging.v1.ChannelSummary
+	6,  // 15: turumba.messaging.v1.Message.contact:type_name -> turumba.messaging.v1.ContactSummary
+	7,  // 16: turumba.messaging.v1.Message.template:type_name -> turumba.messaging.v1.TemplateSummary
+	8,  // 17: turumba.messaging.v1.Message.group_message:type_name -> turumba.messaging.v1.GroupMessageSummary
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_proto_init() }
@@ -751,13 +1076,15 @@ func file_turumba_messaging_v1_message_proto_init() {
 	if File_turumba_messaging_v1_message_proto != nil {
 		return
 	}
+	file_turumba_messaging_v1_channel_proto_init()
+	file_turumba_messaging_v1_group_message_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_proto_rawDesc), len(file_turumba_messaging_v1_message_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
