@@ -291,6 +291,11 @@ func (b *builder) things(name, prefix string) {
 	list, err := b.messages.ListMessages(ctx, &messagingv1.ListMessagesRequest{Filter: []string{"group_message_id:eq:" + b.vars[prefix+"done_id"]}})
 	require.NoError(b.t, err)
 	b.vars[prefix+"message_id"] = list.GetData()[0].GetId()
+	out, err := messagingv1.NewSuppressionServiceClient(b.conn).CreateSuppression(ctx, &messagingv1.CreateSuppressionRequest{
+		AccountId: account, ChannelType: messagingv1.ChannelType_CHANNEL_TYPE_EMAIL, Address: prefix + "out@golden.example",
+	})
+	require.NoError(b.t, err)
+	b.vars[prefix+"suppression_id"] = out.GetSuppression().GetId()
 	for _, suffix := range []string{"", "_" + wire.GRPC, "_" + wire.REST} {
 		b.vars[prefix+"failed_message_id"+suffix] = b.failed(ctx, account, b.vars[prefix+"channel_id"])
 	}

@@ -1,9 +1,6 @@
 package messaging
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Estimate is what a text would cost for some recipients, before it is sent.
 type Estimate struct {
@@ -23,8 +20,6 @@ type Estimate struct {
 	Bytes int
 	// Sample is the text for the first recipient.
 	Sample Rendered
-
-	seen map[string]bool
 }
 
 // EstimateSkip is a recipient who would get no message.
@@ -34,15 +29,7 @@ type EstimateSkip struct {
 
 // NewEstimate starts an estimate for a type of channel.
 func NewEstimate(channelType string) *Estimate {
-	return &Estimate{ChannelType: channelType, seen: map[string]bool{}}
-}
-
-// Duplicate notes an address and reports whether it was noted before.
-func (e *Estimate) Duplicate(address string) bool {
-	key := strings.ToLower(address)
-	known := e.seen[key]
-	e.seen[key] = true
-	return known
+	return &Estimate{ChannelType: channelType}
 }
 
 // Skip notes a recipient who would get no message.

@@ -135,4 +135,5 @@ const (
 	SkipUnresolved       = "unresolved_variable"
 	SkipDuplicateAddress = "duplicate_address"
 	SkipInvalidAddress   = "invalid_address"
+	SkipOptedOut         = "opted_out"
 )

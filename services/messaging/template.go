@@ -241,7 +241,7 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 
 // MaxComposed is the longest text of a single message, in bytes, before HTML is
 // escaped: values must not blow a template up.
-const MaxComposed = 256 << 10
+const MaxComposed = 512 << 10
 
 // Composed is the text of a single message.
 type Composed struct {
@@ -267,7 +267,7 @@ func (r *Renderer) Compose(s Sources, to Recipient) (Composed, error) {
 	var c Composed
 	c.Values, c.Unresolved, c.Skip = r.Resolve(s.Lookup(to))
 	if r.subject.size(c.Values)+r.body.size(c.Values)+r.html.size(c.Values) > MaxComposed {
-		return Composed{}, invalidValues("make the text longer than 256 KiB")
+		return Composed{}, invalidValues("make the text longer than 512 KiB")
 	}
 	c.Rendered = r.Render(c.Values)
 	return c, nil

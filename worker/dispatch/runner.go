@@ -215,14 +215,14 @@ func (r *runner) reserve(stop, work context.Context, want int) (granted int, res
 // messages are sent at once.
 func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 	next := r.between(r.chunk.CallingUpto, upto)
-	addresses := make([]string, len(next))
+	keys := make([]string, len(next))
 	for i, m := range next {
-		addresses[i] = m.Address
+		keys[i] = messaging.AddressKey(r.chunk.ChannelType, m.Address)
 	}
 	var g postgres.Gate
 	err = r.store(work, func(ctx context.Context) error {
 		var err error
-		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, addresses, r.outcomes)
+		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, keys, r.outcomes)
 		return err
 	})
 	if err != nil {
@@ -278,7 +278,7 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
 	for i, m := range list {
-		if code := refusal(m, g, began); code != "" {
+		if code := r.refusal(m, g, began); code != "" {
 			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code}
 			continue
 		}
@@ -294,9 +294,9 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 }
 
 // refusal is why a message is given up without being sent; empty if it is sent.
-func refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time) string {
+func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time) string {
 	switch {
-	case g.Suppressed[m.Address]:
+	case g.Suppressed[messaging.AddressKey(r.chunk.ChannelType, m.Address)]:
 		return messaging.CodeOptedOut
 	case m.NotAfter != nil && m.NotAfter.Before(now):
 		return messaging.CodeExpired

@@ -134,7 +134,8 @@ func (s *Store) ChunkMessages(ctx context.Context, c *Chunk, from int) ([]ChunkM
 type Gate struct {
 	// Open says that the messages up to the asked ordinal may be called.
 	Open bool
-	// Suppressed are the addresses of the window that must not be written to.
+	// Suppressed are the addresses of the window, by their keys, that must not be
+	// written to.
 	Suppressed map[string]bool
 	// Withdrawn are the messages of the window that got another fate since the chunk
 	// was read.
@@ -146,7 +147,7 @@ type Gate struct {
 // start, up to ordinal upto, only while the lease is the caller's, the channel is
 // as it was seen at sendEpoch and may send, and the send is not cancelled. The
 // outcomes are written also where the gate stays closed.
-func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, addresses []string, outcomes []messaging.Outcome) (Gate, error) {
+func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, keys []string, outcomes []messaging.Outcome) (Gate, error) {
 	g := Gate{}
 	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
 		var withdrawn bool
@@ -164,7 +165,7 @@ func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int6
 			return fmt.Errorf("pass the gate: %w", err)
 		}
 		if g.Open {
-			if g.Suppressed, err = suppressed(ctx, tx, c, addresses); err != nil {
+			if g.Suppressed, err = suppressed(ctx, tx, c, keys); err != nil {
 				return err
 			}
 		}
@@ -182,18 +183,6 @@ func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int6
 		c.CallingUpto = upto
 	}
 	return g, nil
-}
-
-func suppressed(ctx context.Context, tx *pg.Tx, c *Chunk, addresses []string) (map[string]bool, error) {
-	rows, err := tx.Query(ctx, "SELECT address FROM suppressions WHERE account_id = $1 AND channel_type = $2 AND address = ANY ($3)", c.AccountID, c.ChannelType, addresses)
-	if err != nil {
-		return nil, fmt.Errorf("read suppressions: %w", err)
-	}
-	set, err := collectSet(rows)
-	if err != nil {
-		return nil, fmt.Errorf("read suppressions: %w", err)
-	}
-	return set, nil
 }
 
 // withdrawnFrom finds the messages among ids that are not to be sent any more.

@@ -123,13 +123,21 @@ func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outc
 	if err != nil {
 		return fmt.Errorf("store outcomes: %w", err)
 	}
+	var optedOut []string
 	for _, m := range done {
+		o := byID[m.ID]
 		if m.Status == messaging.MessagePermanentlyFailed {
 			n.failed++
-			if byID[m.ID].Unknown() {
+			if o.Unknown() {
 				n.unknown++
 			}
 		}
+		if o.Attempt != "" && o.Class == channel.ClassOptedOut.String() {
+			optedOut = append(optedOut, m.ID)
+		}
+	}
+	if err := suppress(ctx, tx, c, optedOut); err != nil {
+		return err
 	}
 	if err := insertAttempts(ctx, tx, c, done, byID); err != nil {
 		return err

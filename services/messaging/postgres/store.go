@@ -42,7 +42,7 @@ type Store struct {
 	db     *pg.DB
 	notify func()
 
-	channels, templates, groups, messages, skips *query.Spec
+	channels, templates, groups, messages, skips, suppressions *query.Spec
 }
 
 // New makes a store. tokenKey authenticates page tokens; notify is called after
@@ -59,6 +59,7 @@ func New(db *pg.DB, tokenKey []byte, notify func()) (*Store, error) {
 		{&s.groups, groupSpec, "group messages"},
 		{&s.messages, messageSpec, "messages"},
 		{&s.skips, skipSpec, "skipped recipients"},
+		{&s.suppressions, suppressionSpec, "suppressions"},
 	} {
 		spec, err := def.make(tokenKey)
 		if err != nil {

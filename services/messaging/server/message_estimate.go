@@ -25,11 +25,31 @@ func (s *Server) EstimateMessage(ctx context.Context, req *messagingv1.EstimateM
 	if err != nil {
 		return nil, err
 	}
-	e, err := c.estimate(text, to)
+	channel, err := c.estimateChannel(text)
+	if err != nil {
+		return nil, err
+	}
+	known, err := c.estimateAddresses(to, channel)
+	if err != nil {
+		return nil, err
+	}
+	suppressed, err := s.store.Suppressed(ctx, accountID, channel.ChannelType, mapAll(known, func(r estimated) string { return r.key }))
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.estimate(text, channel, known, suppressed)
 	if err != nil {
 		return nil, err
 	}
 	return toProtoEstimate(e), nil
+}
+
+// estimated is a recipient of an estimate: the key of the address, or why there is
+// none.
+type estimated struct {
+	in          messageInput
+	to          messaging.Recipient
+	key, reason string
 }
 
 // estimateRecipients is one input for each recipient, with nothing but who it is.
@@ -45,11 +65,7 @@ func estimateRecipients(req *messagingv1.EstimateMessageRequest) []messageInput 
 }
 
 // estimate measures the text for each recipient, or alone where there is none.
-func (c *composer) estimate(text messageInput, to []messageInput) (*messaging.Estimate, error) {
-	channel, err := c.estimateChannel(text)
-	if err != nil {
-		return nil, err
-	}
+func (c *composer) estimate(text messageInput, channel *messaging.Channel, to []estimated, suppressed map[string]bool) (*messaging.Estimate, error) {
 	write, err := c.writer(text, channel)
 	if err != nil {
 		return nil, err
@@ -62,8 +78,11 @@ func (c *composer) estimate(text messageInput, to []messageInput) (*messaging.Es
 		e.Sample = alone.Rendered
 		return e, err
 	}
-	for _, in := range to {
-		if err := c.estimateOne(e, in, channel, write); err != nil {
+	for _, r := range to {
+		if suppressed[r.key] {
+			r.reason = messaging.SkipOptedOut
+		}
+		if err := estimateOne(e, r, write); err != nil {
 			return nil, err
 		}
 		if e.Bytes > maxBatchText {
@@ -74,22 +93,18 @@ func (c *composer) estimate(text messageInput, to []messageInput) (*messaging.Es
 }
 
 // estimateOne takes one recipient into the estimate.
-func (c *composer) estimateOne(e *messaging.Estimate, in messageInput, channel *messaging.Channel, write func(messaging.Recipient) (messaging.Composed, error)) error {
-	to, reason, err := c.estimateRecipient(in, channel, e)
-	if err != nil {
-		return err
-	}
-	if reason != "" {
-		e.Skip(in.GetContactId(), in.GetDeliveryAddress(), reason)
+func estimateOne(e *messaging.Estimate, r estimated, write func(messaging.Recipient) (messaging.Composed, error)) error {
+	if r.reason != "" {
+		e.Skip(r.in.GetContactId(), r.in.GetDeliveryAddress(), r.reason)
 		return nil
 	}
-	text, err := write(to)
+	text, err := write(r.to)
 	if err != nil {
 		return err
 	}
 	e.Miss(text.Unresolved)
 	if text.Skip {
-		e.Skip(in.GetContactId(), in.GetDeliveryAddress(), messaging.SkipUnresolved)
+		e.Skip(r.in.GetContactId(), r.in.GetDeliveryAddress(), messaging.SkipUnresolved)
 		return nil
 	}
 	e.Add(text.Rendered)
@@ -105,26 +120,36 @@ func (c *composer) estimateChannel(text messageInput) (*messaging.Channel, error
 	return c.channel(text)
 }
 
-// estimateRecipient finds the recipient, or why there would be no message.
-func (c *composer) estimateRecipient(in messageInput, channel *messaging.Channel, e *messaging.Estimate) (to messaging.Recipient, reason string, err error) {
-	address := in.GetDeliveryAddress()
-	if id := in.GetContactId(); id != "" {
-		contact, ok := c.contacts[id]
-		if !ok {
-			return to, "", unresolved(apierr.NotFound("contact"), "contact_ids")
+// estimateAddresses finds where each recipient would be reached, once for each
+// address.
+func (c *composer) estimateAddresses(to []messageInput, channel *messaging.Channel) ([]estimated, error) {
+	seen := map[string]bool{}
+	out := make([]estimated, len(to))
+	for i, in := range to {
+		r := estimated{in: in}
+		address := in.GetDeliveryAddress()
+		if id := in.GetContactId(); id != "" {
+			contact, ok := c.contacts[id]
+			if !ok {
+				return nil, unresolved(apierr.NotFound("contact"), "contact_ids")
+			}
+			r.to, address = contact, contact.Address(channel.ChannelType)
 		}
-		if to, address = contact, contact.Address(channel.ChannelType); address == "" {
-			return to, messaging.SkipNoAddress, nil
+		checked, ok := messaging.CheckAddress(channel.ChannelType, address, channel.DefaultCountryCode)
+		key := messaging.AddressKey(channel.ChannelType, checked)
+		switch {
+		case address == "":
+			r.reason = messaging.SkipNoAddress
+		case !ok:
+			r.reason = messaging.SkipInvalidAddress
+		case seen[key]:
+			r.reason = messaging.SkipDuplicateAddress
+		default:
+			r.key, seen[key] = key, true
 		}
+		out[i] = r
 	}
-	address, ok := messaging.CheckAddress(channel.ChannelType, address, channel.DefaultCountryCode)
-	switch {
-	case !ok:
-		return to, messaging.SkipInvalidAddress, nil
-	case e.Duplicate(address):
-		return to, messaging.SkipDuplicateAddress, nil
-	}
-	return to, "", nil
+	return out, nil
 }
 
 func toProtoEstimate(e *messaging.Estimate) *messagingv1.EstimateMessageResponse {

@@ -41,6 +41,7 @@ type Server struct {
 	messagingv1.UnimplementedTemplateServiceServer
 	messagingv1.UnimplementedGroupMessageServiceServer
 	messagingv1.UnimplementedMessageServiceServer
+	messagingv1.UnimplementedSuppressionServiceServer
 
 	store     *postgres.Store
 	vault     *vault.Vault
@@ -56,4 +57,5 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	messagingv1.RegisterTemplateServiceServer(r, s)
 	messagingv1.RegisterGroupMessageServiceServer(r, s)
 	messagingv1.RegisterMessageServiceServer(r, s)
+	messagingv1.RegisterSuppressionServiceServer(r, s)
 }

@@ -624,7 +624,8 @@ type EstimateSkip struct {
 	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
 	// The address; empty for a contact.
 	DeliveryAddress string `protobuf:"bytes,2,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
-	// Why: no_address, invalid_address, duplicate_address or unresolved_variable.
+	// Why: no_address, invalid_address, duplicate_address, opted_out or
+	// unresolved_variable.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
