@@ -84,6 +84,17 @@ func TestSingleMessageIsSent(t *testing.T) {
 	require.Zero(t, w.count("SELECT count(*) FROM dispatch_chunks"))
 }
 
+func TestNobodyWatchesWhatWasSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.single("a@example.org", notAfter(time.Hour))
+	w.create(m)
+	require.Equal(t, 1, w.count("SELECT count(*) FROM message_expiries"))
+	w.start()
+	w.becomes(m, messaging.MessageSent)
+	require.Zero(t, w.count("SELECT count(*) FROM message_expiries"))
+}
+
 func TestManySinglesShareChunks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

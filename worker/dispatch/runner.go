@@ -279,7 +279,7 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	var sending sync.WaitGroup
 	for i, m := range list {
 		if code := r.refusal(m, g, began); code != "" {
-			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code}
+			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
 			continue
 		}
 		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
@@ -309,7 +309,7 @@ func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messagin
 	defer cancel()
 	res := r.sender.Send(ctx, r.render(m))
 	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
-	o.MessageID = m.ID
+	o.MessageID, o.Expiring = m.ID, m.NotAfter != nil
 	return o
 }
 

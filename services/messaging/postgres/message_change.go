@@ -145,7 +145,7 @@ func requeue(ctx context.Context, tx *pg.Tx, m *placed) error {
 	if tag.RowsAffected() == 0 {
 		return apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the message's channel does not exist any more")
 	}
-	return nil
+	return insertExpiries(ctx, tx, []*messaging.Message{&m.Message})
 }
 
 // reopen makes a failed recipient of a send a pending one.

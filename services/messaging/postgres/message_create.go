@@ -147,7 +147,7 @@ func insertExpiries(ctx context.Context, tx *pg.Tx, list []*messaging.Message) e
 	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO message_expiries (message_id, account_id, expires_at)
-		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[])`, ids, accounts, times)
+		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) ON CONFLICT DO NOTHING`, ids, accounts, times)
 	if err != nil {
 		return fmt.Errorf("insert expiries: %w", err)
 	}

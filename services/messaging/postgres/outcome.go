@@ -29,10 +29,30 @@ func storeOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk, outcomes []messagin
 	if err := storeOthers(ctx, tx, c, other, &extra); err != nil {
 		return err
 	}
+	if err := forgetExpiries(ctx, tx, outcomes); err != nil {
+		return err
+	}
 	if extra == (counts{}) {
 		return nil
 	}
 	return count(ctx, tx, c.AccountID, c.GroupMessageID, extra)
+}
+
+// forgetExpiries lets nobody watch any more over messages that have their outcome.
+func forgetExpiries(ctx context.Context, tx *pg.Tx, outcomes []messaging.Outcome) error {
+	var ids []string
+	for _, o := range outcomes {
+		if o.Expiring && (o.Status == messaging.MessageSent || o.Status == messaging.MessagePermanentlyFailed) {
+			ids = append(ids, o.MessageID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM message_expiries WHERE message_id = ANY ($1::uuid[])", ids); err != nil {
+		return fmt.Errorf("forget expiries: %w", err)
+	}
+	return nil
 }
 
 func storeSent(ctx context.Context, tx *pg.Tx, c *Chunk, sent []messaging.Outcome, n *counts) error {

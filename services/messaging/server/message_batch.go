@@ -24,11 +24,11 @@ func (s *Server) BatchCreateMessages(ctx context.Context, req *messagingv1.Batch
 	}
 	c, err := s.newComposer(ctx, accountID, mapAll(req.GetMessages(), func(in *messagingv1.MessageInput) messageInput { return in }))
 	if err != nil {
-		return nil, err
+		return nil, s.orReplay(ctx, accountID, err)
 	}
 	b, resp, err := c.batch(req.GetMessages())
 	if err != nil {
-		return nil, err
+		return nil, s.orReplay(ctx, accountID, err)
 	}
 	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, accountID); err != nil {

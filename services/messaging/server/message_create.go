@@ -12,6 +12,7 @@ import (
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/idempotency"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
 )
@@ -22,13 +23,9 @@ func (s *Server) CreateMessage(ctx context.Context, req *messagingv1.CreateMessa
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.newComposer(ctx, accountID, []messageInput{req})
+	m, err := s.compose(ctx, accountID, req)
 	if err != nil {
-		return nil, err
-	}
-	m, err := c.message(req)
-	if err != nil {
-		return nil, err
+		return nil, s.orReplay(ctx, accountID, err)
 	}
 	resp := &messagingv1.CreateMessageResponse{}
 	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
@@ -46,6 +43,28 @@ func (s *Server) CreateMessage(ctx context.Context, req *messagingv1.CreateMessa
 	}
 	s.store.Notify()
 	return resp, nil
+}
+
+// orReplay is err, unless the call was answered before: what was good then may be
+// refused now, because a template is gone or a time is over.
+func (s *Server) orReplay(ctx context.Context, accountID string, err error) error {
+	if _, ok := idempotency.From(ctx); !ok {
+		return err
+	}
+	return s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
+		if replay := tx.Idempotent(ctx, accountID); replay != nil {
+			return replay
+		}
+		return err
+	})
+}
+
+func (s *Server) compose(ctx context.Context, accountID string, in messageInput) (*messaging.Message, error) {
+	c, err := s.newComposer(ctx, accountID, []messageInput{in})
+	if err != nil {
+		return nil, err
+	}
+	return c.message(in)
 }
 
 // messageInput is what describes one message.
