@@ -170,10 +170,11 @@ func TestRetryExpires(t *testing.T) {
 	})
 	require.NoError(t, err)
 	w.provider.set(func(channel.Message) channel.Result { return channel.Fail(channel.ClassTransient, "x", "later") })
-	m := w.single("retry@example.org", notAfter(2*time.Second))
+	m := w.single("retry@example.org", notAfter(time.Hour))
 	w.create(m)
 	w.start()
 	w.becomes(m, messaging.MessageFailed)
+	w.exec("UPDATE message_expiries SET expires_at = now()")
 	require.Equal(t, messaging.CodeExpired, w.becomes(m, messaging.MessagePermanentlyFailed).ErrorCode)
 	require.Zero(t, w.count("SELECT count(*) FROM message_due"))
 }
