@@ -39,7 +39,7 @@ func BenchmarkGroupSend(b *testing.B) {
 	s := server(b)
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("ours")))
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("prototype")))
-	w := newSender(b, s.URL("ours"))
+	w := newSender(b, s.URL("ours"), nothing{})
 	p := newPrototype(b, pool(b, s.URL("prototype")))
 	compare(b, "messages", func() {}, w.send, p.send)
 }
@@ -107,7 +107,7 @@ type sender struct {
 	template string
 }
 
-func newSender(b *testing.B, url string) *sender {
+func newSender(b *testing.B, url string, adapter channel.Adapter) *sender {
 	b.Helper()
 	require.NoError(b, messagingapp.Migrate(b.Context(), url))
 	p := newPeople()
@@ -118,7 +118,7 @@ func newSender(b *testing.B, url string) *sender {
 	bus, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
 	require.NoError(b, err)
 	a, err := worker.New(b.Context(), worker.Config{DatabaseURL: config.Secret(url), Roles: worker.AllRoles()}, worker.Deps{
-		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.Conn("worker"), Adapters: channel.Adapters{nothing{}}, Bus: bus,
+		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.Conn("worker"), Adapters: channel.Adapters{adapter}, Bus: bus,
 	})
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(b.Context()))
@@ -134,6 +134,12 @@ func newSender(b *testing.B, url string) *sender {
 	})
 	store, err := postgres.New(db, make([]byte, 32), a.Wake)
 	require.NoError(b, err)
+	return newAccount(b, store)
+}
+
+// newAccount is another account with the same worker.
+func newAccount(b *testing.B, store *postgres.Store) *sender {
+	b.Helper()
 	s := &sender{b: b, store: store, account: messaging.NewID(), channel: messaging.NewID(), template: messaging.NewID()}
 	s.setUp()
 	return s

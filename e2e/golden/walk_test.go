@@ -3,6 +3,7 @@ package golden_test
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,7 +64,8 @@ func (k *walk) signUp(name string, with map[string]any) {
 
 // TestWalk is an organisation's first day: register, verify, log in, second factor,
 // invite a colleague, who accepts; the colleague's role changes and ends, both seen
-// within five seconds; and an API key does the work of the user it was limited to.
+// within five seconds; an API key does the work of the user it was limited to; and a
+// code for a customer arrives.
 func TestWalk(t *testing.T) {
 	t.Parallel()
 	w := world.New(t)
@@ -75,6 +77,7 @@ func TestWalk(t *testing.T) {
 			k.secondFactor()
 			k.colleague()
 			k.machine()
+			k.code()
 		})
 	}
 }
@@ -118,6 +121,25 @@ func (k *walk) soon(reason string, call func() wire.Answer) {
 		took := k.w.Instance.Now().Sub(begin)
 		require.Less(k.t, took, 5*time.Second, "still %q (%s) over %s", got.Reason, got.Detail, k.over)
 	}
+}
+
+// code sends one message to a contact and finds it in the mailbox.
+func (k *walk) code() {
+	k.t.Helper()
+	host, port := k.w.Instance.Simulator.HostPort()
+	smtp := map[string]any{"host": host, "port": port, "tls_mode": "none", "allow_plaintext": true, "from_email": "shop@walk.example"}
+	k.good("messaging.v1.ChannelService/CreateChannel", "owner", map[string]any{"name": "Shop", "credentials": map[string]any{"smtp": smtp}}, nil)
+	email := fmt.Sprintf("customer-%s@walk.example", k.over)
+	k.good("account.v1.ContactService/CreateContact", "owner", map[string]any{"first_name": "Customer", "email": email}, map[string]string{"customer": "id"})
+	k.good("messaging.v1.MessageService/CreateMessage", "owner", map[string]any{
+		"channel_type": "email", "contact_id": "${customer}", "subject": "Code", "message_body": "Your code is 4711.",
+	}, map[string]string{"message": "id"})
+	require.Equal(k.t, "Your code is 4711.", strings.TrimSpace(k.w.Mail(k.t, email, "Your code")))
+	require.Eventually(k.t, func() bool {
+		got := k.good("messaging.v1.MessageService/GetMessage", "owner", map[string]any{"message_id": "${message}"}, nil)
+		status, _ := wire.Lookup(got.Body, "status")
+		return status == "sent"
+	}, time.Minute, 20*time.Millisecond)
 }
 
 // machine does what a user with the same permissions does, and nothing else.

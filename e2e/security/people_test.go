@@ -81,6 +81,13 @@ func spare(t *testing.T, w *world.World, name, prefix string) {
 	})
 	require.NoError(t, err)
 	w.Vars[prefix+"spare_channel_id"] = ch.GetChannel().GetId()
+	_, err = messagingv1.NewChannelServiceClient(w.Conn).DisableChannel(ctx, &messagingv1.DisableChannelRequest{ChannelId: ch.GetChannel().GetId()})
+	require.NoError(t, err)
+	held, err := messagingv1.NewMessageServiceClient(w.Conn).CreateMessage(ctx, &messagingv1.CreateMessageRequest{
+		AccountId: w.Vars[prefix+"account_id"], ChannelId: ch.GetChannel().GetId(), DeliveryAddress: "held@golden.example", MessageBody: "x",
+	})
+	require.NoError(t, err)
+	w.Vars[prefix+"held_message_id"] = held.GetMessage().GetId()
 	draft, err := messagingv1.NewGroupMessageServiceClient(w.Conn).CreateGroupMessage(ctx, &messagingv1.CreateGroupMessageRequest{
 		AccountId: w.Vars[prefix+"account_id"], Name: "Spare", ChannelId: w.Vars[prefix+"channel_id"], TemplateId: w.Vars[prefix+"template_id"],
 		ContactGroupIds: []string{w.Vars[prefix+"contact_group_id"]},
@@ -143,9 +150,13 @@ func rowsOf(t *testing.T, w *world.World, accountID string) map[string]string {
 			tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			require.NoError(t, err)
 			for _, table := range tables {
+				row := "r"
+				if table == "dispatch_chunks" { // workers look at what they hold again and again
+					row = "(to_jsonb(r) - '{epoch,lease_until,not_before,state}'::text[])"
+				}
 				var digest string
-				err := conn.QueryRow(ctx, fmt.Sprintf("SELECT coalesce(string_agg(r::text, E'\\n' ORDER BY r::text), '') FROM %s r WHERE account_id = $1",
-					pgx.Identifier{table}.Sanitize()), accountID).Scan(&digest)
+				err := conn.QueryRow(ctx, fmt.Sprintf("SELECT coalesce(string_agg(%s::text, E'\\n' ORDER BY r::text), '') FROM %s r WHERE account_id = $1",
+					row, pgx.Identifier{table}.Sanitize()), accountID).Scan(&digest)
 				require.NoError(t, err)
 				out[table] = digest
 			}

@@ -303,6 +303,29 @@ func (b *builder) things(name, prefix string) {
 	list, err := b.messages.ListMessages(ctx, &messagingv1.ListMessagesRequest{Filter: []string{"group_message_id:eq:" + b.vars[prefix+"done_id"]}})
 	require.NoError(b.t, err)
 	b.vars[prefix+"message_id"] = list.GetData()[0].GetId()
+	out, err := messagingv1.NewSuppressionServiceClient(b.conn).CreateSuppression(ctx, &messagingv1.CreateSuppressionRequest{
+		AccountId: account, ChannelType: messagingv1.ChannelType_CHANNEL_TYPE_EMAIL, Address: prefix + "out@golden.example",
+	})
+	require.NoError(b.t, err)
+	b.vars[prefix+"suppression_id"] = out.GetSuppression().GetId()
+	for _, suffix := range []string{"", "_" + wire.GRPC, "_" + wire.REST} {
+		b.vars[prefix+"failed_message_id"+suffix] = b.failed(ctx, account, b.vars[prefix+"channel_id"])
+	}
+}
+
+// failed sends a message to somebody who does not exist and returns its id once it
+// has failed.
+func (b *builder) failed(ctx context.Context, accountID, channelID string) string {
+	m, err := b.messages.CreateMessage(ctx, &messagingv1.CreateMessageRequest{
+		AccountId: accountID, ChannelId: channelID, DeliveryAddress: "nouser-x@golden.example", MessageBody: "x",
+	})
+	require.NoError(b.t, err)
+	require.Eventually(b.t, func() bool {
+		got, err := b.messages.GetMessage(ctx, &messagingv1.GetMessageRequest{MessageId: m.GetMessage().GetId()})
+		require.NoError(b.t, err)
+		return got.GetMessage().GetStatus() == messagingv1.MessageStatus_MESSAGE_STATUS_PERMANENTLY_FAILED
+	}, time.Minute, 20*time.Millisecond)
+	return m.GetMessage().GetId()
 }
 
 // imported imports a file to its end and returns the import's id.

@@ -81,6 +81,9 @@ func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
 		func() error {
 			return messagingv1.RegisterMessageServiceHandlerClient(ctx, mux, messagingv1.NewMessageServiceClient(b.Messaging))
 		},
+		func() error {
+			return messagingv1.RegisterSuppressionServiceHandlerClient(ctx, mux, messagingv1.NewSuppressionServiceClient(b.Messaging))
+		},
 	} {
 		if err := register(); err != nil {
 			return fmt.Errorf("register routes: %w", err)

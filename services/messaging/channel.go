@@ -128,6 +128,45 @@ func (c *Channel) MaySend(now time.Time) bool {
 	return c.IsEnabled && c.Status != ChannelError && (c.PausedUntil == nil || !c.PausedUntil.After(now))
 }
 
+// PickChannel returns the channel of the type that a message should take: of those
+// that are enabled the one with the highest priority, one in error only where
+// there is no other (decision D11); nil if there is none.
+func PickChannel(list []*Channel, channelType string) *Channel {
+	var best *Channel
+	for _, c := range list {
+		if c.ChannelType == channelType && c.IsEnabled && (best == nil || c.before(best)) {
+			best = c
+		}
+	}
+	return best
+}
+
+// before orders channels by what should be tried first; the older one wins a tie.
+func (c *Channel) before(other *Channel) bool {
+	switch broken := c.Status == ChannelError; {
+	case broken != (other.Status == ChannelError):
+		return !broken
+	case c.Priority != other.Priority:
+		return c.Priority > other.Priority
+	}
+	return c.ID < other.ID
+}
+
+// transactionalShare is the part of a channel's connections that is kept for single
+// messages.
+const transactionalShare = 4
+
+// SplitConnections divides the channel's connections between single messages and
+// group messages, so that these never wait for one another (decision D10). A
+// channel with one connection has it for both.
+func (c *Channel) SplitConnections() (transactional, bulk int32, shared bool) {
+	if c.Connections < 2 {
+		return c.Connections, c.Connections, true
+	}
+	transactional = max(c.Connections/transactionalShare, 1)
+	return transactional, c.Connections - transactional, false
+}
+
 // ShownStatus is the status to show: a channel that is switched off is disabled
 // whatever was known of its connection.
 func (c *Channel) ShownStatus(now time.Time) string {

@@ -17,13 +17,63 @@ const (
 	MessageCancelled         = "cancelled"
 )
 
+// Summary names something that messages refer to. Detail is the type of a channel and
+// the state of a send.
+type Summary struct {
+	ID, Name, Detail string
+}
+
+// Attempt is one attempt that was not a plain success.
+type Attempt struct {
+	Attempt   int32
+	Outcome   string
+	Class     string
+	Code      string
+	Text      string
+	CreatedAt time.Time
+}
+
+// MayCancel refuses to cancel what does not wait.
+func (m *Message) MayCancel() error {
+	switch {
+	case m.Status == MessageSending:
+		return invalidState("the message is being handed to the provider")
+	case !MayBecome(m.Status, MessageCancelled):
+		return invalidState("a %s message cannot be cancelled", m.Status)
+	}
+	return nil
+}
+
+// MayRetry refuses to retry what has not failed for good, or whose time is over.
+func (m *Message) MayRetry(now time.Time) error {
+	switch {
+	case m.Status != MessagePermanentlyFailed || m.Direction != DirectionOutbound:
+		return invalidState("a %s message cannot be retried", m.Status)
+	case m.NotAfter != nil && !m.NotAfter.After(now):
+		return invalidState("the message's not_after is over")
+	}
+	return nil
+}
+
+// MayDelete refuses to hide what has no outcome yet.
+func (m *Message) MayDelete() error {
+	switch m.Status {
+	case MessageSent, MessageDelivered, MessagePermanentlyFailed, MessageCancelled:
+		return nil
+	}
+	return invalidState("a %s message cannot be deleted; cancel it first", m.Status)
+}
+
 // MessageStatuses returns every state of a message.
 func MessageStatuses() []string {
 	return []string{MessageScheduled, MessageQueued, MessageSending, MessageSent, MessageDelivered, MessageFailed, MessagePermanentlyFailed, MessageCancelled}
 }
 
+// DirectionOutbound is the direction of messages to a person.
+const DirectionOutbound = "outbound"
+
 // messageGraph is every step that a message may take. The SQL function
-// message_status_allowed says the same; a test holds them equal.
+// message_status_allowed and docs/states.md say the same; tests hold them equal.
 var messageGraph = map[string][]string{
 	"":                       {MessageScheduled, MessageQueued, MessageDelivered},
 	MessageScheduled:         {MessageQueued, MessageCancelled},
@@ -43,14 +93,17 @@ type Message struct {
 	ID                string
 	AccountID         string
 	ChannelID         string
+	ChannelType       string `db:"-"` // only on the way in
 	ContactID         string
 	GroupMessageID    string
 	TemplateID        string
 	Direction         string
 	Status            string
 	DeliveryAddress   string
-	Values            Values  `db:"vars"`
+	Values            Values `db:"vars"`
+	Subject           string
 	Body              *string // kept only when it is short
+	HTML              string  `db:"-"` // only on the way in; reads show the text
 	ProviderMessageID string
 	Attempts          int32
 	ErrorCode         string
@@ -58,22 +111,22 @@ type Message struct {
 	ErrorText         string
 	SentByUserID      string
 	Metadata          []byte
+	NotAfter          *time.Time // it is not sent after this time
 	SentAt            *time.Time
 	DeliveredAt       *time.Time
 	FailedAt          *time.Time
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
+	// History is only read for one message alone.
+	History []*Attempt `db:"-"`
 }
-
-// MaxKeptBody is the longest rendered body, in bytes, that a message row keeps;
-// longer ones are rendered again when they are read.
-const MaxKeptBody = 1024
 
 // Why a message failed, in our own words.
 const (
 	CodeOutcomeUnknown = "outcome_unknown"
 	CodeOptedOut       = "opted_out"
 	CodeChannelDeleted = "channel_deleted"
+	CodeExpired        = "expired"
 )
 
 // Why a contact of a send got no message.
@@ -81,4 +134,6 @@ const (
 	SkipNoAddress        = "no_address"
 	SkipUnresolved       = "unresolved_variable"
 	SkipDuplicateAddress = "duplicate_address"
+	SkipInvalidAddress   = "invalid_address"
+	SkipOptedOut         = "opted_out"
 )

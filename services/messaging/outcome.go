@@ -24,6 +24,8 @@ type Outcome struct {
 	Class string
 	// RetryIn is how long the message waits when it is failed or queued.
 	RetryIn time.Duration
+	// Expiring says that the message has a not_after, which somebody watches.
+	Expiring bool
 }
 
 // Unknown reports whether the message may or may not have arrived and is held.

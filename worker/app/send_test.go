@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
@@ -73,16 +75,20 @@ func TestOutcomes(t *testing.T) {
 			return channel.Lost("eof", "gone")
 		case m.To == "p5@example.org" && n == 1:
 			return channel.Result{Outcome: channel.Rejected, Class: channel.ClassRateLimited, RetryAfter: time.Second}
+		case m.To == "p7@example.org":
+			return fail(channel.ClassOptedOut)
 		}
 		return accepted(m)
 	})
-	w.exec("INSERT INTO suppressions (account_id, channel_type, address, reason, created_at) VALUES ($1, 'email', 'p6@example.org', 'test', now())", w.account)
+	w.suppress("p6@example.org")
 	id := w.queue()
 	w.start()
 	g := w.final(id)
 	require.Equal(t, messaging.GroupPartiallyFailed, g.Status)
-	require.EqualValues(t, 196, g.Sent)
+	require.EqualValues(t, 195, g.Sent)
 	require.EqualValues(t, 4, g.Failed)
+	require.EqualValues(t, 1, g.Skipped)
+	require.Equal(t, 1, w.count("SELECT count(*) FROM group_message_skips WHERE reason = 'opted_out'"))
 	require.EqualValues(t, 1, g.Unknown)
 	row := func(address string) string {
 		var s string
@@ -96,8 +102,37 @@ func TestOutcomes(t *testing.T) {
 	require.Equal(t, "permanently_failed transient 3 3", row("p3@example.org"))
 	require.Equal(t, "permanently_failed outcome_unknown 1 1", row("p4@example.org"))
 	require.Equal(t, "sent - 1 0", row("p5@example.org"), "throttling uses no attempt")
-	require.Equal(t, "permanently_failed opted_out 0 0", row("p6@example.org"))
 	require.Zero(t, tries["p6@example.org"], "a suppressed address is not written to")
+	require.Equal(t, "permanently_failed opted_out 1 1", row("p7@example.org"))
+	require.Equal(t, 1, w.count("SELECT count(*) FROM suppressions WHERE reason = 'opted_out' AND address = 'p7@example.org' AND channel_type = 'email'"))
+}
+
+func TestSuppressedIsStoppedAtTheGate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.fannedOut(10)
+	w.suppress("p6@example.org")
+	single := w.single("P6@Example.org")
+	w.create(single)
+	w.start()
+	g := w.final(id)
+	require.EqualValues(t, 9, g.Sent)
+	require.EqualValues(t, 1, g.Failed)
+	m := w.becomes(single, messaging.MessagePermanentlyFailed)
+	require.Equal(t, messaging.CodeOptedOut, m.ErrorCode)
+	require.Zero(t, m.Attempts)
+	distinct, _ := w.provider.received()
+	require.Equal(t, 9, distinct)
+}
+
+// suppress keeps the account from writing to an address.
+func (w *world) suppress(address string) {
+	w.t.Helper()
+	w.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return w.store.CreateSuppression(ctx, tx, &messaging.Suppression{
+			ID: messaging.NewID(), AccountID: w.account, ChannelType: messaging.TypeEmail, Address: address, Reason: messaging.SuppressedManually,
+		})
+	})
 }
 
 func TestConfigErrorHoldsUntilMended(t *testing.T) {

@@ -19,11 +19,14 @@ import (
 )
 
 const (
-	// window is the most messages between two passages of the gate, and
-	// perChannel how many chunks of a channel and lane a process has in work:
-	// together the most messages whose outcome a crash can leave unknown.
-	window     = 64
-	perChannel = 2
+	// window is the most messages between two passages of the gate, and bulkPerChannel
+	// how many chunks of a channel a process has in work in the bulk lane: together the
+	// most messages of sends whose outcome a crash can leave unknown.
+	window         = 64
+	bulkPerChannel = 2
+	// singlesPerChannel is the same for the transactional lane, whose chunks mostly
+	// hold one message.
+	singlesPerChannel = 16
 	// lease is how long a chunk is a worker's without a sign of life.
 	lease = 10 * time.Second
 	// heartbeat is how often a lease is extended besides the gate.
@@ -68,8 +71,10 @@ func New(cfg Config) *Role {
 			r.types = append(r.types, a.Type())
 		}
 	}
-	for _, name := range []string{postgres.LaneTransactional, postgres.LaneBulk} {
-		r.lanes = append(r.lanes, &lane{role: r, name: name, wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Runners), active: map[string]int{}})
+	for name, perChannel := range map[string]int{postgres.LaneTransactional: singlesPerChannel, postgres.LaneBulk: bulkPerChannel} {
+		r.lanes = append(r.lanes, &lane{
+			role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Runners), active: map[string]int{},
+		})
 	}
 	return r
 }
@@ -108,10 +113,11 @@ func (r *Role) Run(ctx context.Context) error {
 
 // lane is one claim loop with its own share of the process (decision D10).
 type lane struct {
-	role  *Role
-	name  string
-	wake  chan struct{}
-	slots chan struct{}
+	role       *Role
+	name       string
+	perChannel int // chunks of one channel in work
+	wake       chan struct{}
+	slots      chan struct{}
 
 	mu     sync.Mutex
 	active map[string]int // chunks in work, by channel
@@ -159,7 +165,7 @@ func (l *lane) capped() []string {
 	defer l.mu.Unlock()
 	var ids []string
 	for id, n := range l.active {
-		if n >= perChannel {
+		if n >= l.perChannel {
 			ids = append(ids, id)
 		}
 	}

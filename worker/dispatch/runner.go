@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,6 +87,9 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	if r.messages, err = r.cfg.Store.ChunkMessages(work, r.chunk, r.chunk.CallingUpto); err != nil {
 		return postgres.Rest{}, err
 	}
+	if len(r.messages) == 0 {
+		return postgres.Rest{Gone: true}, nil
+	}
 	for r.chunk.CallingUpto < len(r.chunk.MessageIDs) {
 		if stop.Err() != nil {
 			return postgres.Rest{}, nil
@@ -128,6 +132,8 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		return rest, false, err
 	case w.Cancelled:
 		return postgres.Rest{Status: messaging.MessageCancelled}, false, nil
+	case w.Ended:
+		return postgres.Rest{Gone: true}, false, nil
 	case w.Channel == nil:
 		return postgres.Rest{Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeChannelDeleted}, false, nil
 	case w.Blocked:
@@ -136,7 +142,7 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		return r.hold(ctx, w.Channel)
 	}
 	r.channel = w.Channel
-	if r.sender, err = r.senders.get(w.Channel); err != nil {
+	if r.sender, err = r.senders.get(w.Channel, r.chunk.Lane); err != nil {
 		if err := r.cfg.Store.FailChannel(ctx, r.chunk.AccountID, w.Channel.ID, w.Channel.SendEpoch, "the channel's settings cannot be used: "+err.Error()); err != nil {
 			return rest, false, err
 		}
@@ -209,14 +215,14 @@ func (r *runner) reserve(stop, work context.Context, want int) (granted int, res
 // messages are sent at once.
 func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 	next := r.between(r.chunk.CallingUpto, upto)
-	addresses := make([]string, len(next))
+	keys := make([]string, len(next))
 	for i, m := range next {
-		addresses[i] = m.Address
+		keys[i] = messaging.AddressKey(r.chunk.ChannelType, m.Address)
 	}
 	var g postgres.Gate
 	err = r.store(work, func(ctx context.Context) error {
 		var err error
-		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, addresses, r.outcomes)
+		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, keys, r.outcomes)
 		return err
 	})
 	if err != nil {
@@ -224,7 +230,7 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 	}
 	r.outcomes = nil
 	if g.Open {
-		r.sendWindow(work, next, g.Suppressed)
+		r.sendWindow(work, next, g)
 	}
 	return g.Open, nil
 }
@@ -266,13 +272,14 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 
 // sendWindow sends messages side by side; the adapter's own connections bound
 // how many really are on their way.
-func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, suppressed map[string]bool) {
+func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
+	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
 	for i, m := range list {
-		if suppressed[m.Address] {
-			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeOptedOut}
+		if code := r.refusal(m, g, began); code != "" {
+			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
 			continue
 		}
 		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
@@ -286,12 +293,23 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	}
 }
 
+// refusal is why a message is given up without being sent; empty if it is sent.
+func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time) string {
+	switch {
+	case g.Suppressed[messaging.AddressKey(r.chunk.ChannelType, m.Address)]:
+		return messaging.CodeOptedOut
+	case m.NotAfter != nil && m.NotAfter.Before(now):
+		return messaging.CodeExpired
+	}
+	return ""
+}
+
 func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messaging.Outcome {
 	ctx, cancel := context.WithTimeout(work, sendLimit)
 	defer cancel()
 	res := r.sender.Send(ctx, r.render(m))
 	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
-	o.MessageID = m.ID
+	o.MessageID, o.Expiring = m.ID, m.NotAfter != nil
 	return o
 }
 
@@ -302,7 +320,7 @@ func (r *runner) render(m postgres.ChunkMessage) channel.Message {
 		text := r.renderer.Render(m.Values)
 		out.Subject, out.Text, out.HTML = text.Subject, text.Text, text.HTML
 	case m.Body != nil:
-		out.Text = *m.Body
+		out.Subject, out.Text, out.HTML = m.Subject, *m.Body, m.HTML
 	}
 	if out.Subject == "" && r.subject != nil {
 		out.Subject = r.subject.Render(m.Values).Subject

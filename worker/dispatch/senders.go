@@ -7,19 +7,24 @@ import (
 
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
-// maxSenders is how many channels keep their connections open.
-const maxSenders = 1000
+// maxSenders is how many senders keep their connections open.
+const maxSenders = 2000
 
-// senders keeps the open connections of channels. A channel that was changed
+// senders keeps the open connections of channels, apart for each lane: a window of
+// a campaign never stands before a single message. A channel that was changed
 // gets a new sender; the old one lets its sends finish by itself.
 type senders struct {
 	cfg Config
 
 	mu   sync.Mutex
-	open map[string]opened
+	open map[senderKey]opened
 }
+
+// senderKey is whose connections they are; the lane is empty where both share them.
+type senderKey struct{ channel, lane string }
 
 // opened is a sender as the channel was at epoch.
 type opened struct {
@@ -27,16 +32,29 @@ type opened struct {
 	epoch  int64
 }
 
-func newSenders(cfg Config) *senders { return &senders{cfg: cfg, open: map[string]opened{}} }
+func newSenders(cfg Config) *senders { return &senders{cfg: cfg, open: map[senderKey]opened{}} }
 
 // errNoAdapter: the channel is of a kind that this build does not send.
 var errNoAdapter = errors.New("no adapter serves this channel")
 
-// get returns the sender of the channel as it is now.
-func (s *senders) get(c *messaging.Channel) (channel.Sender, error) {
+// split is the lane's part of the channel's connections.
+func split(c *messaging.Channel, lane string) (connections int32, key senderKey) {
+	transactional, bulk, shared := c.SplitConnections()
+	switch {
+	case shared:
+		return bulk, senderKey{c.ID, ""}
+	case lane == postgres.LaneTransactional:
+		return transactional, senderKey{c.ID, lane}
+	}
+	return bulk, senderKey{c.ID, lane}
+}
+
+// get returns the sender of the channel, as it is now, for a lane.
+func (s *senders) get(c *messaging.Channel, lane string) (channel.Sender, error) {
+	connections, key := split(c, lane)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, ok := s.open[c.ID]
+	old, ok := s.open[key]
 	if ok && old.epoch == c.SendEpoch {
 		return old.sender, nil
 	}
@@ -44,7 +62,9 @@ func (s *senders) get(c *messaging.Channel) (channel.Sender, error) {
 	if !known {
 		return nil, fmt.Errorf("%w: %s by %s", errNoAdapter, c.ChannelType, c.Provider)
 	}
-	settings, err := c.Settings(s.cfg.Vault)
+	part := *c
+	part.Connections = connections
+	settings, err := part.Settings(s.cfg.Vault)
 	if err != nil {
 		return nil, err
 	}
@@ -52,22 +72,31 @@ func (s *senders) get(c *messaging.Channel) (channel.Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ok {
-		s.shut(old)
-	}
+	s.shutOld(c)
 	s.makeRoom()
-	s.open[c.ID] = opened{sender: sender, epoch: c.SendEpoch}
+	s.open[key] = opened{sender: sender, epoch: c.SendEpoch}
 	return sender, nil
 }
 
-// makeRoom closes any one channel: it will be opened again when it is needed.
+// shutOld closes what was opened for the channel as it was before.
+func (s *senders) shutOld(c *messaging.Channel) {
+	for _, lane := range []string{"", postgres.LaneTransactional, postgres.LaneBulk} {
+		key := senderKey{c.ID, lane}
+		if old, ok := s.open[key]; ok && old.epoch != c.SendEpoch {
+			s.shut(old)
+			delete(s.open, key)
+		}
+	}
+}
+
+// makeRoom closes any one sender: it will be opened again when it is needed.
 func (s *senders) makeRoom() {
 	if len(s.open) < maxSenders {
 		return
 	}
-	for id, o := range s.open {
+	for key, o := range s.open {
 		s.shut(o)
-		delete(s.open, id)
+		delete(s.open, key)
 		return
 	}
 }
@@ -81,8 +110,8 @@ func (s *senders) shut(o opened) {
 func (s *senders) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, o := range s.open {
+	for key, o := range s.open {
 		s.shut(o)
-		delete(s.open, id)
+		delete(s.open, key)
 	}
 }

@@ -135,7 +135,12 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 	}
 	err = r.Directory.Recipients(ctx, job.AccountID, f.Group.ContactGroupIDs, job.Cursor, postgres.MaxChunk, func(list []messaging.Recipient) error {
 		defer r.Written()
-		return r.Store.WriteFanout(ctx, f, p.batch(list))
+		b := p.batch(list)
+		suppressed, err := r.Store.Suppressed(ctx, job.AccountID, f.ChannelType, p.keys(b))
+		if err != nil {
+			return err
+		}
+		return r.Store.WriteFanout(ctx, f, p.without(b, suppressed))
 	})
 	switch {
 	case err == nil, errors.Is(err, postgres.ErrStopped):

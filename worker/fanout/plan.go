@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"crypto/sha256"
+	"slices"
 	"strings"
 
 	"github.com/turumba/turumba/services/messaging"
@@ -50,6 +51,27 @@ func (p *plan) batch(list []messaging.Recipient) postgres.FanoutBatch {
 		}
 	}
 	b.Cursor = p.cursor
+	return b
+}
+
+// keys are the addresses of a stretch as suppressions have them.
+func (p *plan) keys(b postgres.FanoutBatch) []string {
+	keys := make([]string, len(b.Messages))
+	for i, m := range b.Messages {
+		keys[i] = messaging.AddressKey(p.channelType, m.Address)
+	}
+	return keys
+}
+
+// without skips who opted out. Who opts out later is stopped at the gate.
+func (p *plan) without(b postgres.FanoutBatch, suppressed map[string]bool) postgres.FanoutBatch {
+	b.Messages = slices.DeleteFunc(b.Messages, func(m postgres.FanoutMessage) bool {
+		out := suppressed[messaging.AddressKey(p.channelType, m.Address)]
+		if out {
+			b.Skips = append(b.Skips, messaging.Skip{ContactID: m.ContactID, Reason: messaging.SkipOptedOut})
+		}
+		return out
+	})
 	return b
 }
 

@@ -1,5 +1,5 @@
 // Package upkeep puts right what time brings: leases of the dead, retries whose
-// wait is over, accounts that were suspended, and the partitions of the days to
+// wait is over, messages that came too late, accounts that were suspended, and the partitions of the days to
 // come.
 package upkeep
 
@@ -41,7 +41,7 @@ type Role struct {
 // Run works until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
 	var g errgroup.Group
-	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.blockAccounts, r.partitions} {
+	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.expireMessages, r.blockAccounts, r.partitions} {
 		g.Go(func() error {
 			for {
 				if clock.Sleep(ctx, r.Clock, job(ctx)) != nil {
@@ -89,6 +89,19 @@ func (r *Role) releaseDue(ctx context.Context) time.Duration {
 		return poll
 	}
 	return max(next, 10*time.Millisecond)
+}
+
+// expireMessages gives up what should not be sent any more and waits all the same,
+// for a channel or an account that may not send.
+func (r *Role) expireMessages(ctx context.Context) time.Duration {
+	n, err := r.Store.ExpireMessages(ctx)
+	if err != nil {
+		r.warn(ctx, "expired messages could not be given up", err)
+	}
+	if n > 0 && err == nil {
+		return 0
+	}
+	return poll
 }
 
 // blockAccounts learns which accounts must not send. While the account service is

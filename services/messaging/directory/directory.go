@@ -7,13 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/services/messaging"
 )
@@ -21,6 +26,7 @@ import (
 // Directory is a client of the account service. Its connection must carry the
 // identity of a service.
 type Directory struct {
+	contacts   accountv1.ContactServiceClient
 	context    accountv1.InternalContextServiceClient
 	recipients accountv1.RecipientServiceClient
 }
@@ -29,7 +35,10 @@ var _ auth.ContextSource = (*Directory)(nil)
 
 // New makes a directory over a connection to the account service.
 func New(conn grpc.ClientConnInterface) *Directory {
-	return &Directory{context: accountv1.NewInternalContextServiceClient(conn), recipients: accountv1.NewRecipientServiceClient(conn)}
+	return &Directory{
+		contacts: accountv1.NewContactServiceClient(conn), context: accountv1.NewInternalContextServiceClient(conn),
+		recipients: accountv1.NewRecipientServiceClient(conn),
+	}
 }
 
 // Context implements auth.ContextSource: what the owner of a token may do.
@@ -112,16 +121,56 @@ func (d *Directory) Recipients(ctx context.Context, accountID string, groupIDs [
 	}
 }
 
+// contactsPerCall is how many ids fit into one filter.
+const contactsPerCall = 100
+
+// Contacts returns the account's contacts of these ids, by id; the others are left
+// out. The account service is asked as the caller of ctx, by the caller's own token:
+// who may not read a contact cannot learn its address by writing to it.
+func (d *Directory) Contacts(ctx context.Context, accountID string, ids []string) (map[string]messaging.Recipient, error) {
+	out := make(map[string]messaging.Recipient, len(ids))
+	md, _ := metadata.FromIncomingContext(ctx)
+	for part := range slices.Chunk(ids, contactsPerCall) {
+		as := metadata.NewOutgoingContext(ctx, metadata.MD{"authorization": md.Get("authorization")})
+		resp, err := d.contacts.ListContacts(as, &accountv1.ListContactsRequest{
+			Filter: []string{"account_id:eq:" + accountID, "id:in:" + strings.Join(part, ",")}, Limit: contactsPerCall,
+		})
+		if apierr.HasReason(err, errorv1.Reason_REASON_PERMISSION_DENIED) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ask for contacts: %w", err)
+		}
+		for _, c := range resp.GetData() {
+			out[c.GetId()] = fromContact(c)
+		}
+	}
+	return out, nil
+}
+
+func fromContact(c *accountv1.Contact) messaging.Recipient {
+	return messaging.Recipient{
+		ContactID: c.GetId(), Name: c.GetName(), FirstName: c.GetFirstName(), LastName: c.GetLastName(), Email: c.GetEmail(), Phone: c.GetPhone(),
+		Attributes: attributes(c.GetMetadata()),
+	}
+}
+
 func toRecipient(r *accountv1.Recipient) messaging.Recipient {
-	out := messaging.Recipient{
+	return messaging.Recipient{
 		ContactID: r.GetContactId(), Name: r.GetName(), FirstName: r.GetFirstName(), LastName: r.GetLastName(), Email: r.GetEmail(), Phone: r.GetPhone(),
+		Attributes: attributes(r.GetMetadata()),
 	}
-	if n := len(r.GetMetadata().GetFields()); n > 0 {
-		out.Attributes = make(map[string]string, n)
+}
+
+// attributes are free data by variable name; nil for none.
+func attributes(in *structpb.Struct) map[string]string {
+	if len(in.GetFields()) == 0 {
+		return nil
 	}
-	for key, v := range r.GetMetadata().GetFields() {
+	out := make(map[string]string, len(in.GetFields()))
+	for key, v := range in.GetFields() {
 		if s, ok := text(v); ok {
-			out.Attributes[messaging.VariableName(key)] = s
+			out[messaging.VariableName(key)] = s
 		}
 	}
 	return out

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
+	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
 )
@@ -57,7 +59,12 @@ func insertChunk(ctx context.Context, tx *pg.Tx, c *Chunk, delay time.Duration) 
 	if err != nil {
 		return fmt.Errorf("insert chunk: %w", err)
 	}
-	return event(ctx, tx, "message.dispatch."+c.ChannelType+"."+c.Lane, "dispatch_chunk", c.ID, c.AccountID, map[string]string{"channel_id": c.ChannelID})
+	return outbox.Append(ctx, tx, chunkEvent(ctx, tx, c))
+}
+
+// chunkEvent announces a chunk to those who dispatch.
+func chunkEvent(ctx context.Context, tx *pg.Tx, c *Chunk) *eventv1.Event {
+	return newEvent(ctx, tx, "message.dispatch."+c.ChannelType+"."+c.Lane, "dispatch_chunk", c.ID, c.AccountID, map[string]string{"channel_id": c.ChannelID})
 }
 
 // ClaimChunk leases the ready chunk whose turn it is, of the channel types given
@@ -99,7 +106,12 @@ type ChunkMessage struct {
 	ContactID string
 	Address   string
 	Values    messaging.Values `db:"vars"`
+	// Subject, Body and HTML are the text of a single message; those of a send are
+	// rendered from its snapshot.
+	Subject   string
 	Body      *string
+	HTML      string
+	NotAfter  *time.Time
 	Attempts  int32
 	Ordinal   int
 	CreatedAt time.Time
@@ -111,7 +123,8 @@ func (s *Store) ChunkMessages(ctx context.Context, c *Chunk, from int) ([]ChunkM
 	return pg.Read(ctx, s.db, []string{c.AccountID}, func(rows pgx.Rows) ([]ChunkMessage, error) {
 		return pgx.CollectRows(rows, pgx.RowToStructByName[ChunkMessage])
 	}, `
-		SELECT id, coalesce(contact_id::text, '') AS contact_id, delivery_address AS address, vars, message_body AS body, attempts, ordinal, created_at
+		SELECT id, coalesce(contact_id::text, '') AS contact_id, delivery_address AS address, vars, coalesce(subject, '') AS subject,
+			message_body AS body, coalesce(html_body, '') AS html, not_after, attempts, ordinal, created_at
 		FROM messages
 		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')
 		ORDER BY ordinal`, c.MessageIDs[from:], c.First, c.Last, c.AccountID, c.ID)
@@ -121,8 +134,12 @@ func (s *Store) ChunkMessages(ctx context.Context, c *Chunk, from int) ([]ChunkM
 type Gate struct {
 	// Open says that the messages up to the asked ordinal may be called.
 	Open bool
-	// Suppressed are the addresses of the window that must not be written to.
+	// Suppressed are the addresses of the window, by their keys, that must not be
+	// written to.
 	Suppressed map[string]bool
+	// Withdrawn are the messages of the window that got another fate since the chunk
+	// was read.
+	Withdrawn map[string]bool
 }
 
 // PassGate is the one statement of decision E4 and what belongs to it, in one
@@ -130,23 +147,30 @@ type Gate struct {
 // start, up to ordinal upto, only while the lease is the caller's, the channel is
 // as it was seen at sendEpoch and may send, and the send is not cancelled. The
 // outcomes are written also where the gate stays closed.
-func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, addresses []string, outcomes []messaging.Outcome) (Gate, error) {
+func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, keys []string, outcomes []messaging.Outcome) (Gate, error) {
 	g := Gate{}
 	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
-		tag, err := tx.Exec(ctx, `
+		var withdrawn bool
+		err := tx.QueryRow(ctx, `
 			UPDATE dispatch_chunks SET calling_upto = $3, lease_until = now() + $5::interval
 			WHERE id = $1 AND epoch = $2 AND state = 'leased'
 			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
 				AND (c.paused_until IS NULL OR c.paused_until <= now()))
 			AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
-			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))`,
-			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID)
-		if err != nil {
+			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
+			RETURNING withdrawn`,
+			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID).Scan(&withdrawn)
+		g = Gate{Open: err == nil}
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("pass the gate: %w", err)
 		}
-		g.Open = tag.RowsAffected() == 1
 		if g.Open {
-			if g.Suppressed, err = suppressed(ctx, tx, c, addresses); err != nil {
+			if g.Suppressed, err = suppressed(ctx, tx, c, keys); err != nil {
+				return err
+			}
+		}
+		if withdrawn {
+			if g.Withdrawn, err = withdrawnFrom(ctx, tx, c, c.MessageIDs[min(c.CallingUpto, upto):upto]); err != nil {
 				return err
 			}
 		}
@@ -161,20 +185,29 @@ func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int6
 	return g, nil
 }
 
-func suppressed(ctx context.Context, tx *pg.Tx, c *Chunk, addresses []string) (map[string]bool, error) {
-	rows, err := tx.Query(ctx, "SELECT address FROM suppressions WHERE account_id = $1 AND channel_type = $2 AND address = ANY ($3)", c.AccountID, c.ChannelType, addresses)
+// withdrawnFrom finds the messages among ids that are not to be sent any more.
+func withdrawnFrom(ctx context.Context, tx *pg.Tx, c *Chunk, ids []string) (map[string]bool, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT id::text FROM messages
+		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4
+			AND (chunk_id IS DISTINCT FROM $5 OR status NOT IN ('queued', 'failed'))`, ids, c.First, c.Last, c.AccountID, c.ID)
 	if err != nil {
-		return nil, fmt.Errorf("read suppressions: %w", err)
+		return nil, fmt.Errorf("read withdrawn messages: %w", err)
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	set, err := collectSet(rows)
 	if err != nil {
-		return nil, fmt.Errorf("read suppressions: %w", err)
-	}
-	set := make(map[string]bool, len(found))
-	for _, a := range found {
-		set[a] = true
+		return nil, fmt.Errorf("read withdrawn messages: %w", err)
 	}
 	return set, nil
+}
+
+func collectSet(rows pgx.Rows) (map[string]bool, error) {
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	set := make(map[string]bool, len(found))
+	for _, v := range found {
+		set[v] = true
+	}
+	return set, err
 }
 
 // Rest says what becomes of the messages that a chunk has not called.
@@ -184,6 +217,9 @@ type Rest struct {
 	Status string
 	Code   string
 	Delay  time.Duration
+	// Gone says that none is left to send: the others were cancelled or given up one
+	// by one.
+	Gone bool
 }
 
 // EndChunk writes the last outcomes and lets go of the chunk. A chunk without
@@ -210,7 +246,7 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 
 func letGo(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (fenced bool, err error) {
 	sql, args := "DELETE FROM dispatch_chunks WHERE id = $1 AND epoch = $2", []any{c.ID, c.Epoch}
-	if rest.Status == "" && c.CallingUpto < len(c.MessageIDs) {
+	if rest.Status == "" && !rest.Gone && c.CallingUpto < len(c.MessageIDs) {
 		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval WHERE id = $1 AND epoch = $2"
 		args = append(args, interval(rest.Delay))
 	}
@@ -252,8 +288,9 @@ func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Du
 type Work struct {
 	// Channel is nil if it was deleted.
 	Channel *messaging.Channel
-	// Cancelled says that the send was cancelled.
-	Cancelled bool
+	// Cancelled says that the send was cancelled, Ended that each of its recipients has
+	// an outcome.
+	Cancelled, Ended bool
 	// Blocked says that the account must not send now.
 	Blocked bool
 	// Snapshot is the send's text; nil for single messages.
@@ -280,5 +317,6 @@ func (s *Store) ChunkWork(ctx context.Context, c *Chunk) (Work, error) {
 		return Work{}, err
 	}
 	w.Cancelled, w.Snapshot = g.Status == messaging.GroupCancelled, g.Snapshot
+	w.Ended = !w.Cancelled && g.Final()
 	return w, nil
 }

@@ -20,27 +20,35 @@ const (
 
 	messageColumns = `id, account_id, coalesce(channel_id::text, '') AS channel_id, coalesce(contact_id::text, '') AS contact_id,
 		coalesce(group_message_id::text, '') AS group_message_id, coalesce(template_id::text, '') AS template_id, direction,
-		` + shownStatus + ` AS status, delivery_address, vars, message_body AS body, coalesce(provider_message_id, '') AS provider_message_id,
+		` + shownStatus + ` AS status, delivery_address, vars, coalesce(subject, '') AS subject, message_body AS body, coalesce(provider_message_id, '') AS provider_message_id,
 		attempts, coalesce(error_code, '') AS error_code, coalesce(error_provider, '') AS error_provider, coalesce(error_text, '') AS error_text,
-		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, sent_at, delivered_at, failed_at, created_at, updated_at`
+		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, not_after, sent_at, delivered_at, failed_at, created_at, updated_at`
 )
 
 var errMessage = apierr.NotFound("message")
 
 func messageSpec(tokenKey []byte) (*query.Spec, error) {
 	return query.SpecFor((&messagingv1.Message{}).ProtoReflect().Descriptor(), query.Table{
-		From: "messages", Where: "direction <> 'none'", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
+		From: "messages", Where: "direction <> 'none' AND deleted_at IS NULL", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
 		Columns: map[string]query.Column{"status": {Expr: shownStatus}, "delivery_address": {NotNull: true}},
 	})
 }
 
-// Message returns one message of the scope, with its body.
+// Message returns one message of the scope, with its body and its attempts.
 func (s *Store) Message(ctx context.Context, scope []string, id string) (*messaging.Message, error) {
 	m, err := pg.Read(ctx, s.db, scope, pg.One[messaging.Message](errMessage), `
 		SELECT `+messageColumns+` FROM messages
-		WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND created_at = uuid7_time($2)`, scope, id)
+		WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND created_at = uuid7_time($2) AND deleted_at IS NULL`, scope, id)
 	if err != nil {
 		return nil, err
+	}
+	if m.Attempts > 0 {
+		m.History, err = pg.Read(ctx, s.db, []string{m.AccountID}, pg.All[messaging.Attempt], `
+			SELECT attempt, outcome, class, code, text, created_at FROM message_attempts
+			WHERE account_id = $1 AND message_id = $2 ORDER BY created_at, attempt`, m.AccountID, m.ID)
+		if err != nil {
+			return nil, err
+		}
 	}
 	return m, s.renderBodies(ctx, []*messaging.Message{m})
 }
@@ -52,6 +60,26 @@ func (s *Store) Messages(ctx context.Context, scope []string, r query.Request) (
 		return nil, err
 	}
 	return page, s.renderBodies(ctx, page.Data)
+}
+
+// Summaries names channels, templates and sends of the accounts, by id, in one query.
+// What does not exist any more is left out.
+func (s *Store) Summaries(ctx context.Context, accounts, channels, templates, groups []string) (map[string]messaging.Summary, error) {
+	list, err := pg.Read(ctx, s.db, accounts, func(rows pgx.Rows) ([]messaging.Summary, error) {
+		return pgx.CollectRows(rows, pgx.RowToStructByName[messaging.Summary])
+	}, `
+		SELECT id, name, channel_type AS detail FROM channels WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($2::uuid[])
+		UNION ALL SELECT id, name, '' FROM templates WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($3::uuid[])
+		UNION ALL SELECT id, name, status FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($4::uuid[]) AND deleted_at IS NULL`,
+		accounts, texts(channels), texts(templates), texts(groups))
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]messaging.Summary, len(list))
+	for _, v := range list {
+		byID[v.ID] = v
+	}
+	return byID, nil
 }
 
 // renderBodies fills in the bodies that rows do not keep, from the snapshots of
@@ -84,8 +112,8 @@ func (s *Store) renderBodies(ctx context.Context, list []*messaging.Message) err
 	}
 	for _, m := range list {
 		if r := renderers[m.GroupMessageID]; m.Body == nil && r != nil {
-			text := r.Render(m.Values).Text
-			m.Body = &text
+			text := r.Render(m.Values)
+			m.Subject, m.Body = text.Subject, &text.Text
 		}
 	}
 	return nil

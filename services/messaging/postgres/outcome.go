@@ -29,10 +29,30 @@ func storeOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk, outcomes []messagin
 	if err := storeOthers(ctx, tx, c, other, &extra); err != nil {
 		return err
 	}
+	if err := forgetExpiries(ctx, tx, outcomes); err != nil {
+		return err
+	}
 	if extra == (counts{}) {
 		return nil
 	}
 	return count(ctx, tx, c.AccountID, c.GroupMessageID, extra)
+}
+
+// forgetExpiries lets nobody watch any more over messages that have their outcome.
+func forgetExpiries(ctx context.Context, tx *pg.Tx, outcomes []messaging.Outcome) error {
+	var ids []string
+	for _, o := range outcomes {
+		if o.Expiring && (o.Status == messaging.MessageSent || o.Status == messaging.MessagePermanentlyFailed) {
+			ids = append(ids, o.MessageID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM message_expiries WHERE message_id = ANY ($1::uuid[])", ids); err != nil {
+		return fmt.Errorf("forget expiries: %w", err)
+	}
+	return nil
 }
 
 func storeSent(ctx context.Context, tx *pg.Tx, c *Chunk, sent []messaging.Outcome, n *counts) error {
@@ -123,13 +143,21 @@ func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outc
 	if err != nil {
 		return fmt.Errorf("store outcomes: %w", err)
 	}
+	var optedOut []string
 	for _, m := range done {
+		o := byID[m.ID]
 		if m.Status == messaging.MessagePermanentlyFailed {
 			n.failed++
-			if byID[m.ID].Unknown() {
+			if o.Unknown() {
 				n.unknown++
 			}
 		}
+		if o.Attempt != "" && o.Class == channel.ClassOptedOut.String() {
+			optedOut = append(optedOut, m.ID)
+		}
+	}
+	if err := suppress(ctx, tx, c, optedOut); err != nil {
+		return err
 	}
 	if err := insertAttempts(ctx, tx, c, done, byID); err != nil {
 		return err

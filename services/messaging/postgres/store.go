@@ -42,7 +42,7 @@ type Store struct {
 	db     *pg.DB
 	notify func()
 
-	channels, templates, groups, messages, skips *query.Spec
+	channels, templates, groups, messages, skips, suppressions *query.Spec
 }
 
 // New makes a store. tokenKey authenticates page tokens; notify is called after
@@ -59,6 +59,7 @@ func New(db *pg.DB, tokenKey []byte, notify func()) (*Store, error) {
 		{&s.groups, groupSpec, "group messages"},
 		{&s.messages, messageSpec, "messages"},
 		{&s.skips, skipSpec, "skipped recipients"},
+		{&s.suppressions, suppressionSpec, "suppressions"},
 	} {
 		spec, err := def.make(tokenKey)
 		if err != nil {
@@ -77,15 +78,19 @@ func (s *Store) Notify() { s.notify() }
 
 // event appends a domain event of an account to the outbox.
 func event(ctx context.Context, tx *pg.Tx, eventType, aggregate, id, accountID string, data map[string]string) error {
+	return outbox.Append(ctx, tx, newEvent(ctx, tx, eventType, aggregate, id, accountID, data))
+}
+
+func newEvent(ctx context.Context, tx *pg.Tx, eventType, aggregate, id, accountID string, data map[string]string) *eventv1.Event {
 	fields := make(map[string]*structpb.Value, len(data))
 	for k, v := range data {
 		fields[k] = structpb.NewStringValue(v)
 	}
-	return outbox.Append(ctx, tx, &eventv1.Event{
+	return &eventv1.Event{
 		EventType: eventType, AggregateType: aggregate, AggregateId: id, AccountId: accountID,
 		UserId: auth.From(ctx).UserID, RequestId: telemetry.RequestID(ctx), OccurredAt: timestamppb.New(tx.Now),
 		SchemaVersion: 1, Data: &structpb.Struct{Fields: fields},
-	})
+	}
 }
 
 // interval is a duration as PostgreSQL reads it.

@@ -110,15 +110,24 @@ func toProtoMessage(m *messaging.Message) *messagingv1.Message {
 		Direction: fromWord[messagingv1.MessageDirection](m.Direction), Status: fromWord[messagingv1.MessageStatus](m.Status),
 		DeliveryAddress: m.DeliveryAddress, ProviderMessageId: m.ProviderMessageID, Attempts: m.Attempts, SentByUserId: m.SentByUserID,
 		Metadata: toStruct(m.Metadata), SentAt: stampOrNil(m.SentAt), DeliveredAt: stampOrNil(m.DeliveredAt), FailedAt: stampOrNil(m.FailedAt),
-		CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt),
+		Subject: m.Subject, NotAfter: stampOrNil(m.NotAfter), CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt),
 	}
 	if m.Body != nil {
 		out.MessageBody = *m.Body
+	}
+	if len(m.History) > 0 {
+		out.AttemptHistory = mapAll(m.History, toProtoAttempt)
 	}
 	if m.ErrorCode != "" {
 		out.Error = &messagingv1.MessageError{Code: m.ErrorCode, ProviderCode: m.ErrorProvider, Message: m.ErrorText}
 	}
 	return out
+}
+
+func toProtoAttempt(a *messaging.Attempt) *messagingv1.MessageAttempt {
+	return &messagingv1.MessageAttempt{
+		Attempt: a.Attempt, Outcome: a.Outcome, Class: a.Class, ProviderCode: a.Code, Message: a.Text, CreatedAt: stamp(a.CreatedAt),
+	}
 }
 
 func toProtoSkip(s *messaging.Skip) *messagingv1.SkippedRecipient {

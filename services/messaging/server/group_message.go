@@ -86,15 +86,21 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 		return auto, auto.Prepare()
 	}
 	t, err := s.store.Template(ctx, scope, g.TemplateID)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, unresolved(err, "template_id")
-	case !t.IsActive:
-		return nil, invalid("template_id", "is not active")
-	case t.ChannelType != "" && t.ChannelType != c.ChannelType:
-		return nil, invalid("template_id", "is for "+t.ChannelType+" and the channel is "+c.ChannelType)
 	}
-	return nil, nil
+	return nil, usable(t, c)
+}
+
+// usable refuses a template that cannot be sent on the channel.
+func usable(t *messaging.Template, c *messaging.Channel) error {
+	switch {
+	case !t.IsActive:
+		return invalid("template_id", "is not active")
+	case t.ChannelType != "" && t.ChannelType != c.ChannelType:
+		return invalid("template_id", "is for "+t.ChannelType+" and the channel is "+c.ChannelType)
+	}
+	return nil
 }
 
 func unresolved(err error, field string) error {

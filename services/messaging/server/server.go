@@ -10,6 +10,7 @@ import (
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -18,6 +19,9 @@ import (
 type Directory interface {
 	// CheckGroups answers NOT_FOUND unless all contact groups are the account's.
 	CheckGroups(ctx context.Context, accountID string, groupIDs []string) error
+	// Contacts returns the account's contacts of these ids that the caller may read,
+	// by id.
+	Contacts(ctx context.Context, accountID string, ids []string) (map[string]messaging.Recipient, error)
 	// Sender returns the names that templates may use.
 	Sender(ctx context.Context, accountID, userID string) (accountName, senderName, senderEmail string, err error)
 }
@@ -37,6 +41,7 @@ type Server struct {
 	messagingv1.UnimplementedTemplateServiceServer
 	messagingv1.UnimplementedGroupMessageServiceServer
 	messagingv1.UnimplementedMessageServiceServer
+	messagingv1.UnimplementedSuppressionServiceServer
 
 	store     *postgres.Store
 	vault     *vault.Vault
@@ -52,4 +57,5 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	messagingv1.RegisterTemplateServiceServer(r, s)
 	messagingv1.RegisterGroupMessageServiceServer(r, s)
 	messagingv1.RegisterMessageServiceServer(r, s)
+	messagingv1.RegisterSuppressionServiceServer(r, s)
 }

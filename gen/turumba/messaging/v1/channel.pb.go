@@ -566,7 +566,8 @@ type Channel struct {
 	RetryCount int32 `protobuf:"varint,14,opt,name=retry_count,json=retryCount,proto3" json:"retry_count,omitempty"`
 	// Seconds before the first retry; later ones wait longer, with jitter.
 	RetryInterval int32 `protobuf:"varint,15,opt,name=retry_interval,json=retryInterval,proto3" json:"retry_interval,omitempty"`
-	// Connections that one worker keeps to the provider.
+	// Connections that one worker keeps to the provider. A quarter of them, at least one,
+	// is kept for single messages; a channel with one connection has it for all.
 	Connections int32 `protobuf:"varint,16,opt,name=connections,proto3" json:"connections,omitempty"`
 	// What to do when an outcome stays unknown.
 	OnUnknown UnknownOutcome `protobuf:"varint,17,opt,name=on_unknown,json=onUnknown,proto3,enum=turumba.messaging.v1.UnknownOutcome" json:"on_unknown,omitempty"`

@@ -161,10 +161,64 @@ func (MessageStatus) EnumDescriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{1}
 }
 
+// MessageEncoding is how a text travels in an SMS.
+type MessageEncoding int32
+
+const (
+	// Not an SMS.
+	MessageEncoding_MESSAGE_ENCODING_UNSPECIFIED MessageEncoding = 0
+	// The default alphabet of GSM: 160 characters alone, 153 in each of several parts;
+	// ^ { } \ [ ~ ] | € and form feed take two.
+	MessageEncoding_MESSAGE_ENCODING_GSM7 MessageEncoding = 1
+	// UTF-16: 70 units alone, 67 in each of several parts; emoji take two.
+	MessageEncoding_MESSAGE_ENCODING_UCS2 MessageEncoding = 2
+)
+
+// Enum value maps for MessageEncoding.
+var (
+	MessageEncoding_name = map[int32]string{
+		0: "MESSAGE_ENCODING_UNSPECIFIED",
+		1: "MESSAGE_ENCODING_GSM7",
+		2: "MESSAGE_ENCODING_UCS2",
+	}
+	MessageEncoding_value = map[string]int32{
+		"MESSAGE_ENCODING_UNSPECIFIED": 0,
+		"MESSAGE_ENCODING_GSM7":        1,
+		"MESSAGE_ENCODING_UCS2":        2,
+	}
+)
+
+func (x MessageEncoding) Enum() *MessageEncoding {
+	p := new(MessageEncoding)
+	*p = x
+	return p
+}
+
+func (x MessageEncoding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MessageEncoding) Descriptor() protoreflect.EnumDescriptor {
+	return file_turumba_messaging_v1_message_proto_enumTypes[2].Descriptor()
+}
+
+func (MessageEncoding) Type() protoreflect.EnumType {
+	return &file_turumba_messaging_v1_message_proto_enumTypes[2]
+}
+
+func (x MessageEncoding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MessageEncoding.Descriptor instead.
+func (MessageEncoding) EnumDescriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
 // MessageError is why a message failed.
 type MessageError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Our code, for example "permanent_recipient" or "outcome_unknown".
+	// Our code, for example "permanent_recipient", "expired" or "outcome_unknown".
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// The provider's own code.
 	ProviderCode string `protobuf:"bytes,2,opt,name=provider_code,json=providerCode,proto3" json:"provider_code,omitempty"`
@@ -225,6 +279,354 @@ func (x *MessageError) GetMessage() string {
 	return ""
 }
 
+// MessageAttempt is one attempt that was not a plain success.
+type MessageAttempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which attempt it was, from 1.
+	Attempt int32 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What happened: accepted, rejected, not_sent, unknown, or reversal for a late result
+	// that corrected an unknown one.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Why, in our terms, for example "transient".
+	Class string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	// The provider's own code.
+	ProviderCode string `protobuf:"bytes,4,opt,name=provider_code,json=providerCode,proto3" json:"provider_code,omitempty"`
+	// The provider's text, redacted.
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// When its outcome was stored.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageAttempt) Reset() {
+	*x = MessageAttempt{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageAttempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageAttempt) ProtoMessage() {}
+
+func (x *MessageAttempt) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageAttempt.ProtoReflect.Descriptor instead.
+func (*MessageAttempt) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MessageAttempt) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *MessageAttempt) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetProviderCode() string {
+	if x != nil {
+		return x.ProviderCode
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *MessageAttempt) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+// ChannelSummary names the channel of a message.
+type ChannelSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its type.
+	ChannelType   ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelSummary) Reset() {
+	*x = ChannelSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelSummary) ProtoMessage() {}
+
+func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelSummary.ProtoReflect.Descriptor instead.
+func (*ChannelSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ChannelSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ChannelSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChannelSummary) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
+// ContactSummary names the contact of a message.
+type ContactSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The contact.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Full name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// E-mail address.
+	Email string `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
+	// Phone number in E.164.
+	Phone         string `protobuf:"bytes,4,opt,name=phone,proto3" json:"phone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactSummary) Reset() {
+	*x = ContactSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactSummary) ProtoMessage() {}
+
+func (x *ContactSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactSummary.ProtoReflect.Descriptor instead.
+func (*ContactSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ContactSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ContactSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ContactSummary) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *ContactSummary) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+// TemplateSummary names the template of a message.
+type TemplateSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The template.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TemplateSummary) Reset() {
+	*x = TemplateSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TemplateSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TemplateSummary) ProtoMessage() {}
+
+func (x *TemplateSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TemplateSummary.ProtoReflect.Descriptor instead.
+func (*TemplateSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TemplateSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TemplateSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// GroupMessageSummary names the send of a message.
+type GroupMessageSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The send.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its state.
+	Status        GroupMessageStatus `protobuf:"varint,3,opt,name=status,proto3,enum=turumba.messaging.v1.GroupMessageStatus" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMessageSummary) Reset() {
+	*x = GroupMessageSummary{}
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMessageSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMessageSummary) ProtoMessage() {}
+
+func (x *GroupMessageSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMessageSummary.ProtoReflect.Descriptor instead.
+func (*GroupMessageSummary) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GroupMessageSummary) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GroupMessageSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupMessageSummary) GetStatus() GroupMessageStatus {
+	if x != nil {
+		return x.Status
+	}
+	return GroupMessageStatus_GROUP_MESSAGE_STATUS_UNSPECIFIED
+}
+
 // Message is one text to one address. It is never lost: once accepted it reaches
 // a final status or a scheduled retry.
 type Message struct {
@@ -268,14 +670,30 @@ type Message struct {
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Subject line, e-mail only.
+	Subject string `protobuf:"bytes,21,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The message is not sent after this time.
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Attempts that were not a plain success, oldest first; only where one message is
+	// read by its id.
+	AttemptHistory []*MessageAttempt `protobuf:"bytes,23,rep,name=attempt_history,json=attemptHistory,proto3" json:"attempt_history,omitempty"`
+	// The channel, where a message is read by a caller who may read channels; absent
+	// when it was deleted. The next three likewise.
+	Channel *ChannelSummary `protobuf:"bytes,24,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The contact; also absent while the account service cannot be asked.
+	Contact *ContactSummary `protobuf:"bytes,25,opt,name=contact,proto3" json:"contact,omitempty"`
+	// The template.
+	Template *TemplateSummary `protobuf:"bytes,26,opt,name=template,proto3" json:"template,omitempty"`
+	// The send.
+	GroupMessage  *GroupMessageSummary `protobuf:"bytes,27,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +705,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +718,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{1}
+	return file_turumba_messaging_v1_message_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Message) GetId() string {
@@ -443,16 +861,88 @@ func (x *Message) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Message) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Message) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *Message) GetAttemptHistory() []*MessageAttempt {
+	if x != nil {
+		return x.AttemptHistory
+	}
+	return nil
+}
+
+func (x *Message) GetChannel() *ChannelSummary {
+	if x != nil {
+		return x.Channel
+	}
+	return nil
+}
+
+func (x *Message) GetContact() *ContactSummary {
+	if x != nil {
+		return x.Contact
+	}
+	return nil
+}
+
+func (x *Message) GetTemplate() *TemplateSummary {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *Message) GetGroupMessage() *GroupMessageSummary {
+	if x != nil {
+		return x.GroupMessage
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\"turumba/messaging/v1/message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"}\n" +
+	"\"turumba/messaging/v1/message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a(turumba/messaging/v1/group_message.proto\x1a turumba/options/v1/options.proto\"}\n" +
 	"\fMessageError\x12\x1b\n" +
 	"\x04code\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x04code\x12,\n" +
 	"\rprovider_code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
-	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\"\x93\n" +
+	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\"\x8c\x02\n" +
+	"\x0eMessageAttempt\x12!\n" +
+	"\aattempt\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aattempt\x12!\n" +
+	"\aoutcome\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\aoutcome\x12\x1d\n" +
+	"\x05class\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05class\x12,\n" +
+	"\rprovider_code\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\fproviderCode\x12\"\n" +
+	"\amessage\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\x12C\n" +
 	"\n" +
+	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt\"\x98\x01\n" +
+	"\x0eChannelSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12N\n" +
+	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\"\x87\x01\n" +
+	"\x0eContactSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12\x1e\n" +
+	"\x05email\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x05email\x12\x1d\n" +
+	"\x05phone\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x05phone\"I\n" +
+	"\x0fTemplateSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\"\x99\x01\n" +
+	"\x13GroupMessageSummary\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12J\n" +
+	"\x06status\x18\x03 \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06status\"\xe7\r\n" +
 	"\aMessage\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\x0f\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x03\n" +
 	"\x01\x01R\x02id\x12/\n" +
@@ -496,7 +986,14 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"created_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12C\n" +
 	"\n" +
-	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt*\x92\x01\n" +
+	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt\x12\"\n" +
+	"\asubject\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12A\n" +
+	"\tnot_after\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x12X\n" +
+	"\x0fattempt_history\x18\x17 \x03(\v2$.turumba.messaging.v1.MessageAttemptB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x0eattemptHistory\x12>\n" +
+	"\achannel\x18\x18 \x01(\v2$.turumba.messaging.v1.ChannelSummaryR\achannel\x12>\n" +
+	"\acontact\x18\x19 \x01(\v2$.turumba.messaging.v1.ContactSummaryR\acontact\x12A\n" +
+	"\btemplate\x18\x1a \x01(\v2%.turumba.messaging.v1.TemplateSummaryR\btemplate\x12N\n" +
+	"\rgroup_message\x18\x1b \x01(\v2).turumba.messaging.v1.GroupMessageSummaryR\fgroupMessage*\x92\x01\n" +
 	"\x10MessageDirection\x12!\n" +
 	"\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x01\x12\x1d\n" +
@@ -511,7 +1008,11 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\x18MESSAGE_STATUS_DELIVERED\x10\x05\x12\x19\n" +
 	"\x15MESSAGE_STATUS_FAILED\x10\x06\x12%\n" +
 	"!MESSAGE_STATUS_PERMANENTLY_FAILED\x10\a\x12\x1c\n" +
-	"\x18MESSAGE_STATUS_CANCELLED\x10\bB\xdb\x01\n" +
+	"\x18MESSAGE_STATUS_CANCELLED\x10\b*i\n" +
+	"\x0fMessageEncoding\x12 \n" +
+	"\x1cMESSAGE_ENCODING_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15MESSAGE_ENCODING_GSM7\x10\x01\x12\x19\n" +
+	"\x15MESSAGE_ENCODING_UCS2\x10\x02B\xdb\x01\n" +
 	"\x18com.turumba.messaging.v1B\fMessageProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
 
 var (
@@ -526,31 +1027,48 @@ func file_turumba_messaging_v1_message_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_turumba_messaging_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_turumba_messaging_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_turumba_messaging_v1_message_proto_goTypes = []any{
 	(MessageDirection)(0),         // 0: turumba.messaging.v1.MessageDirection
 	(MessageStatus)(0),            // 1: turumba.messaging.v1.MessageStatus
-	(*MessageError)(nil),          // 2: turumba.messaging.v1.MessageError
-	(*Message)(nil),               // 3: turumba.messaging.v1.Message
-	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(MessageEncoding)(0),          // 2: turumba.messaging.v1.MessageEncoding
+	(*MessageError)(nil),          // 3: turumba.messaging.v1.MessageError
+	(*MessageAttempt)(nil),        // 4: turumba.messaging.v1.MessageAttempt
+	(*ChannelSummary)(nil),        // 5: turumba.messaging.v1.ChannelSummary
+	(*ContactSummary)(nil),        // 6: turumba.messaging.v1.ContactSummary
+	(*TemplateSummary)(nil),       // 7: turumba.messaging.v1.TemplateSummary
+	(*GroupMessageSummary)(nil),   // 8: turumba.messaging.v1.GroupMessageSummary
+	(*Message)(nil),               // 9: turumba.messaging.v1.Message
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(ChannelType)(0),              // 11: turumba.messaging.v1.ChannelType
+	(GroupMessageStatus)(0),       // 12: turumba.messaging.v1.GroupMessageStatus
+	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
 }
 var file_turumba_messaging_v1_message_proto_depIdxs = []int32{
-	0, // 0: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
-	1, // 1: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
-	2, // 2: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
-	4, // 3: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
-	5, // 4: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	5, // 5: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
-	5, // 6: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
-	5, // 7: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
-	5, // 8: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	10, // 0: turumba.messaging.v1.MessageAttempt.created_at:type_name -> google.protobuf.Timestamp
+	11, // 1: turumba.messaging.v1.ChannelSummary.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	12, // 2: turumba.messaging.v1.GroupMessageSummary.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	0,  // 3: turumba.messaging.v1.Message.direction:type_name -> turumba.messaging.v1.MessageDirection
+	1,  // 4: turumba.messaging.v1.Message.status:type_name -> turumba.messaging.v1.MessageStatus
+	3,  // 5: turumba.messaging.v1.Message.error:type_name -> turumba.messaging.v1.MessageError
+	13, // 6: turumba.messaging.v1.Message.metadata:type_name -> google.protobuf.Struct
+	10, // 7: turumba.messaging.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	10, // 8: turumba.messaging.v1.Message.delivered_at:type_name -> google.protobuf.Timestamp
+	10, // 9: turumba.messaging.v1.Message.failed_at:type_name -> google.protobuf.Timestamp
+	10, // 10: turumba.messaging.v1.Message.created_at:type_name -> google.protobuf.Timestamp
+	10, // 11: turumba.messaging.v1.Message.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 12: turumba.messaging.v1.Message.not_after:type_name -> google.protobuf.Timestamp
+	4,  // 13: turumba.messaging.v1.Message.attempt_history:type_name -> turumba.messaging.v1.MessageAttempt
+	5,  // 14: turumba.messaging.v1.Message.channel:type_name -> turumba.messaging.v1.ChannelSummary
+	6,  // 15: turumba.messaging.v1.Message.contact:type_name -> turumba.messaging.v1.ContactSummary
+	7,  // 16: turumba.messaging.v1.Message.template:type_name -> turumba.messaging.v1.TemplateSummary
+	8,  // 17: turumba.messaging.v1.Message.group_message:type_name -> turumba.messaging.v1.GroupMessageSummary
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_proto_init() }
@@ -558,13 +1076,15 @@ func file_turumba_messaging_v1_message_proto_init() {
 	if File_turumba_messaging_v1_message_proto != nil {
 		return
 	}
+	file_turumba_messaging_v1_channel_proto_init()
+	file_turumba_messaging_v1_group_message_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_proto_rawDesc), len(file_turumba_messaging_v1_message_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   2,
+			NumEnums:      3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,6 +14,8 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -26,6 +28,1046 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CreateMessageRequest describes a new message.
+type CreateMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account to create in; needed when the caller may create in several.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The channel that sends.
+	ChannelId string `protobuf:"bytes,2,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	// Instead of channel_id: the account's enabled channel of this type with the
+	// highest priority; one in error only where there is no other.
+	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	// The recipient; gives the address where there is no delivery_address, and values
+	// to the template.
+	ContactId string `protobuf:"bytes,4,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Where it goes: an e-mail address, a phone number or a chat id, as the channel's
+	// type has it.
+	DeliveryAddress string `protobuf:"bytes,5,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
+	// The text, as it is: braces are no variables here.
+	MessageBody string `protobuf:"bytes,6,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
+	// Subject of message_body, e-mail only; the channel's subject line when empty.
+	Subject string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The template to render.
+	TemplateId string `protobuf:"bytes,8,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Values of the template's variables; they come before the contact's own.
+	CustomValues map[string]string `protobuf:"bytes,9,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The message fails as `expired` rather than being sent after this time.
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Free data of the caller, at most 32 KiB.
+	Metadata      *structpb.Struct `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateMessageRequest) Reset() {
+	*x = CreateMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateMessageRequest) ProtoMessage() {}
+
+func (x *CreateMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateMessageRequest.ProtoReflect.Descriptor instead.
+func (*CreateMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CreateMessageRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetChannelId() string {
+	if x != nil {
+		return x.ChannelId
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
+func (x *CreateMessageRequest) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetDeliveryAddress() string {
+	if x != nil {
+		return x.DeliveryAddress
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetMessageBody() string {
+	if x != nil {
+		return x.MessageBody
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *CreateMessageRequest) GetCustomValues() map[string]string {
+	if x != nil {
+		return x.CustomValues
+	}
+	return nil
+}
+
+func (x *CreateMessageRequest) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *CreateMessageRequest) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// CreateMessageResponse holds the created message.
+type CreateMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateMessageResponse) Reset() {
+	*x = CreateMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateMessageResponse) ProtoMessage() {}
+
+func (x *CreateMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateMessageResponse.ProtoReflect.Descriptor instead.
+func (*CreateMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CreateMessageResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// MessageInput describes one message of a batch.
+type MessageInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel that sends.
+	ChannelId string `protobuf:"bytes,2,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	// Instead of channel_id: the account's enabled channel of this type with the
+	// highest priority; one in error only where there is no other.
+	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	// The recipient; gives the address where there is no delivery_address, and values
+	// to the template.
+	ContactId string `protobuf:"bytes,4,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// Where it goes: an e-mail address, a phone number or a chat id, as the channel's
+	// type has it.
+	DeliveryAddress string `protobuf:"bytes,5,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
+	// The text, as it is: braces are no variables here.
+	MessageBody string `protobuf:"bytes,6,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
+	// Subject of message_body, e-mail only; the channel's subject line when empty.
+	Subject string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The template to render.
+	TemplateId string `protobuf:"bytes,8,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Values of the template's variables; they come before the contact's own.
+	CustomValues map[string]string `protobuf:"bytes,9,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The message fails as `expired` rather than being sent after this time.
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Free data of the caller, at most 32 KiB.
+	Metadata      *structpb.Struct `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageInput) Reset() {
+	*x = MessageInput{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageInput) ProtoMessage() {}
+
+func (x *MessageInput) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageInput.ProtoReflect.Descriptor instead.
+func (*MessageInput) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MessageInput) GetChannelId() string {
+	if x != nil {
+		return x.ChannelId
+	}
+	return ""
+}
+
+func (x *MessageInput) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
+func (x *MessageInput) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *MessageInput) GetDeliveryAddress() string {
+	if x != nil {
+		return x.DeliveryAddress
+	}
+	return ""
+}
+
+func (x *MessageInput) GetMessageBody() string {
+	if x != nil {
+		return x.MessageBody
+	}
+	return ""
+}
+
+func (x *MessageInput) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *MessageInput) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *MessageInput) GetCustomValues() map[string]string {
+	if x != nil {
+		return x.CustomValues
+	}
+	return nil
+}
+
+func (x *MessageInput) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *MessageInput) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// BatchCreateMessagesRequest describes new messages.
+type BatchCreateMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account to create in; needed when the caller may create in several.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The messages, 1 to 1000.
+	Messages      []*MessageInput `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateMessagesRequest) Reset() {
+	*x = BatchCreateMessagesRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateMessagesRequest) ProtoMessage() {}
+
+func (x *BatchCreateMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateMessagesRequest.ProtoReflect.Descriptor instead.
+func (*BatchCreateMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BatchCreateMessagesRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *BatchCreateMessagesRequest) GetMessages() []*MessageInput {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+// BatchCreateMessagesResult is what became of one item.
+type BatchCreateMessagesResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The created message, without its text; absent on error.
+	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// Reason of the error, for example UNRESOLVED_REFERENCE; empty on success.
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// The error as a sentence.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateMessagesResult) Reset() {
+	*x = BatchCreateMessagesResult{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateMessagesResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateMessagesResult) ProtoMessage() {}
+
+func (x *BatchCreateMessagesResult) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateMessagesResult.ProtoReflect.Descriptor instead.
+func (*BatchCreateMessagesResult) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BatchCreateMessagesResult) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *BatchCreateMessagesResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *BatchCreateMessagesResult) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// BatchCreateMessagesResponse has one result per item, in order.
+type BatchCreateMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Results in the order of the request.
+	Results       []*BatchCreateMessagesResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchCreateMessagesResponse) Reset() {
+	*x = BatchCreateMessagesResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchCreateMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchCreateMessagesResponse) ProtoMessage() {}
+
+func (x *BatchCreateMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchCreateMessagesResponse.ProtoReflect.Descriptor instead.
+func (*BatchCreateMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchCreateMessagesResponse) GetResults() []*BatchCreateMessagesResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// EstimateMessageRequest describes a text and its recipients.
+type EstimateMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account; needed when the caller may send in several.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The channel that would send.
+	ChannelId string `protobuf:"bytes,2,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	// Instead of channel_id: the type of channel; the account need not have one.
+	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	// Contacts that would get it.
+	ContactIds []string `protobuf:"bytes,4,rep,name=contact_ids,json=contactIds,proto3" json:"contact_ids,omitempty"`
+	// Addresses that would get it.
+	DeliveryAddresses []string `protobuf:"bytes,5,rep,name=delivery_addresses,json=deliveryAddresses,proto3" json:"delivery_addresses,omitempty"`
+	// The text, as it is: braces are no variables here.
+	MessageBody string `protobuf:"bytes,6,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
+	// The template to render.
+	TemplateId string `protobuf:"bytes,7,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Values of the template's variables.
+	CustomValues  map[string]string `protobuf:"bytes,8,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EstimateMessageRequest) Reset() {
+	*x = EstimateMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateMessageRequest) ProtoMessage() {}
+
+func (x *EstimateMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateMessageRequest.ProtoReflect.Descriptor instead.
+func (*EstimateMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *EstimateMessageRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *EstimateMessageRequest) GetChannelId() string {
+	if x != nil {
+		return x.ChannelId
+	}
+	return ""
+}
+
+func (x *EstimateMessageRequest) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
+func (x *EstimateMessageRequest) GetContactIds() []string {
+	if x != nil {
+		return x.ContactIds
+	}
+	return nil
+}
+
+func (x *EstimateMessageRequest) GetDeliveryAddresses() []string {
+	if x != nil {
+		return x.DeliveryAddresses
+	}
+	return nil
+}
+
+func (x *EstimateMessageRequest) GetMessageBody() string {
+	if x != nil {
+		return x.MessageBody
+	}
+	return ""
+}
+
+func (x *EstimateMessageRequest) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *EstimateMessageRequest) GetCustomValues() map[string]string {
+	if x != nil {
+		return x.CustomValues
+	}
+	return nil
+}
+
+// EstimateSkip is a recipient who would get no message.
+type EstimateSkip struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The contact; empty for an address.
+	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// The address; empty for a contact.
+	DeliveryAddress string `protobuf:"bytes,2,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
+	// Why: no_address, invalid_address, duplicate_address, opted_out or
+	// unresolved_variable.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EstimateSkip) Reset() {
+	*x = EstimateSkip{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateSkip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateSkip) ProtoMessage() {}
+
+func (x *EstimateSkip) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateSkip.ProtoReflect.Descriptor instead.
+func (*EstimateSkip) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EstimateSkip) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *EstimateSkip) GetDeliveryAddress() string {
+	if x != nil {
+		return x.DeliveryAddress
+	}
+	return ""
+}
+
+func (x *EstimateSkip) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// EstimateMessageResponse is what the text needs.
+type EstimateMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the SMS would travel: UCS-2 as soon as one message needs it.
+	Encoding MessageEncoding `protobuf:"varint,1,opt,name=encoding,proto3,enum=turumba.messaging.v1.MessageEncoding" json:"encoding,omitempty"`
+	// Units of the longest message: septets of GSM-7 or 16-bit units of UCS-2; 0 where it
+	// is no SMS.
+	Units int32 `protobuf:"varint,2,opt,name=units,proto3" json:"units,omitempty"`
+	// SMS of the longest message; 1 where it is no SMS.
+	Segments int32 `protobuf:"varint,3,opt,name=segments,proto3" json:"segments,omitempty"`
+	// Segments of all messages together.
+	TotalSegments int32 `protobuf:"varint,4,opt,name=total_segments,json=totalSegments,proto3" json:"total_segments,omitempty"`
+	// How many would get a message.
+	Recipients int32 `protobuf:"varint,5,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// Those who would not.
+	Skipped []*EstimateSkip `protobuf:"bytes,6,rep,name=skipped,proto3" json:"skipped,omitempty"`
+	// Variables without a value for somebody.
+	Unresolved []string `protobuf:"bytes,7,rep,name=unresolved,proto3" json:"unresolved,omitempty"`
+	// Subject for the first recipient.
+	Subject string `protobuf:"bytes,8,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Text for the first recipient.
+	MessageBody   string `protobuf:"bytes,9,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EstimateMessageResponse) Reset() {
+	*x = EstimateMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateMessageResponse) ProtoMessage() {}
+
+func (x *EstimateMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateMessageResponse.ProtoReflect.Descriptor instead.
+func (*EstimateMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EstimateMessageResponse) GetEncoding() MessageEncoding {
+	if x != nil {
+		return x.Encoding
+	}
+	return MessageEncoding_MESSAGE_ENCODING_UNSPECIFIED
+}
+
+func (x *EstimateMessageResponse) GetUnits() int32 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *EstimateMessageResponse) GetSegments() int32 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *EstimateMessageResponse) GetTotalSegments() int32 {
+	if x != nil {
+		return x.TotalSegments
+	}
+	return 0
+}
+
+func (x *EstimateMessageResponse) GetRecipients() int32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+func (x *EstimateMessageResponse) GetSkipped() []*EstimateSkip {
+	if x != nil {
+		return x.Skipped
+	}
+	return nil
+}
+
+func (x *EstimateMessageResponse) GetUnresolved() []string {
+	if x != nil {
+		return x.Unresolved
+	}
+	return nil
+}
+
+func (x *EstimateMessageResponse) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *EstimateMessageResponse) GetMessageBody() string {
+	if x != nil {
+		return x.MessageBody
+	}
+	return ""
+}
+
+// CancelMessageRequest names a message.
+type CancelMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelMessageRequest) Reset() {
+	*x = CancelMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelMessageRequest) ProtoMessage() {}
+
+func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelMessageRequest.ProtoReflect.Descriptor instead.
+func (*CancelMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CancelMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// CancelMessageResponse holds the message.
+type CancelMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cancelled message.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelMessageResponse) Reset() {
+	*x = CancelMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelMessageResponse) ProtoMessage() {}
+
+func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelMessageResponse.ProtoReflect.Descriptor instead.
+func (*CancelMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelMessageResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// RetryMessageRequest names a message.
+type RetryMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryMessageRequest) Reset() {
+	*x = RetryMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryMessageRequest) ProtoMessage() {}
+
+func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryMessageRequest.ProtoReflect.Descriptor instead.
+func (*RetryMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RetryMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// RetryMessageResponse holds the message.
+type RetryMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message, queued.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryMessageResponse) Reset() {
+	*x = RetryMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryMessageResponse) ProtoMessage() {}
+
+func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryMessageResponse.ProtoReflect.Descriptor instead.
+func (*RetryMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RetryMessageResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// DeleteMessageRequest names a message.
+type DeleteMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMessageRequest) Reset() {
+	*x = DeleteMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMessageRequest) ProtoMessage() {}
+
+func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMessageRequest.ProtoReflect.Descriptor instead.
+func (*DeleteMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeleteMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// DeleteMessageResponse is empty.
+type DeleteMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteMessageResponse) Reset() {
+	*x = DeleteMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteMessageResponse) ProtoMessage() {}
+
+func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteMessageResponse.ProtoReflect.Descriptor instead.
+func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
+}
+
 // GetMessageRequest names a message.
 type GetMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -37,7 +1079,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[0]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +1091,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[0]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +1104,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{0}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -83,7 +1125,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -95,7 +1137,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -108,7 +1150,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{1}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -137,7 +1179,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -149,7 +1191,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -162,7 +1204,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{2}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -213,7 +1255,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -225,7 +1267,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -238,7 +1280,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{3}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -259,7 +1301,119 @@ var File_turumba_messaging_v1_message_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\n" +
-	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\"turumba/messaging/v1/message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"<\n" +
+	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xeb\t\n" +
+	"\x14CreateMessageRequest\x12*\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
+	"\n" +
+	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
+	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12*\n" +
+	"\n" +
+	"contact_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
+	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12,\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12.\n" +
+	"\asubject\x18\a \x01(\tB\x14\xbaH\x11r\x0f\x18\xe6\a2\n" +
+	"^[^\\r\\n]*$R\asubject\x12,\n" +
+	"\vtemplate_id\x18\b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
+	"templateId\x12{\n" +
+	"\rcustom_values\x18\t \x03(\v2<.turumba.messaging.v1.CreateMessageRequest.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x12A\n" +
+	"\tnot_after\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x123\n" +
+	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a?\n" +
+	"\x11CustomValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x87\x04\xbaH\x83\x04\x1a{\n" +
+	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
+	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1ak\n" +
+	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
+	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"X\n" +
+	"\x15CreateMessageResponse\x12?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xaf\t\n" +
+	"\fMessageInput\x12*\n" +
+	"\n" +
+	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
+	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12*\n" +
+	"\n" +
+	"contact_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
+	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12,\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12.\n" +
+	"\asubject\x18\a \x01(\tB\x14\xbaH\x11r\x0f\x18\xe6\a2\n" +
+	"^[^\\r\\n]*$R\asubject\x12,\n" +
+	"\vtemplate_id\x18\b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
+	"templateId\x12s\n" +
+	"\rcustom_values\x18\t \x03(\v24.turumba.messaging.v1.MessageInput.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x12A\n" +
+	"\tnot_after\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x123\n" +
+	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a?\n" +
+	"\x11CustomValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x87\x04\xbaH\x83\x04\x1a{\n" +
+	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
+	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1ak\n" +
+	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
+	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"\x95\x01\n" +
+	"\x1aBatchCreateMessagesRequest\x12*\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12K\n" +
+	"\bmessages\x18\x02 \x03(\v2\".turumba.messaging.v1.MessageInputB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\bmessages\"\x93\x01\n" +
+	"\x19BatchCreateMessagesResult\x127\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageR\amessage\x12\x1b\n" +
+	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
+	"\x06detail\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"s\n" +
+	"\x1bBatchCreateMessagesResponse\x12T\n" +
+	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"\xbb\a\n" +
+	"\x16EstimateMessageRequest\x12*\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
+	"\n" +
+	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
+	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x123\n" +
+	"\vcontact_ids\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\x18\x01\"\x05r\x03\xb0\x01\x01R\n" +
+	"contactIds\x12A\n" +
+	"\x12delivery_addresses\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05\x10\x01\x18\xff\x01R\x11deliveryAddresses\x12,\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12,\n" +
+	"\vtemplate_id\x18\a \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
+	"templateId\x12}\n" +
+	"\rcustom_values\x18\b \x03(\v2>.turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x1a?\n" +
+	"\x11CustomValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xe4\x02\xbaH\xe0\x02\x1a{\n" +
+	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
+	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1aq\n" +
+	"\x0etemplate_parts\x12%custom_values belong to a template_id\x1a8this.template_id != '' || this.custom_values.size() == 0\"\x90\x01\n" +
+	"\fEstimateSkip\x12*\n" +
+	"\n" +
+	"contact_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
+	"\x10delivery_address\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12\x1f\n" +
+	"\x06reason\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18(R\x06reason\"\xcf\x03\n" +
+	"\x17EstimateMessageResponse\x12K\n" +
+	"\bencoding\x18\x01 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\b\xbaH\x05\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
+	"\x05units\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05units\x12#\n" +
+	"\bsegments\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments\x12.\n" +
+	"\x0etotal_segments\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rtotalSegments\x12'\n" +
+	"\n" +
+	"recipients\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\n" +
+	"recipients\x12G\n" +
+	"\askipped\x18\x06 \x03(\v2\".turumba.messaging.v1.EstimateSkipB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\askipped\x12/\n" +
+	"\n" +
+	"unresolved\x18\a \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xc8\x01\"\x04r\x02\x18@R\n" +
+	"unresolved\x12\"\n" +
+	"\asubject\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12,\n" +
+	"\fmessage_body\x18\t \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\vmessageBody\"?\n" +
+	"\x14CancelMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"X\n" +
+	"\x15CancelMessageResponse\x12?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\">\n" +
+	"\x13RetryMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"W\n" +
+	"\x14RetryMessageResponse\x12?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"?\n" +
+	"\x14DeleteMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"\x17\n" +
+	"\x15DeleteMessageResponse\"<\n" +
 	"\x11GetMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"U\n" +
@@ -276,8 +1430,21 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8e\x01\n" +
 	"\x14ListMessagesResponse\x12<\n" +
 	"\x04data\x18\x01 \x03(\v2\x1d.turumba.messaging.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xc8\x02\n" +
-	"\x0eMessageService\x12\xa1\x01\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xdc\n" +
+	"\n" +
+	"\x0eMessageService\x12\xa2\x01\n" +
+	"\rCreateMessage\x12*.turumba.messaging.v1.CreateMessageRequest\x1a+.turumba.messaging.v1.CreateMessageResponse\"8\x8a\xb5\x18\x118\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xb1\x01\n" +
+	"\x13BatchCreateMessages\x120.turumba.messaging.v1.BatchCreateMessagesRequest\x1a1.turumba.messaging.v1.BatchCreateMessagesResponse\"5\x8a\xb5\x18\x118\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa6\x01\n" +
+	"\x0fEstimateMessage\x12,.turumba.messaging.v1.EstimateMessageRequest\x1a-.turumba.messaging.v1.EstimateMessageResponse\"6\x8a\xb5\x18\x0f\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/messages/estimate\x90\x02\x01\x12\xb4\x01\n" +
+	"\rCancelMessage\x12*.turumba.messaging.v1.CancelMessageRequest\x1a+.turumba.messaging.v1.CancelMessageResponse\"J\x8a\xb5\x18\x0f\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02.:\x01*b\amessage\" /v1/messages/{message_id}/cancel\x90\x02\x02\x12\xb2\x01\n" +
+	"\fRetryMessage\x12).turumba.messaging.v1.RetryMessageRequest\x1a*.turumba.messaging.v1.RetryMessageResponse\"K\x8a\xb5\x18\x118\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02-:\x01*b\amessage\"\x1f/v1/messages/{message_id}/retry\x90\x02\x02\x12\xa3\x01\n" +
+	"\rDeleteMessage\x12*.turumba.messaging.v1.DeleteMessageRequest\x1a+.turumba.messaging.v1.DeleteMessageResponse\"9\x8a\xb5\x18\x11\n" +
+	"\x0fmessages.delete\x82\xd3\xe4\x93\x02\x1b*\x19/v1/messages/{message_id}\x90\x02\x02\x12\xa1\x01\n" +
 	"\n" +
 	"GetMessage\x12'.turumba.messaging.v1.GetMessageRequest\x1a(.turumba.messaging.v1.GetMessageResponse\"@\x8a\xb5\x18\x0f\n" +
 	"\rmessages.read\x82\xd3\xe4\x93\x02$b\amessage\x12\x19/v1/messages/{message_id}\x90\x02\x01\x12\x91\x01\n" +
@@ -297,28 +1464,80 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
-	(*GetMessageRequest)(nil),    // 0: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),   // 1: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),  // 2: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil), // 3: turumba.messaging.v1.ListMessagesResponse
-	(*Message)(nil),              // 4: turumba.messaging.v1.Message
-	(*v1.ListMeta)(nil),          // 5: turumba.options.v1.ListMeta
+	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
+	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
+	(*MessageInput)(nil),                // 2: turumba.messaging.v1.MessageInput
+	(*BatchCreateMessagesRequest)(nil),  // 3: turumba.messaging.v1.BatchCreateMessagesRequest
+	(*BatchCreateMessagesResult)(nil),   // 4: turumba.messaging.v1.BatchCreateMessagesResult
+	(*BatchCreateMessagesResponse)(nil), // 5: turumba.messaging.v1.BatchCreateMessagesResponse
+	(*EstimateMessageRequest)(nil),      // 6: turumba.messaging.v1.EstimateMessageRequest
+	(*EstimateSkip)(nil),                // 7: turumba.messaging.v1.EstimateSkip
+	(*EstimateMessageResponse)(nil),     // 8: turumba.messaging.v1.EstimateMessageResponse
+	(*CancelMessageRequest)(nil),        // 9: turumba.messaging.v1.CancelMessageRequest
+	(*CancelMessageResponse)(nil),       // 10: turumba.messaging.v1.CancelMessageResponse
+	(*RetryMessageRequest)(nil),         // 11: turumba.messaging.v1.RetryMessageRequest
+	(*RetryMessageResponse)(nil),        // 12: turumba.messaging.v1.RetryMessageResponse
+	(*DeleteMessageRequest)(nil),        // 13: turumba.messaging.v1.DeleteMessageRequest
+	(*DeleteMessageResponse)(nil),       // 14: turumba.messaging.v1.DeleteMessageResponse
+	(*GetMessageRequest)(nil),           // 15: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 16: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 17: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 18: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 19: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	nil,                                 // 20: turumba.messaging.v1.MessageInput.CustomValuesEntry
+	nil,                                 // 21: turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
+	(ChannelType)(0),                    // 22: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 23: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 24: google.protobuf.Struct
+	(*Message)(nil),                     // 25: turumba.messaging.v1.Message
+	(MessageEncoding)(0),                // 26: turumba.messaging.v1.MessageEncoding
+	(*v1.ListMeta)(nil),                 // 27: turumba.options.v1.ListMeta
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	4, // 0: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	4, // 1: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	5, // 2: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0, // 3: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	2, // 4: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1, // 5: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	3, // 6: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	22, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	19, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	23, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	24, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	25, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	22, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	20, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
+	23, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
+	24, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
+	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
+	25, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
+	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
+	22, // 12: turumba.messaging.v1.EstimateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	21, // 13: turumba.messaging.v1.EstimateMessageRequest.custom_values:type_name -> turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
+	26, // 14: turumba.messaging.v1.EstimateMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
+	7,  // 15: turumba.messaging.v1.EstimateMessageResponse.skipped:type_name -> turumba.messaging.v1.EstimateSkip
+	25, // 16: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	25, // 17: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	25, // 18: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	25, // 19: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	27, // 20: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 21: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	3,  // 22: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	6,  // 23: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
+	9,  // 24: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
+	11, // 25: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
+	13, // 26: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
+	15, // 27: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	17, // 28: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 29: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	5,  // 30: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	8,  // 31: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
+	10, // 32: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
+	12, // 33: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
+	14, // 34: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
+	16, // 35: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	18, // 36: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -326,6 +1545,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 	if File_turumba_messaging_v1_message_service_proto != nil {
 		return
 	}
+	file_turumba_messaging_v1_channel_proto_init()
 	file_turumba_messaging_v1_message_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -333,7 +1553,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,17 +21,47 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessageService_GetMessage_FullMethodName   = "/turumba.messaging.v1.MessageService/GetMessage"
-	MessageService_ListMessages_FullMethodName = "/turumba.messaging.v1.MessageService/ListMessages"
+	MessageService_CreateMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CreateMessage"
+	MessageService_BatchCreateMessages_FullMethodName = "/turumba.messaging.v1.MessageService/BatchCreateMessages"
+	MessageService_EstimateMessage_FullMethodName     = "/turumba.messaging.v1.MessageService/EstimateMessage"
+	MessageService_CancelMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CancelMessage"
+	MessageService_RetryMessage_FullMethodName        = "/turumba.messaging.v1.MessageService/RetryMessage"
+	MessageService_DeleteMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/DeleteMessage"
+	MessageService_GetMessage_FullMethodName          = "/turumba.messaging.v1.MessageService/GetMessage"
+	MessageService_ListMessages_FullMethodName        = "/turumba.messaging.v1.MessageService/ListMessages"
 )
 
 // MessageServiceClient is the client API for MessageService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// MessageService reads the ledger of messages.
+// MessageService sends single messages and reads the ledger of all.
 type MessageServiceClient interface {
-	// GetMessage returns one message.
+	// CreateMessage sends one message: to a contact or an address, with a text of its
+	// own or from a template, on the channel named or the best one of a type. It goes
+	// before every group message. A contact is found with the caller's own permission
+	// to read contacts.
+	CreateMessage(ctx context.Context, in *CreateMessageRequest, opts ...grpc.CallOption) (*CreateMessageResponse, error)
+	// BatchCreateMessages sends up to 1000 messages of one account and answers for each:
+	// the message or its error. Good items are sent when others are bad. Use a group
+	// message for one text to many.
+	BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error)
+	// EstimateMessage tells what a text would need and who would get it; nothing is stored
+	// or sent. Without recipients it measures the text alone.
+	EstimateMessage(ctx context.Context, in *EstimateMessageRequest, opts ...grpc.CallOption) (*EstimateMessageResponse, error)
+	// CancelMessage stops a message that waits, also one of a send. INVALID_STATE once it
+	// is being handed to the provider.
+	CancelMessage(ctx context.Context, in *CancelMessageRequest, opts ...grpc.CallOption) (*CancelMessageResponse, error)
+	// RetryMessage sends a message again that failed for good; one whose outcome is
+	// unknown may arrive twice. The retries that its channel grants are not renewed. A
+	// send that had ended goes on until the message has its outcome. INVALID_STATE for
+	// every other message, after not_after, and where the channel is gone or the send was
+	// cancelled.
+	RetryMessage(ctx context.Context, in *RetryMessageRequest, opts ...grpc.CallOption) (*RetryMessageResponse, error)
+	// DeleteMessage hides a message that has its outcome; INVALID_STATE before. Counters
+	// of its send stay.
+	DeleteMessage(ctx context.Context, in *DeleteMessageRequest, opts ...grpc.CallOption) (*DeleteMessageResponse, error)
+	// GetMessage returns one message, with its attempts.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
 	// filters need a created_at range of at most 31 days.
@@ -44,6 +74,66 @@ type messageServiceClient struct {
 
 func NewMessageServiceClient(cc grpc.ClientConnInterface) MessageServiceClient {
 	return &messageServiceClient{cc}
+}
+
+func (c *messageServiceClient) CreateMessage(ctx context.Context, in *CreateMessageRequest, opts ...grpc.CallOption) (*CreateMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_CreateMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchCreateMessagesResponse)
+	err := c.cc.Invoke(ctx, MessageService_BatchCreateMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) EstimateMessage(ctx context.Context, in *EstimateMessageRequest, opts ...grpc.CallOption) (*EstimateMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EstimateMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_EstimateMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) CancelMessage(ctx context.Context, in *CancelMessageRequest, opts ...grpc.CallOption) (*CancelMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_CancelMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) RetryMessage(ctx context.Context, in *RetryMessageRequest, opts ...grpc.CallOption) (*RetryMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_RetryMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) DeleteMessage(ctx context.Context, in *DeleteMessageRequest, opts ...grpc.CallOption) (*DeleteMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_DeleteMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *messageServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error) {
@@ -70,9 +160,33 @@ func (c *messageServiceClient) ListMessages(ctx context.Context, in *ListMessage
 // All implementations must embed UnimplementedMessageServiceServer
 // for forward compatibility.
 //
-// MessageService reads the ledger of messages.
+// MessageService sends single messages and reads the ledger of all.
 type MessageServiceServer interface {
-	// GetMessage returns one message.
+	// CreateMessage sends one message: to a contact or an address, with a text of its
+	// own or from a template, on the channel named or the best one of a type. It goes
+	// before every group message. A contact is found with the caller's own permission
+	// to read contacts.
+	CreateMessage(context.Context, *CreateMessageRequest) (*CreateMessageResponse, error)
+	// BatchCreateMessages sends up to 1000 messages of one account and answers for each:
+	// the message or its error. Good items are sent when others are bad. Use a group
+	// message for one text to many.
+	BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error)
+	// EstimateMessage tells what a text would need and who would get it; nothing is stored
+	// or sent. Without recipients it measures the text alone.
+	EstimateMessage(context.Context, *EstimateMessageRequest) (*EstimateMessageResponse, error)
+	// CancelMessage stops a message that waits, also one of a send. INVALID_STATE once it
+	// is being handed to the provider.
+	CancelMessage(context.Context, *CancelMessageRequest) (*CancelMessageResponse, error)
+	// RetryMessage sends a message again that failed for good; one whose outcome is
+	// unknown may arrive twice. The retries that its channel grants are not renewed. A
+	// send that had ended goes on until the message has its outcome. INVALID_STATE for
+	// every other message, after not_after, and where the channel is gone or the send was
+	// cancelled.
+	RetryMessage(context.Context, *RetryMessageRequest) (*RetryMessageResponse, error)
+	// DeleteMessage hides a message that has its outcome; INVALID_STATE before. Counters
+	// of its send stay.
+	DeleteMessage(context.Context, *DeleteMessageRequest) (*DeleteMessageResponse, error)
+	// GetMessage returns one message, with its attempts.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
 	// filters need a created_at range of at most 31 days.
@@ -87,6 +201,24 @@ type MessageServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedMessageServiceServer struct{}
 
+func (UnimplementedMessageServiceServer) CreateMessage(context.Context, *CreateMessageRequest) (*CreateMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchCreateMessages not implemented")
+}
+func (UnimplementedMessageServiceServer) EstimateMessage(context.Context, *EstimateMessageRequest) (*EstimateMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EstimateMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) CancelMessage(context.Context, *CancelMessageRequest) (*CancelMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) RetryMessage(context.Context, *RetryMessageRequest) (*RetryMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) DeleteMessage(context.Context, *DeleteMessageRequest) (*DeleteMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteMessage not implemented")
+}
 func (UnimplementedMessageServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
 }
@@ -112,6 +244,114 @@ func RegisterMessageServiceServer(s grpc.ServiceRegistrar, srv MessageServiceSer
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&MessageService_ServiceDesc, srv)
+}
+
+func _MessageService_CreateMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).CreateMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_CreateMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).CreateMessage(ctx, req.(*CreateMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_BatchCreateMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchCreateMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).BatchCreateMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_BatchCreateMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).BatchCreateMessages(ctx, req.(*BatchCreateMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_EstimateMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EstimateMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).EstimateMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_EstimateMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).EstimateMessage(ctx, req.(*EstimateMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_CancelMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).CancelMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_CancelMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).CancelMessage(ctx, req.(*CancelMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_RetryMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).RetryMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_RetryMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).RetryMessage(ctx, req.(*RetryMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_DeleteMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).DeleteMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_DeleteMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).DeleteMessage(ctx, req.(*DeleteMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _MessageService_GetMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -157,6 +397,30 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "turumba.messaging.v1.MessageService",
 	HandlerType: (*MessageServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CreateMessage",
+			Handler:    _MessageService_CreateMessage_Handler,
+		},
+		{
+			MethodName: "BatchCreateMessages",
+			Handler:    _MessageService_BatchCreateMessages_Handler,
+		},
+		{
+			MethodName: "EstimateMessage",
+			Handler:    _MessageService_EstimateMessage_Handler,
+		},
+		{
+			MethodName: "CancelMessage",
+			Handler:    _MessageService_CancelMessage_Handler,
+		},
+		{
+			MethodName: "RetryMessage",
+			Handler:    _MessageService_RetryMessage_Handler,
+		},
+		{
+			MethodName: "DeleteMessage",
+			Handler:    _MessageService_DeleteMessage_Handler,
+		},
 		{
 			MethodName: "GetMessage",
 			Handler:    _MessageService_GetMessage_Handler,

@@ -1,0 +1,143 @@
+package messaging_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/services/messaging"
+)
+
+func TestCheckAddress(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ kind, in, country, want string }{
+		{"email", " a@example.org ", "", "a@example.org"},
+		{"email", "ünï@exämple.org", "", "ünï@exämple.org"},
+		{"email", "A <a@example.org>", "", ""},
+		{"email", "a@example.org, b@example.org", "", ""},
+		{"email", "a@b@c", "", ""},
+		{"email", "a@example.org\r\nBcc: b@example.org", "", ""},
+		{"email", "", "", ""},
+		{"email", strings.Repeat("a", 250) + "@b.org", "", ""},
+		{"sms", "+251 911 00-00.00", "", "+251911000000"},
+		{"sms", "00251911000000", "", "+251911000000"},
+		{"sms", "0911000000", "+251", "+251911000000"},
+		{"sms", "911000000", "+251", "+251911000000"},
+		{"sms", "0911000000", "", ""},
+		{"sms", "+0911000000", "", ""},
+		{"sms", "+12", "", ""},
+		{"sms", "+1234567890123456", "", ""},
+		{"whatsapp", "+25191100000x", "", ""},
+		{"telegram", "-1001234", "", "-1001234"},
+		{"telegram", "a b", "", ""},
+		{"messenger", "", "", ""},
+	} {
+		got, ok := messaging.CheckAddress(c.kind, c.in, c.country)
+		require.Equal(t, c.want != "", ok, "%s %q", c.kind, c.in)
+		if ok {
+			require.Equal(t, c.want, got, "%s %q", c.kind, c.in)
+		}
+	}
+}
+
+func TestPickChannel(t *testing.T) {
+	t.Parallel()
+	make1 := func(id, kind, status string, priority int32, enabled bool) *messaging.Channel {
+		return &messaging.Channel{ID: id, ChannelType: kind, Status: status, Priority: priority, IsEnabled: enabled}
+	}
+	off := make1("1", "email", messaging.ChannelConnected, 99, false)
+	broken := make1("2", "email", messaging.ChannelError, 50, true)
+	low := make1("3", "email", messaging.ChannelDisconnected, 1, true)
+	high := make1("5", "email", messaging.ChannelConnected, 2, true)
+	twin := make1("4", "email", messaging.ChannelConnected, 2, true)
+	other := make1("6", "sms", messaging.ChannelConnected, 90, true)
+	for name, c := range map[string]struct {
+		list []*messaging.Channel
+		want *messaging.Channel
+	}{
+		"none":                                 {nil, nil},
+		"one that is off":                      {[]*messaging.Channel{off, other}, nil},
+		"the highest priority":                 {[]*messaging.Channel{off, low, high, other}, high},
+		"the older one of two":                 {[]*messaging.Channel{high, twin}, twin},
+		"not the broken one":                   {[]*messaging.Channel{broken, low}, low},
+		"the broken one where no other can do": {[]*messaging.Channel{off, broken, other}, broken},
+	} {
+		require.Same(t, c.want, messaging.PickChannel(c.list, "email"), name)
+	}
+}
+
+func TestSplitConnections(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int32][2]int32{1: {1, 1}, 2: {1, 1}, 3: {1, 2}, 4: {1, 3}, 8: {2, 6}, 64: {16, 48}} {
+		c := &messaging.Channel{Connections: n}
+		transactional, bulk, shared := c.SplitConnections()
+		require.Equal(t, want, [2]int32{transactional, bulk}, "%d", n)
+		require.Equal(t, n == 1, shared)
+		require.True(t, shared || transactional+bulk == n)
+	}
+}
+
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	r, err := messaging.NewRenderer(messaging.Snapshot{Subject: "{A}", Body: "{A} {B}", Fallback: messaging.FallbackSkip})
+	require.NoError(t, err)
+	text, err := r.Compose(messaging.Sources{Custom: map[string]string{"A": "one", "C": "unused"}}, messaging.Recipient{Attributes: map[string]string{"B": "two"}})
+	require.NoError(t, err)
+	require.NoError(t, text.Complete())
+	require.Equal(t, messaging.Rendered{Subject: "one", Text: "one two"}, text.Rendered)
+	require.Equal(t, messaging.Values{"A": "one", "B": "two"}, text.Values)
+	text, err = r.Compose(messaging.Sources{}, messaging.Recipient{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"A", "B"}, text.Unresolved)
+	err = text.Complete()
+	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED))
+	require.Equal(t, "no value for A, B", apierr.From(err).Fields[0].Message)
+
+	r, err = messaging.NewRenderer(messaging.Snapshot{Body: strings.Repeat("{A}", 1000)})
+	require.NoError(t, err)
+	for size, good := range map[int]bool{524: true, 525: false} {
+		_, err = r.Compose(messaging.Sources{Custom: map[string]string{"A": strings.Repeat("x", size)}}, messaging.Recipient{})
+		require.Equal(t, good, err == nil, size)
+	}
+}
+
+// TestStatesAreDrawn holds the picture in docs/states.md to the table.
+func TestStatesAreDrawn(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/states.md")
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(page), "## Message\n")
+	require.True(t, ok)
+	section, _, ok = strings.Cut(section, "## Group message\n")
+	require.True(t, ok)
+	drawn := map[[2]string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ {4}(\[\*\]|[a-z_]+) --> ([a-z_]+)$`).FindAllStringSubmatch(section, -1) {
+		drawn[[2]string{strings.TrimPrefix(m[1], "[*]"), m[2]}] = true
+	}
+	for _, from := range append([]string{""}, messaging.MessageStatuses()...) {
+		for _, to := range messaging.MessageStatuses() {
+			require.Equal(t, messaging.MayBecome(from, to), drawn[[2]string{from, to}], "%q to %q", from, to)
+		}
+	}
+}
+
+func TestEstimate(t *testing.T) {
+	t.Parallel()
+	e := messaging.NewEstimate("sms")
+	e.Add(messaging.Rendered{Text: strings.Repeat("a", 161)})
+	e.Add(messaging.Rendered{Text: "ሰላም"})
+	e.Add(messaging.Rendered{Text: "short"})
+	e.Miss([]string{"B", "A"})
+	e.Miss([]string{"A", "C"})
+	require.Equal(t, []any{messaging.EncodingUCS2, 161, 2, 4, 3, []string{"B", "A", "C"}}, []any{e.Encoding, e.Units, e.Segments, e.Total, e.Recipients, e.Unresolved})
+	require.Len(t, e.Sample.Text, 161)
+
+	e = messaging.NewEstimate("email")
+	e.Add(messaging.Rendered{Text: strings.Repeat("ሰ", 1000)})
+	require.Equal(t, []any{messaging.Encoding(""), 0, 1, 1}, []any{e.Encoding, e.Units, e.Segments, e.Total})
+}
