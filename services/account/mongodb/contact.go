@@ -3,7 +3,6 @@ package mongodb
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,103 +19,6 @@ import (
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
-
-// contactDocument is a stored contact.
-type contactDocument struct {
-	ID        string   `bson:"_id"`
-	AccountID string   `bson:"account_id"`
-	GroupIDs  []string `bson:"group_ids"`
-	// RequestHash is of the call that made it, if that had an idempotency key.
-	RequestHash []byte        `bson:"request_hash"`
-	CreatedAt   time.Time     `bson:"created_at"`
-	Fields      contactFields `bson:",inline"`
-}
-
-// contactFields are what a change of a contact sets. Nothing is NULL, as in SQL.
-type contactFields struct {
-	Name                 string            `bson:"name"`
-	FirstName            *string           `bson:"first_name"`
-	LastName             *string           `bson:"last_name"`
-	Display              string            `bson:"display"`
-	Email                *string           `bson:"email"`
-	EmailOrder           string            `bson:"email_order"`
-	Phone                *string           `bson:"phone"`
-	Tags                 []string          `bson:"tags"`
-	Language             string            `bson:"language"`
-	Timezone             string            `bson:"timezone"`
-	ExternalID           *string           `bson:"external_id"`
-	PreferredChannelType string            `bson:"preferred_channel_type"`
-	Identifiers          map[string]string `bson:"identifiers"`
-	// Metadata is JSON: a caller's keys are never names of fields.
-	Metadata string `bson:"metadata"`
-	// Attributes are the texts by which its keys are found.
-	Attributes []string `bson:"attributes"`
-	// Version counts the changes; one that read another version writes nothing.
-	Version int64 `bson:"version"`
-	// Trail is the last changes, by the id of their audit event or import plan.
-	Trail     []string  `bson:"trail"`
-	UpdatedAt time.Time `bson:"updated_at"`
-}
-
-func contactIndexes() []mongodb.Index {
-	var out []mongodb.Index
-	for _, f := range []string{
-		"created_at", "updated_at", "display", "email_order", "group_ids", "tags", "attributes",
-		"first_name", "last_name", "email", "phone", "external_id",
-	} {
-		out = append(out, mongodb.Index{Fields: []string{"account_id", f, "_id"}})
-	}
-	return append(out, mongodb.Index{Fields: []string{"account_id", "_id"}})
-}
-
-// emailOrder sorts as an address does that may be missing: in PostgreSQL nothing comes
-// after everything.
-func emailOrder(email string) string {
-	if email == "" {
-		return "\U0010FFFF"
-	}
-	return email
-}
-
-func textOrNil(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-func fieldsOf(c *account.Contact) (contactFields, error) {
-	attributes, err := mongodb.Attributes(c.Metadata)
-	if err != nil {
-		return contactFields{}, err
-	}
-	return contactFields{
-		Name: c.Name, FirstName: textOrNil(c.FirstName), LastName: textOrNil(c.LastName), Display: c.DisplayName(),
-		Email: textOrNil(c.Email), EmailOrder: emailOrder(c.Email), Phone: textOrNil(c.Phone), Tags: append([]string{}, c.Tags...),
-		Language: c.Language, Timezone: c.Timezone, ExternalID: textOrNil(c.ExternalID), PreferredChannelType: c.PreferredChannelType,
-		Identifiers: c.Identifiers, Metadata: string(c.Metadata), Attributes: attributes, Version: 1, Trail: []string{}, UpdatedAt: c.UpdatedAt,
-	}, nil
-}
-
-func (d *contactDocument) contact() *account.Contact {
-	f := d.Fields
-	c := &account.Contact{
-		ID: d.ID, AccountID: d.AccountID, Name: f.Name, FirstName: text(f.FirstName), LastName: text(f.LastName), Email: text(f.Email),
-		Phone: text(f.Phone), Tags: f.Tags, Language: f.Language, Timezone: f.Timezone, ExternalID: text(f.ExternalID),
-		PreferredChannelType: f.PreferredChannelType, Identifiers: f.Identifiers, CreatedAt: d.CreatedAt.UTC(), UpdatedAt: f.UpdatedAt.UTC(),
-	}
-	if f.Metadata != "" {
-		c.Metadata = json.RawMessage(f.Metadata)
-	}
-	return c
-}
 
 // CreateContacts stores contacts of one account; see postgres.Store. A call that is
 // repeated with its idempotency key finds the contacts that it made.
@@ -424,6 +326,3 @@ func (s *Store) Recipients(ctx context.Context, accountID string, groupIDs []str
 	}
 	return out, nil
 }
-
-// hasChange reports whether a change is among the document's last ones.
-func (d *contactDocument) hasChange(id string) bool { return slices.Contains(d.Fields.Trail, id) }
