@@ -91,7 +91,8 @@ func snake(name string) string {
 	var b strings.Builder
 	runes := []rune(name)
 	for i, c := range runes {
-		lowerNext := i+1 < len(runes) && unicode.IsLower(runes[i+1])
+		plural := i+1 < len(runes) && runes[i+1] == 's' && (i+2 == len(runes) || unicode.IsUpper(runes[i+2])) // as in IDs
+		lowerNext := i+1 < len(runes) && unicode.IsLower(runes[i+1]) && !plural
 		if unicode.IsUpper(c) && i > 0 && (unicode.IsLower(runes[i-1]) || lowerNext) {
 			b.WriteByte('_')
 		}
