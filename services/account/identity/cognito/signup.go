@@ -26,8 +26,8 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		return err
 	}
 	owner := "email:" + identity.Digest(r.Email)
-	if err := p.answered(ctx, owner); err != nil {
-		return err
+	if err := p.Store.DB().Replay(ctx, owner); err != nil {
+		return err // repeating the call must not make another user in the pool
 	}
 	inPool, err := p.signUp(ctx, r.Email, password)
 	if err != nil {
@@ -51,24 +51,6 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		}
 		return tx.Respond(ctx, respond)
 	})
-}
-
-// errNew ends the look for an earlier answer.
-var errNew = errors.New("the request is new")
-
-// answered ends a call whose idempotency key was used before: repeating it must not
-// make another user in the pool.
-func (p *Provider) answered(ctx context.Context, owner string) error {
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, owner); err != nil {
-			return err
-		}
-		return errNew // and roll back
-	})
-	if errors.Is(err, errNew) {
-		return nil
-	}
-	return err
 }
 
 // signUp makes a user in the pool; inPool tells that there was one who had verified
