@@ -150,7 +150,7 @@ func importFile(t *testing.T, simulator *single.Simulator, binary, file string, 
 	data, httpAddr, admin := t.TempDir(), port(t), port(t)
 	host, smtp := simulator.HostPort()
 	p := newProgram(t, binary, "http://"+admin+"/readyz", []string{"up"},
-		"TURUMBA_DATA_DIR="+data, "HTTP_ADDR="+httpAddr, "ADMIN_ADDR="+admin, "GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=WARN", "GOMEMLIMIT=90MiB",
+		"TURUMBA_DATA_DIR="+data, "HTTP_ADDR="+httpAddr, "ADMIN_ADDR="+admin, "GRPC_ADDR=127.0.0.1:0", "LOG_LEVEL=WARN", "GOMEMLIMIT=80MiB",
 		fmt.Sprintf("MAIL_URL=smtp://%s:%d?plaintext=true&from=no-reply@turumba.example", host, smtp),
 		fmt.Sprintf("EGRESS_ALLOW=%s/32:%d", host, smtp))
 	t.Cleanup(p.killTree)
