@@ -95,6 +95,7 @@ func FuzzRender(f *testing.F) {
 	for _, s := range []string{"", "{A}", "{{A}}", "{{{A}}}", "{A", "}{", "{_}", "{A1}{A}", "\xff{A}\x00"} {
 		f.Add(s, "value {A}")
 	}
+	f.Add(strings.Repeat("{A}", 200), strings.Repeat("<&>\"'", 100))
 	f.Fuzz(func(t *testing.T, text, value string) {
 		r, err := messaging.NewRenderer(messaging.Snapshot{Subject: text, Body: text, HTMLBody: text})
 		if err != nil {
@@ -107,6 +108,12 @@ func FuzzRender(f *testing.F) {
 		out := r.Render(values)
 		require.NotContains(t, out.Subject, "\n")
 		require.NotContains(t, out.Subject, "\r")
+		longest := max(len(out.Subject)-messaging.MaxSubject, len(out.Text)-messaging.MaxText, len(out.HTML)-messaging.MaxHTML)
+		if excess := r.Excess(messaging.TypeEmail, values); excess == "" {
+			require.LessOrEqual(t, longest, 0, "what fits is rendered to what fits")
+		} else if len(out.Subject) == len(out.Text) { // line breaks of a subject may go
+			require.Positive(t, longest, excess)
+		}
 		if len(r.Variables()) == 0 && !strings.Contains(text, "{{") {
 			require.Equal(t, text, out.Text)
 		}

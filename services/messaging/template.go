@@ -48,6 +48,9 @@ func (t *Template) Prepare() error {
 	if err != nil {
 		return err
 	}
+	if e := r.Excess(t.ChannelType, r.blank()); e != "" {
+		return apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template is too long for any message: %s", e)
+	}
 	t.Variables = r.Variables()
 	if t.FallbackStrategy == "" {
 		t.FallbackStrategy = FallbackKeep
@@ -237,56 +240,6 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 		unresolved = append(unresolved, name)
 	}
 	return values, unresolved, len(unresolved) > 0 && r.fallback == FallbackSkip
-}
-
-// MaxComposed is the longest text of a single message, in bytes, before HTML is
-// escaped: values must not blow a template up.
-const MaxComposed = 512 << 10
-
-// Composed is the text of a single message.
-type Composed struct {
-	Rendered
-	Values Values
-	// Unresolved are the variables without a value.
-	Unresolved []string
-	// Skip says that a send would leave the recipient out because of them.
-	Skip bool
-}
-
-// Complete is an error where a send would have left the recipient out: a single
-// message has nobody else to go to.
-func (c Composed) Complete() error {
-	if c.Skip {
-		return invalidValues("no value for " + strings.Join(c.Unresolved, ", "))
-	}
-	return nil
-}
-
-// Compose renders for one recipient, unless the values blow the text up.
-func (r *Renderer) Compose(s Sources, to Recipient) (Composed, error) {
-	var c Composed
-	c.Values, c.Unresolved, c.Skip = r.Resolve(s.Lookup(to))
-	if r.subject.size(c.Values)+r.body.size(c.Values)+r.html.size(c.Values) > MaxComposed {
-		return Composed{}, invalidValues("make the text longer than 512 KiB")
-	}
-	c.Rendered = r.Render(c.Values)
-	return c, nil
-}
-
-func invalidValues(message string) error {
-	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{Field: "custom_values", Message: message})
-}
-
-// size is how long the text is with the values, in bytes.
-func (t Text) size(values Values) (n int) {
-	for _, s := range t {
-		if v, ok := values[s.text]; ok && s.variable {
-			n += len(v)
-		} else {
-			n += len(s.text)
-		}
-	}
-	return n
 }
 
 // Render fills in the values. Values in HTML are escaped.

@@ -899,14 +899,16 @@ var File_turumba_messaging_v1_template_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\n" +
-	"+turumba/messaging/v1/template_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"turumba/messaging/v1/channel.proto\x1a#turumba/messaging/v1/template.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x8c\x05\n" +
+	"+turumba/messaging/v1/template_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"turumba/messaging/v1/channel.proto\x1a#turumba/messaging/v1/template.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x94\x05\n" +
 	"\x15CreateTemplateRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12\x1f\n" +
-	"\x04body\x18\x03 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x04R\x04body\x12&\n" +
-	"\thtml_body\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10R\bhtmlBody\x12\"\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12#\n" +
+	"\x04body\x18\x03 \x01(\tB\x0f\xbaH\fr\n" +
+	"\x10\x01\x18\x80\x80\x04(\x80\x80\x04R\x04body\x12*\n" +
+	"\thtml_body\x18\x04 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
 	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12#\n" +
 	"\bcategory\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18dR\bcategory\x12N\n" +
 	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
@@ -935,12 +937,14 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x90\x01\n" +
 	"\x15ListTemplatesResponse\x12=\n" +
 	"\x04data\x18\x01 \x03(\v2\x1e.turumba.messaging.v1.TemplateB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x86\x06\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x8e\x06\n" +
 	"\x0eTemplateUpdate\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12\x1f\n" +
-	"\x04body\x18\x03 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x04R\x04body\x12&\n" +
-	"\thtml_body\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10R\bhtmlBody\x12\"\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12#\n" +
+	"\x04body\x18\x03 \x01(\tB\x0f\xbaH\fr\n" +
+	"\x10\x01\x18\x80\x80\x04(\x80\x80\x04R\x04body\x12*\n" +
+	"\thtml_body\x18\x04 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
 	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12#\n" +
 	"\bcategory\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18dR\bcategory\x12N\n" +
 	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
