@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,21 @@ func TestRender(t *testing.T) {
 	require.Equal(t, "S x Bcc: y", out.Subject, "a value cannot add header lines")
 	require.Equal(t, "<p>&lt;two&gt; &amp; {A}</p>", out.HTML, "values are escaped and not expanded again")
 	require.Equal(t, []string{"NL", "B_2"}, r.Variables())
+}
+
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	names := messaging.CopyNames("Welcome")
+	require.Equal(t, []string{"Welcome (copy)", "Welcome (copy 2)"}, names[:2])
+	for _, name := range messaging.CopyNames(strings.Repeat("ሰ", 255)) {
+		require.LessOrEqual(t, utf8.RuneCountInString(name), messaging.MaxTemplateName)
+		require.True(t, utf8.ValidString(name))
+	}
+	original := &messaging.Template{ID: "1", AccountID: "2", Name: "x", Body: "{A}", Category: messaging.CategoryAuto, ApprovalStatus: "approved", ExternalTemplateID: "e", CreatedByUserID: "3"}
+	c := original.Copy("y", "4")
+	require.NotEqual(t, original.ID, c.ID)
+	c.ID = ""
+	require.Equal(t, &messaging.Template{AccountID: "2", Name: "y", Body: "{A}", CreatedByUserID: "4"}, c)
 }
 
 func TestTooManyVariables(t *testing.T) {

@@ -58,6 +58,42 @@ func (t *Template) Prepare() error {
 	return nil
 }
 
+// MaxTemplateName is the longest name of a template, in characters.
+const MaxTemplateName = 255
+
+// Copy is a template of its own with the same text. What a provider said of the
+// original does not hold for it, and it is nobody's auto-template.
+func (t *Template) Copy(name, userID string) *Template {
+	c := *t
+	c.ID, c.Name, c.CreatedByUserID = NewID(), name, userID
+	c.ApprovalStatus, c.ExternalTemplateID = "", ""
+	if c.Category == CategoryAuto {
+		c.Category = ""
+	}
+	return &c
+}
+
+// CopyNames are what a copy may be called, best first.
+func CopyNames(name string) []string {
+	names := make([]string, 100)
+	for i := range names {
+		suffix := " (copy)"
+		if i > 0 {
+			suffix = fmt.Sprintf(" (copy %d)", i+1)
+		}
+		names[i] = clip(name, MaxTemplateName-len(suffix)) + suffix
+	}
+	return names
+}
+
+// clip keeps the first n characters.
+func clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n])
+	}
+	return s
+}
+
 // Snapshot is what a send keeps of its template.
 func (t *Template) Snapshot() Snapshot {
 	return Snapshot{Version: RendererVersion, Subject: t.Subject, Body: t.Body, HTMLBody: t.HTMLBody, Defaults: t.DefaultValues, Fallback: t.FallbackStrategy}
