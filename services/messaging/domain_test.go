@@ -58,6 +58,16 @@ func TestCopies(t *testing.T) {
 	require.Equal(t, &messaging.Template{AccountID: "2", Name: "y", Body: "{A}", CreatedByUserID: "4"}, c)
 }
 
+func TestAutoTemplate(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	auto := messaging.AutoTemplate("a", "Term starts", "u", at)
+	require.Equal(t, "Auto: Term starts — 2026-03-04 05:06:07", auto.Name)
+	require.Equal(t, messaging.CategoryAuto, auto.Category)
+	require.Equal(t, "Auto: group message — 2026-03-04 05:06:07", messaging.AutoTemplate("a", "", "u", at).Name)
+	require.LessOrEqual(t, utf8.RuneCountInString(messaging.AutoTemplate("a", strings.Repeat("ሰ", 255), "u", at).Name), messaging.MaxTemplateName)
+}
+
 func TestTooManyVariables(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

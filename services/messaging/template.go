@@ -58,6 +58,19 @@ func (t *Template) Prepare() error {
 	return nil
 }
 
+// AutoTemplate is the template of a send that came with a text of its own; the send
+// is called parent.
+func AutoTemplate(accountID, parent, userID string, at time.Time) *Template {
+	if parent == "" {
+		parent = "group message"
+	}
+	before, after := "Auto: ", " — "+at.UTC().Format("2006-01-02 15:04:05")
+	return &Template{
+		ID: NewID(), AccountID: accountID, Name: before + clip(parent, MaxTemplateName-len(before+after)) + after,
+		Category: CategoryAuto, IsActive: true, CreatedByUserID: userID,
+	}
+}
+
 // MaxTemplateName is the longest name of a template, in characters.
 const MaxTemplateName = 255
 

@@ -123,6 +123,19 @@ func (s *Store) UpdateTemplate(ctx context.Context, scope []string, id string, c
 	return t, err
 }
 
+// holdTemplate keeps the template from being deleted until the transaction ends: who
+// deletes it waits, and then finds what uses it.
+func holdTemplate(ctx context.Context, tx *pg.Tx, accountID, id string) error {
+	tag, err := tx.Exec(ctx, "SELECT FROM templates WHERE account_id = $1 AND id = $2 FOR KEY SHARE", accountID, id)
+	if err != nil {
+		return fmt.Errorf("hold template: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errTemplate
+	}
+	return nil
+}
+
 // DeleteTemplate removes a template of the scope; IN_USE while a send that has
 // not ended uses it.
 func (s *Store) DeleteTemplate(ctx context.Context, scope []string, id string) error {
