@@ -1,6 +1,9 @@
 package messaging_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +44,42 @@ func TestRender(t *testing.T) {
 	require.Equal(t, "S x Bcc: y", out.Subject, "a value cannot add header lines")
 	require.Equal(t, "<p>&lt;two&gt; &amp; {A}</p>", out.HTML, "values are escaped and not expanded again")
 	require.Equal(t, []string{"NL", "B_2"}, r.Variables())
+}
+
+// TestRendererVersions: what a version has once made it makes for ever. A change that
+// fails here needs a new version beside the old one.
+func TestRendererVersions(t *testing.T) {
+	t.Parallel()
+	for version := 1; version <= messaging.RendererVersion; version++ {
+		raw, err := os.ReadFile(fmt.Sprintf("testdata/renderer_%d.json", version))
+		require.NoError(t, err)
+		var cases []struct {
+			Snapshot messaging.Snapshot
+			Values   messaging.Values
+			Want     messaging.Rendered
+		}
+		require.NoError(t, json.Unmarshal(raw, &cases))
+		require.NotEmpty(t, cases)
+		for _, c := range cases {
+			require.Equal(t, version, c.Snapshot.Version)
+			r, err := messaging.NewRenderer(c.Snapshot)
+			require.NoError(t, err)
+			require.Equal(t, c.Want, r.Render(c.Values), c.Snapshot.Body)
+		}
+	}
+	_, err := messaging.NewRenderer(messaging.Snapshot{Version: messaging.RendererVersion + 1})
+	require.ErrorContains(t, err, "version")
+}
+
+func TestSnapshotWithSubject(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "News for {NAME}", messaging.Snapshot{Body: "x"}.WithSubject("News for {NAME}").Subject)
+	require.Equal(t, "own", messaging.Snapshot{Subject: "own"}.WithSubject("line").Subject)
+	var full strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&full, "{V%d}", i)
+	}
+	require.Empty(t, messaging.Snapshot{Body: full.String()}.WithSubject("{ONE_MORE}").Subject)
 }
 
 func TestCopies(t *testing.T) {

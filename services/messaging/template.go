@@ -112,8 +112,10 @@ func (t *Template) Snapshot() Snapshot {
 	return Snapshot{Version: RendererVersion, Subject: t.Subject, Body: t.Body, HTMLBody: t.HTMLBody, Defaults: t.DefaultValues, Fallback: t.FallbackStrategy}
 }
 
-// RendererVersion names the rules of rendering. A snapshot is always rendered
-// by the rules it was taken under.
+// RendererVersion names the rules of rendering: what is a variable, what is escaped
+// and how. A snapshot is always rendered by the rules it was taken under, so that a
+// message reads tomorrow as it was sent; testdata/renderer_<version>.json holds each
+// version to what it once made.
 const RendererVersion = 1
 
 // Snapshot is a template as a send uses it, however the template changes later.
@@ -124,6 +126,16 @@ type Snapshot struct {
 	HTMLBody string            `json:"html_body,omitempty"`
 	Defaults map[string]string `json:"defaults,omitempty"`
 	Fallback string            `json:"fallback,omitempty"`
+}
+
+// WithSubject is the snapshot with another subject line where it has none of its own.
+func (s Snapshot) WithSubject(line string) Snapshot {
+	with := s
+	with.Subject = line
+	if _, err := NewRenderer(with); s.Subject != "" || err != nil { // together they may have too many variables
+		return s
+	}
+	return with
 }
 
 // Values are the values of variables by name.
@@ -245,8 +257,12 @@ type Rendered struct {
 	Subject, Text, HTML string
 }
 
-// NewRenderer parses a snapshot.
+// NewRenderer parses a snapshot. One of a later program is an error that passes when
+// this program is replaced; version 0 means the current rules.
 func NewRenderer(s Snapshot) (*Renderer, error) {
+	if s.Version > RendererVersion {
+		return nil, fmt.Errorf("the text needs version %d of the renderer, this program has %d", s.Version, RendererVersion)
+	}
 	r := &Renderer{defaults: s.Defaults, fallback: s.Fallback}
 	for _, part := range []struct {
 		name, text string

@@ -110,6 +110,33 @@ func TestOutcomes(t *testing.T) {
 	require.Equal(t, 1, w.count("SELECT count(*) FROM suppressions WHERE reason = 'opted_out' AND address = 'p7@example.org' AND channel_type = 'email'"))
 }
 
+// TestSubjectLineOfTheChannel: its variables get values although the template has
+// none of them.
+func TestSubjectLineOfTheChannel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people(1, nil)
+	_, err := w.store.UpdateTemplate(t.Context(), []string{w.account}, w.template.ID, func(tpl *messaging.Template) error {
+		tpl.Subject, tpl.Body = "", "Welcome."
+		return tpl.Prepare()
+	})
+	require.NoError(t, err)
+	_, err = w.store.UpdateChannel(t.Context(), []string{w.account}, w.channel.ID, func(c *messaging.Channel) error {
+		c.SMTP.SubjectTemplate = "{FIRST_NAME}: news from {ACCOUNT_NAME}"
+		return nil
+	})
+	require.NoError(t, err)
+	sent := make(chan channel.Message, 1)
+	w.provider.set(func(m channel.Message) channel.Result {
+		sent <- m
+		return accepted(m)
+	})
+	id := w.queue()
+	w.start()
+	require.EqualValues(t, 1, w.final(id).Sent)
+	require.Equal(t, "P0: news from School", (<-sent).Subject)
+}
+
 func TestSuppressedIsStoppedAtTheGate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
