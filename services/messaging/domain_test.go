@@ -115,6 +115,12 @@ func TestTooManyVariables(t *testing.T) {
 	}
 	_, err := messaging.NewRenderer(messaging.Snapshot{Body: b.String()})
 	require.ErrorContains(t, err, "at most 200")
+	b.Reset()
+	for i := range 100_000 {
+		fmt.Fprintf(&b, "{V%d}", i)
+	}
+	_, err = messaging.Parse(b.String())
+	require.ErrorContains(t, err, "at most 200")
 }
 
 func TestVariablePrecedence(t *testing.T) {

@@ -132,6 +132,8 @@ func TestExcess(t *testing.T) {
 	require.True(t, apierr.HasReason(sms.Prepare(), errorv1.Reason_REASON_TEMPLATE_INVALID), "no value makes it short enough")
 	sms.ChannelType = ""
 	require.NoError(t, sms.Prepare())
+	require.NoError(t, sms.Fits(messaging.TypeEmail))
+	require.Error(t, sms.Fits("smpp"), "a send by SMS would reach nobody")
 }
 
 // TestStatesAreDrawn holds the picture in docs/states.md to the table.

@@ -48,12 +48,26 @@ func (t *Template) Prepare() error {
 	if err != nil {
 		return err
 	}
-	if e := r.Excess(t.ChannelType, r.blank()); e != "" {
-		return apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template is too long for any message: %s", e)
-	}
 	t.Variables = r.Variables()
 	if t.FallbackStrategy == "" {
 		t.FallbackStrategy = FallbackKeep
+	}
+	return r.fits(t.ChannelType)
+}
+
+// Fits refuses a template that is too long for a type of channel whatever the values
+// are.
+func (t *Template) Fits(channelType string) error {
+	r, err := NewRenderer(t.Snapshot())
+	if err != nil {
+		return err
+	}
+	return r.fits(channelType)
+}
+
+func (r *Renderer) fits(channelType string) error {
+	if e := r.Excess(channelType, r.blank()); e != "" {
+		return apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template is too long for any message: %s", e)
 	}
 	return nil
 }
@@ -157,6 +171,7 @@ const maxVariables = 200
 // a variable, {{NAME}} the literal {NAME}; other braces are plain text.
 func Parse(s string) (Text, error) {
 	var t Text
+	names := map[string]bool{} // counted on the way, so that a text of nothing else is soon refused
 	lit := 0
 	for i := 0; i < len(s); {
 		if s[i] != '{' {
@@ -174,15 +189,14 @@ func Parse(s string) (Text, error) {
 			i++
 			continue
 		}
+		if names[name] = true; len(names) > maxVariables {
+			return nil, fmt.Errorf("has too many variables, at most %d are allowed", maxVariables)
+		}
 		t = append(t.literal(s[lit:i]), segment{text: name, variable: true})
 		i += len(name) + 2
 		lit = i
 	}
-	t = t.literal(s[lit:])
-	if n := len(t.Variables()); n > maxVariables {
-		return nil, fmt.Errorf("has %d variables, at most %d are allowed", n, maxVariables)
-	}
-	return t, nil
+	return t.literal(s[lit:]), nil
 }
 
 func (t Text) literal(s string) Text {

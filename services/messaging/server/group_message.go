@@ -87,7 +87,10 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err != nil {
 		return nil, unresolved(err, "template_id")
 	}
-	return nil, usable(t, c)
+	if err := usable(t, c); err != nil {
+		return nil, err
+	}
+	return nil, t.Fits(c.ChannelType)
 }
 
 // usable refuses a template that cannot be sent on the channel.
