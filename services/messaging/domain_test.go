@@ -1,9 +1,13 @@
 package messaging_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -42,6 +46,67 @@ func TestRender(t *testing.T) {
 	require.Equal(t, []string{"NL", "B_2"}, r.Variables())
 }
 
+// TestRendererVersions: what a version has once made it makes for ever. A change that
+// fails here needs a new version beside the old one.
+func TestRendererVersions(t *testing.T) {
+	t.Parallel()
+	for version := 1; version <= messaging.RendererVersion; version++ {
+		raw, err := os.ReadFile(fmt.Sprintf("testdata/renderer_%d.json", version))
+		require.NoError(t, err)
+		var cases []struct {
+			Snapshot messaging.Snapshot
+			Values   messaging.Values
+			Want     messaging.Rendered
+		}
+		require.NoError(t, json.Unmarshal(raw, &cases))
+		require.NotEmpty(t, cases)
+		for _, c := range cases {
+			require.Equal(t, version, c.Snapshot.Version)
+			r, err := messaging.NewRenderer(c.Snapshot)
+			require.NoError(t, err)
+			require.Equal(t, c.Want, r.Render(c.Values), c.Snapshot.Body)
+		}
+	}
+	_, err := messaging.NewRenderer(messaging.Snapshot{Version: messaging.RendererVersion + 1})
+	require.ErrorContains(t, err, "version")
+}
+
+func TestSnapshotWithSubject(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "News for {NAME}", messaging.Snapshot{Body: "x"}.WithSubject("News for {NAME}").Subject)
+	require.Equal(t, "own", messaging.Snapshot{Subject: "own"}.WithSubject("line").Subject)
+	var full strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&full, "{V%d}", i)
+	}
+	require.Empty(t, messaging.Snapshot{Body: full.String()}.WithSubject("{ONE_MORE}").Subject)
+}
+
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	names := messaging.CopyNames("Welcome")
+	require.Equal(t, []string{"Welcome (copy)", "Welcome (copy 2)"}, names[:2])
+	for _, name := range messaging.CopyNames(strings.Repeat("ሰ", 255)) {
+		require.LessOrEqual(t, utf8.RuneCountInString(name), messaging.MaxTemplateName)
+		require.True(t, utf8.ValidString(name))
+	}
+	original := &messaging.Template{ID: "1", AccountID: "2", Name: "x", Body: "{A}", Category: messaging.CategoryAuto, ApprovalStatus: "approved", ExternalTemplateID: "e", CreatedByUserID: "3"}
+	c := original.Copy("y", "4")
+	require.NotEqual(t, original.ID, c.ID)
+	c.ID = ""
+	require.Equal(t, &messaging.Template{AccountID: "2", Name: "y", Body: "{A}", CreatedByUserID: "4"}, c)
+}
+
+func TestAutoTemplate(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	auto := messaging.AutoTemplate("a", "Term starts", "u", at)
+	require.Equal(t, "Auto: Term starts — 2026-03-04 05:06:07", auto.Name)
+	require.Equal(t, messaging.CategoryAuto, auto.Category)
+	require.Equal(t, "Auto: group message — 2026-03-04 05:06:07", messaging.AutoTemplate("a", "", "u", at).Name)
+	require.LessOrEqual(t, utf8.RuneCountInString(messaging.AutoTemplate("a", strings.Repeat("ሰ", 255), "u", at).Name), messaging.MaxTemplateName)
+}
+
 func TestTooManyVariables(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -49,6 +114,12 @@ func TestTooManyVariables(t *testing.T) {
 		b.WriteString("{V" + strings.Repeat("X", i%50) + strings.Repeat("Y", i/50) + "}")
 	}
 	_, err := messaging.NewRenderer(messaging.Snapshot{Body: b.String()})
+	require.ErrorContains(t, err, "at most 200")
+	b.Reset()
+	for i := range 100_000 {
+		fmt.Fprintf(&b, "{V%d}", i)
+	}
+	_, err = messaging.Parse(b.String())
 	require.ErrorContains(t, err, "at most 200")
 }
 
@@ -95,6 +166,7 @@ func FuzzRender(f *testing.F) {
 	for _, s := range []string{"", "{A}", "{{A}}", "{{{A}}}", "{A", "}{", "{_}", "{A1}{A}", "\xff{A}\x00"} {
 		f.Add(s, "value {A}")
 	}
+	f.Add(strings.Repeat("{A}", 200), strings.Repeat("<&>\"'", 100))
 	f.Fuzz(func(t *testing.T, text, value string) {
 		r, err := messaging.NewRenderer(messaging.Snapshot{Subject: text, Body: text, HTMLBody: text})
 		if err != nil {
@@ -107,6 +179,12 @@ func FuzzRender(f *testing.F) {
 		out := r.Render(values)
 		require.NotContains(t, out.Subject, "\n")
 		require.NotContains(t, out.Subject, "\r")
+		longest := max(len(out.Subject)-messaging.MaxSubject, len(out.Text)-messaging.MaxText, len(out.HTML)-messaging.MaxHTML)
+		if excess := r.Excess(messaging.TypeEmail, values); excess == "" {
+			require.LessOrEqual(t, longest, 0, "what fits is rendered to what fits")
+		} else if len(out.Subject) == len(out.Text) { // line breaks of a subject may go
+			require.Positive(t, longest, excess)
+		}
 		if len(r.Variables()) == 0 && !strings.Contains(text, "{{") {
 			require.Equal(t, text, out.Text)
 		}

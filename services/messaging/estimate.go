@@ -60,7 +60,7 @@ func (e *Estimate) Add(text Rendered) {
 // segments.
 func (e *Estimate) Measure(text Rendered) (segments int) {
 	s := Segments{Count: 1}
-	if e.ChannelType == "sms" || e.ChannelType == "smpp" {
+	if IsSMS(e.ChannelType) {
 		s = CountSegments(text.Text)
 	}
 	if e.Encoding != EncodingUCS2 {

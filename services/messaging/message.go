@@ -136,4 +136,5 @@ const (
 	SkipDuplicateAddress = "duplicate_address"
 	SkipInvalidAddress   = "invalid_address"
 	SkipOptedOut         = "opted_out"
+	SkipTooLong          = "text_too_long"
 )

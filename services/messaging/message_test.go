@@ -86,24 +86,54 @@ func TestCompose(t *testing.T) {
 	t.Parallel()
 	r, err := messaging.NewRenderer(messaging.Snapshot{Subject: "{A}", Body: "{A} {B}", Fallback: messaging.FallbackSkip})
 	require.NoError(t, err)
-	text, err := r.Compose(messaging.Sources{Custom: map[string]string{"A": "one", "C": "unused"}}, messaging.Recipient{Attributes: map[string]string{"B": "two"}})
-	require.NoError(t, err)
-	require.NoError(t, text.Complete())
+	text := r.Compose(messaging.TypeEmail, messaging.Sources{Custom: map[string]string{"A": "one", "C": "unused"}}, messaging.Recipient{Attributes: map[string]string{"B": "two"}})
+	require.NoError(t, text.Complete("custom_values"))
 	require.Equal(t, messaging.Rendered{Subject: "one", Text: "one two"}, text.Rendered)
 	require.Equal(t, messaging.Values{"A": "one", "B": "two"}, text.Values)
-	text, err = r.Compose(messaging.Sources{}, messaging.Recipient{})
-	require.NoError(t, err)
+	text = r.Compose(messaging.TypeEmail, messaging.Sources{}, messaging.Recipient{})
 	require.Equal(t, []string{"A", "B"}, text.Unresolved)
-	err = text.Complete()
+	require.Equal(t, messaging.SkipUnresolved, text.SkipReason())
+	err = text.Complete("custom_values")
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED))
-	require.Equal(t, "no value for A, B", apierr.From(err).Fields[0].Message)
+	require.Equal(t, apierr.Field{Field: "custom_values", Message: "no value for A, B"}, apierr.From(err).Fields[0])
 
-	r, err = messaging.NewRenderer(messaging.Snapshot{Body: strings.Repeat("{A}", 1000)})
-	require.NoError(t, err)
-	for size, good := range map[int]bool{524: true, 525: false} {
-		_, err = r.Compose(messaging.Sources{Custom: map[string]string{"A": strings.Repeat("x", size)}}, messaging.Recipient{})
-		require.Equal(t, good, err == nil, size)
+	text = messaging.Plain("sms", "", "{A} stays")
+	require.Equal(t, messaging.Composed{Rendered: messaging.Rendered{Text: "{A} stays"}}, text)
+	text = messaging.Plain("sms", "", strings.Repeat("x", 1531))
+	require.ErrorContains(t, text.Complete("message_body"), "the request is not valid")
+	require.Equal(t, messaging.SkipTooLong, text.SkipReason())
+	require.Empty(t, text.Text, "nothing is rendered")
+}
+
+// TestExcess: short values do not blow a template up.
+func TestExcess(t *testing.T) {
+	t.Parallel()
+	many := strings.Repeat("{A}", 1024)
+	for name, c := range map[string]struct {
+		channelType    string
+		snapshot       messaging.Snapshot
+		value, longest string
+	}{
+		"subject":              {"email", messaging.Snapshot{Subject: "{A}{A}{A}{A}"}, "x", strings.Repeat("x", 1024)},
+		"text":                 {"email", messaging.Snapshot{Body: many}, "", strings.Repeat("x", 64)},
+		"HTML":                 {"email", messaging.Snapshot{HTMLBody: many}, "", strings.Repeat("x", 512)},
+		"HTML that is escaped": {"email", messaging.Snapshot{HTMLBody: many + strings.Repeat("y", 2048)}, "", strings.Repeat("<", 127) + "xx"},
+		"SMS of GSM-7":         {"sms", messaging.Snapshot{Body: "{A}"}, "", strings.Repeat("x", 1530)},
+		"SMS of UCS-2":         {"smpp", messaging.Snapshot{Body: "{A}"}, "", strings.Repeat("ሰ", 670)},
+		"of any channel":       {"", messaging.Snapshot{Body: many}, strings.Repeat("x", 11), strings.Repeat("x", 64)},
+	} {
+		r, err := messaging.NewRenderer(c.snapshot)
+		require.NoError(t, err)
+		require.Empty(t, r.Excess(c.channelType, messaging.Values{"A": c.value}), name)
+		require.Empty(t, r.Excess(c.channelType, messaging.Values{"A": c.longest}), name)
+		require.NotEmpty(t, r.Excess(c.channelType, messaging.Values{"A": c.longest + "x"}), name)
 	}
+	sms := &messaging.Template{ChannelType: "sms", Body: strings.Repeat("x", 1531) + "{A}"}
+	require.True(t, apierr.HasReason(sms.Prepare(), errorv1.Reason_REASON_TEMPLATE_INVALID), "no value makes it short enough")
+	sms.ChannelType = ""
+	require.NoError(t, sms.Prepare())
+	require.NoError(t, sms.Fits(messaging.TypeEmail))
+	require.Error(t, sms.Fits("smpp"), "a send by SMS would reach nobody")
 }
 
 // TestStatesAreDrawn holds the picture in docs/states.md to the table.

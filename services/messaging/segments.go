@@ -20,6 +20,9 @@ const (
 	ucsSingle, ucsPart = 70, 67
 )
 
+// IsSMS says whether a type of channel carries SMS.
+func IsSMS(channelType string) bool { return channelType == "sms" || channelType == "smpp" }
+
 // Segments is what a text needs as SMS.
 type Segments struct {
 	Encoding Encoding

@@ -52,7 +52,73 @@ func (t *Template) Prepare() error {
 	if t.FallbackStrategy == "" {
 		t.FallbackStrategy = FallbackKeep
 	}
+	return r.fits(t.ChannelType)
+}
+
+// Fits refuses a template that is too long for a type of channel whatever the values
+// are.
+func (t *Template) Fits(channelType string) error {
+	r, err := NewRenderer(t.Snapshot())
+	if err != nil {
+		return err
+	}
+	return r.fits(channelType)
+}
+
+func (r *Renderer) fits(channelType string) error {
+	if e := r.Excess(channelType, r.blank()); e != "" {
+		return apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template is too long for any message: %s", e)
+	}
 	return nil
+}
+
+// AutoTemplate is the template of a send that came with a text of its own; the send
+// is called parent.
+func AutoTemplate(accountID, parent, userID string, at time.Time) *Template {
+	if parent == "" {
+		parent = "group message"
+	}
+	before, after := "Auto: ", " — "+at.UTC().Format("2006-01-02 15:04:05")
+	return &Template{
+		ID: NewID(), AccountID: accountID, Name: before + clip(parent, MaxTemplateName-len(before+after)) + after,
+		Category: CategoryAuto, IsActive: true, CreatedByUserID: userID,
+	}
+}
+
+// MaxTemplateName is the longest name of a template, in characters.
+const MaxTemplateName = 255
+
+// Copy is a template of its own with the same text. What a provider said of the
+// original does not hold for it, and it is nobody's auto-template.
+func (t *Template) Copy(name, userID string) *Template {
+	c := *t
+	c.ID, c.Name, c.CreatedByUserID = NewID(), name, userID
+	c.ApprovalStatus, c.ExternalTemplateID = "", ""
+	if c.Category == CategoryAuto {
+		c.Category = ""
+	}
+	return &c
+}
+
+// CopyNames are what a copy may be called, best first.
+func CopyNames(name string) []string {
+	names := make([]string, 100)
+	for i := range names {
+		suffix := " (copy)"
+		if i > 0 {
+			suffix = fmt.Sprintf(" (copy %d)", i+1)
+		}
+		names[i] = clip(name, MaxTemplateName-len(suffix)) + suffix
+	}
+	return names
+}
+
+// clip keeps the first n characters.
+func clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n])
+	}
+	return s
 }
 
 // Snapshot is what a send keeps of its template.
@@ -60,8 +126,10 @@ func (t *Template) Snapshot() Snapshot {
 	return Snapshot{Version: RendererVersion, Subject: t.Subject, Body: t.Body, HTMLBody: t.HTMLBody, Defaults: t.DefaultValues, Fallback: t.FallbackStrategy}
 }
 
-// RendererVersion names the rules of rendering. A snapshot is always rendered
-// by the rules it was taken under.
+// RendererVersion names the rules of rendering: what is a variable, what is escaped
+// and how. A snapshot is always rendered by the rules it was taken under, so that a
+// message reads tomorrow as it was sent; testdata/renderer_<version>.json holds each
+// version to what it once made.
 const RendererVersion = 1
 
 // Snapshot is a template as a send uses it, however the template changes later.
@@ -72,6 +140,16 @@ type Snapshot struct {
 	HTMLBody string            `json:"html_body,omitempty"`
 	Defaults map[string]string `json:"defaults,omitempty"`
 	Fallback string            `json:"fallback,omitempty"`
+}
+
+// WithSubject is the snapshot with another subject line where it has none of its own.
+func (s Snapshot) WithSubject(line string) Snapshot {
+	with := s
+	with.Subject = line
+	if _, err := NewRenderer(with); s.Subject != "" || err != nil { // together they may have too many variables
+		return s
+	}
+	return with
 }
 
 // Values are the values of variables by name.
@@ -93,6 +171,7 @@ const maxVariables = 200
 // a variable, {{NAME}} the literal {NAME}; other braces are plain text.
 func Parse(s string) (Text, error) {
 	var t Text
+	names := map[string]bool{} // counted on the way, so that a text of nothing else is soon refused
 	lit := 0
 	for i := 0; i < len(s); {
 		if s[i] != '{' {
@@ -110,15 +189,14 @@ func Parse(s string) (Text, error) {
 			i++
 			continue
 		}
+		if names[name] = true; len(names) > maxVariables {
+			return nil, fmt.Errorf("has too many variables, at most %d are allowed", maxVariables)
+		}
 		t = append(t.literal(s[lit:i]), segment{text: name, variable: true})
 		i += len(name) + 2
 		lit = i
 	}
-	t = t.literal(s[lit:])
-	if n := len(t.Variables()); n > maxVariables {
-		return nil, fmt.Errorf("has %d variables, at most %d are allowed", n, maxVariables)
-	}
-	return t, nil
+	return t.literal(s[lit:]), nil
 }
 
 func (t Text) literal(s string) Text {
@@ -193,8 +271,12 @@ type Rendered struct {
 	Subject, Text, HTML string
 }
 
-// NewRenderer parses a snapshot.
+// NewRenderer parses a snapshot. One of a later program is an error that passes when
+// this program is replaced; version 0 means the current rules.
 func NewRenderer(s Snapshot) (*Renderer, error) {
+	if s.Version > RendererVersion {
+		return nil, fmt.Errorf("the text needs version %d of the renderer, this program has %d", s.Version, RendererVersion)
+	}
 	r := &Renderer{defaults: s.Defaults, fallback: s.Fallback}
 	for _, part := range []struct {
 		name, text string
@@ -237,56 +319,6 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 		unresolved = append(unresolved, name)
 	}
 	return values, unresolved, len(unresolved) > 0 && r.fallback == FallbackSkip
-}
-
-// MaxComposed is the longest text of a single message, in bytes, before HTML is
-// escaped: values must not blow a template up.
-const MaxComposed = 512 << 10
-
-// Composed is the text of a single message.
-type Composed struct {
-	Rendered
-	Values Values
-	// Unresolved are the variables without a value.
-	Unresolved []string
-	// Skip says that a send would leave the recipient out because of them.
-	Skip bool
-}
-
-// Complete is an error where a send would have left the recipient out: a single
-// message has nobody else to go to.
-func (c Composed) Complete() error {
-	if c.Skip {
-		return invalidValues("no value for " + strings.Join(c.Unresolved, ", "))
-	}
-	return nil
-}
-
-// Compose renders for one recipient, unless the values blow the text up.
-func (r *Renderer) Compose(s Sources, to Recipient) (Composed, error) {
-	var c Composed
-	c.Values, c.Unresolved, c.Skip = r.Resolve(s.Lookup(to))
-	if r.subject.size(c.Values)+r.body.size(c.Values)+r.html.size(c.Values) > MaxComposed {
-		return Composed{}, invalidValues("make the text longer than 512 KiB")
-	}
-	c.Rendered = r.Render(c.Values)
-	return c, nil
-}
-
-func invalidValues(message string) error {
-	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{Field: "custom_values", Message: message})
-}
-
-// size is how long the text is with the values, in bytes.
-func (t Text) size(values Values) (n int) {
-	for _, s := range t {
-		if v, ok := values[s.text]; ok && s.variable {
-			n += len(v)
-		} else {
-			n += len(s.text)
-		}
-	}
-	return n
 }
 
 // Render fills in the values. Values in HTML are escaped.

@@ -120,8 +120,7 @@ func VariableName(key string) string {
 	return b.String()
 }
 
-// SampleSources are the values of a preview.
-func SampleSources(values map[string]string, accountName, senderName, senderEmail string, now time.Time) (Sources, Recipient) {
-	return Sources{Custom: values, AccountName: accountName, SenderName: senderName, SenderEmail: senderEmail, Now: now},
-		Recipient{Name: "Selam Tesfaye", FirstName: "Selam", LastName: "Tesfaye", Email: "selam@example.org", Phone: "+251911000000"}
+// SampleRecipient is the person of a preview for nobody in particular.
+func SampleRecipient() Recipient {
+	return Recipient{Name: "Selam Tesfaye", FirstName: "Selam", LastName: "Tesfaye", Email: "selam@example.org", Phone: "+251911000000"}
 }

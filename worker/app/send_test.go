@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/pg"
@@ -28,6 +29,8 @@ func TestSendAccountsForEverybody(t *testing.T) {
 			r.Email = "P1@example.org"
 		case 20:
 			r.Metadata = nil
+		case 30:
+			r.Metadata.Fields["city"] = structpb.NewStringValue(strings.Repeat("x", messaging.MaxText))
 		}
 	})
 	w.directory.failAfter = 1 // the stream breaks once and is taken up again
@@ -35,16 +38,16 @@ func TestSendAccountsForEverybody(t *testing.T) {
 	w.start()
 	g := w.final(id)
 	require.Equal(t, messaging.GroupCompleted, g.Status)
-	require.EqualValues(t, n-5, g.Total)
-	require.EqualValues(t, n-5, g.Sent)
-	require.EqualValues(t, 4, g.Skipped)
+	require.EqualValues(t, n-6, g.Total)
+	require.EqualValues(t, n-6, g.Sent)
+	require.EqualValues(t, 5, g.Skipped)
 	distinct, again := w.provider.received()
-	require.Equal(t, n-5, distinct)
+	require.Equal(t, n-6, distinct)
 	require.Zero(t, again)
-	for reason, want := range map[string]int{messaging.SkipNoAddress: 1, messaging.SkipDuplicateAddress: 2, messaging.SkipUnresolved: 1} {
+	for reason, want := range map[string]int{messaging.SkipNoAddress: 1, messaging.SkipDuplicateAddress: 2, messaging.SkipUnresolved: 1, messaging.SkipTooLong: 1} {
 		require.Equal(t, want, w.count("SELECT count(*) FROM group_message_skips WHERE reason = $1", reason), reason)
 	}
-	require.Equal(t, n-5, w.count("SELECT count(*) FROM messages WHERE provider_message_id = 'id-' || id AND attempts = 1 AND sent_at IS NOT NULL"))
+	require.Equal(t, n-6, w.count("SELECT count(*) FROM messages WHERE provider_message_id = 'id-' || id AND attempts = 1 AND sent_at IS NOT NULL"))
 	require.Zero(t, w.count("SELECT (SELECT count(*) FROM dispatch_chunks) + (SELECT count(*) FROM message_due) + (SELECT count(*) FROM fanout_jobs)"))
 	m, err := w.store.Messages(t.Context(), []string{w.account}, listOne(id))
 	require.NoError(t, err)
@@ -105,6 +108,33 @@ func TestOutcomes(t *testing.T) {
 	require.Zero(t, tries["p6@example.org"], "a suppressed address is not written to")
 	require.Equal(t, "permanently_failed opted_out 1 1", row("p7@example.org"))
 	require.Equal(t, 1, w.count("SELECT count(*) FROM suppressions WHERE reason = 'opted_out' AND address = 'p7@example.org' AND channel_type = 'email'"))
+}
+
+// TestSubjectLineOfTheChannel: its variables get values although the template has
+// none of them.
+func TestSubjectLineOfTheChannel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people(1, nil)
+	_, err := w.store.UpdateTemplate(t.Context(), []string{w.account}, w.template.ID, func(tpl *messaging.Template) error {
+		tpl.Subject, tpl.Body = "", "Welcome."
+		return tpl.Prepare()
+	})
+	require.NoError(t, err)
+	_, err = w.store.UpdateChannel(t.Context(), []string{w.account}, w.channel.ID, func(c *messaging.Channel) error {
+		c.SMTP.SubjectTemplate = "{FIRST_NAME}: news from {ACCOUNT_NAME}"
+		return nil
+	})
+	require.NoError(t, err)
+	sent := make(chan channel.Message, 1)
+	w.provider.set(func(m channel.Message) channel.Result {
+		sent <- m
+		return accepted(m)
+	})
+	id := w.queue()
+	w.start()
+	require.EqualValues(t, 1, w.final(id).Sent)
+	require.Equal(t, "P0: news from School", (<-sent).Subject)
 }
 
 func TestSuppressedIsStoppedAtTheGate(t *testing.T) {

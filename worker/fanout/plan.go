@@ -81,8 +81,11 @@ func (p *plan) message(r messaging.Recipient) (m postgres.FanoutMessage, skip st
 		return m, messaging.SkipNoAddress
 	}
 	values, _, unresolved := p.renderer.Resolve(p.sources.Lookup(r))
-	if unresolved {
+	switch {
+	case unresolved:
 		return m, messaging.SkipUnresolved
+	case p.renderer.Excess(p.channelType, values) != "":
+		return m, messaging.SkipTooLong
 	}
 	if p.duplicate(address) {
 		return m, messaging.SkipDuplicateAddress

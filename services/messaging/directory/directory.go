@@ -59,9 +59,13 @@ func (d *Directory) Context(ctx context.Context, claims auth.Claims) (auth.Calle
 	return caller, nil
 }
 
-// Sender returns the names that templates may use. userID may be empty.
+// Sender returns the names that templates may use. userID may be empty, and a user who
+// is gone has no names.
 func (d *Directory) Sender(ctx context.Context, accountID, userID string) (accountName, senderName, senderEmail string, err error) {
 	resp, err := d.context.GetSender(ctx, &accountv1.GetSenderRequest{AccountId: accountID, UserId: userID})
+	if userID != "" && apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+		resp, err = d.context.GetSender(ctx, &accountv1.GetSenderRequest{AccountId: accountID})
+	}
 	if err != nil {
 		return "", "", "", fmt.Errorf("ask for the sender: %w", err)
 	}

@@ -67,6 +67,7 @@ type Fanout struct {
 	Job         FanoutJob
 	Group       *messaging.GroupMessage
 	ChannelType string
+	subject     string // the channel's own subject line
 	lease       time.Duration
 }
 
@@ -89,13 +90,13 @@ func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Durat
 			return err
 		}
 		f.Group = g
-		err = tx.QueryRow(ctx, "SELECT channel_type FROM channels WHERE account_id = $1 AND id = $2", g.AccountID, g.ChannelID).Scan(&f.ChannelType)
-		if errors.Is(err, pgx.ErrNoRows) && g.Status == messaging.GroupQueued {
+		err = readChannel(ctx, tx, f)
+		if errors.Is(err, errChannel) && g.Status == messaging.GroupQueued {
 			done = true
 			return failFanout(ctx, tx, f, "the channel does not exist any more")
 		}
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("read the send's channel: %w", err)
+		if err != nil && !errors.Is(err, errChannel) {
+			return err
 		}
 		if g.Status == messaging.GroupQueued {
 			done, err = beginFanout(ctx, tx, f)
@@ -117,7 +118,21 @@ func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Durat
 	return f, nil
 }
 
-// beginFanout takes the snapshot; started_at is a whole millisecond because it
+func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
+	rows, err := tx.Query(ctx, "SELECT "+channelColumns+" FROM channels WHERE account_id = $1 AND id = $2", f.Group.AccountID, f.Group.ChannelID)
+	if err != nil {
+		return fmt.Errorf("read the send's channel: %w", err)
+	}
+	c, err := pg.One[messaging.Channel](errChannel)(rows)
+	if err != nil {
+		return err
+	}
+	f.ChannelType, f.subject = c.ChannelType, c.SMTP.SubjectTemplate
+	return nil
+}
+
+// beginFanout takes the snapshot, with the channel's subject line where the template
+// has none, so that its variables get values too; started_at is a whole millisecond because it
 // is the time inside the ids of the send's messages.
 func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err error) {
 	g := f.Group
@@ -132,7 +147,7 @@ func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err er
 	if err != nil {
 		return false, err
 	}
-	snapshot := t.Snapshot()
+	snapshot := t.Snapshot().WithSubject(f.subject)
 	started := tx.Now.Truncate(time.Millisecond)
 	g.Snapshot, g.StartedAt, g.Status = &snapshot, &started, messaging.GroupProcessing
 	_, err = tx.Exec(ctx, `

@@ -25,8 +25,11 @@ func groupSpec(tokenKey []byte) (*query.Spec, error) {
 }
 
 // CreateGroupMessage stores a send. Its channel and template must be of the
-// same account. A queued one starts at once.
+// same account; NOT_FOUND if the template is gone. A queued one starts at once.
 func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage) error {
+	if err := holdTemplate(ctx, tx, g.AccountID, g.TemplateID); err != nil {
+		return err
+	}
 	g.CreatedAt, g.UpdatedAt = tx.Now, tx.Now
 	_, err := tx.Exec(ctx, `
 		INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids,

@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
@@ -45,6 +48,21 @@ func (s *Store) CreateTemplate(ctx context.Context, tx *pg.Tx, t *messaging.Temp
 		return fmt.Errorf("insert template: %w", err)
 	}
 	return nil
+}
+
+// FreeTemplateName is the first of the names that no template of the account has.
+func (s *Store) FreeTemplateName(ctx context.Context, tx *pg.Tx, accountID string, names []string) (name string, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT name FROM unnest($2::text[]) WITH ORDINALITY AS wanted (name, place)
+		WHERE NOT EXISTS (SELECT FROM templates t WHERE t.account_id = $1 AND lower(t.name) = lower(wanted.name) AND t.category <> 'auto-generated')
+		ORDER BY place LIMIT 1`, accountID, names).Scan(&name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", errTemplateName
+	}
+	if err != nil {
+		return "", fmt.Errorf("find a free name: %w", err)
+	}
+	return name, nil
 }
 
 // texts and values store what is empty as empty, not as NULL.
@@ -103,6 +121,19 @@ func (s *Store) UpdateTemplate(ctx context.Context, scope []string, id string, c
 		return nil
 	})
 	return t, err
+}
+
+// holdTemplate keeps the template from being deleted until the transaction ends: who
+// deletes it waits, and then finds what uses it.
+func holdTemplate(ctx context.Context, tx *pg.Tx, accountID, id string) error {
+	tag, err := tx.Exec(ctx, "SELECT FROM templates WHERE account_id = $1 AND id = $2 FOR KEY SHARE", accountID, id)
+	if err != nil {
+		return fmt.Errorf("hold template: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errTemplate
+	}
+	return nil
 }
 
 // DeleteTemplate removes a template of the scope; IN_USE while a send that has

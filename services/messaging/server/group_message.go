@@ -54,7 +54,7 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 			}
 		}
 		if err := s.store.CreateGroupMessage(ctx, tx, g); err != nil {
-			return err
+			return unresolved(err, "template_id")
 		}
 		resp.GroupMessage = toProtoGroup(g)
 		return tx.Respond(ctx, resp)
@@ -78,10 +78,8 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 		return nil, unresolved(err, "contact_group_ids")
 	}
 	if req.GetMessageBody() != "" {
-		auto = &messaging.Template{
-			ID: messaging.NewID(), AccountID: g.AccountID, Name: "auto-generated", Body: req.GetMessageBody(), Subject: req.GetSubject(),
-			Category: messaging.CategoryAuto, ChannelType: c.ChannelType, IsActive: true, CreatedByUserID: g.CreatedByUserID,
-		}
+		auto = messaging.AutoTemplate(g.AccountID, g.Name, g.CreatedByUserID, s.clock.Now())
+		auto.Body, auto.Subject, auto.ChannelType = req.GetMessageBody(), req.GetSubject(), c.ChannelType
 		g.TemplateID = auto.ID
 		return auto, auto.Prepare()
 	}
@@ -89,7 +87,10 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err != nil {
 		return nil, unresolved(err, "template_id")
 	}
-	return nil, usable(t, c)
+	if err := usable(t, c); err != nil {
+		return nil, err
+	}
+	return nil, t.Fits(c.ChannelType)
 }
 
 // usable refuses a template that cannot be sent on the channel.

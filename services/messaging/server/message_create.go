@@ -250,23 +250,28 @@ func (c *composer) write(m *messaging.Message, in messageInput, channel *messagi
 	if err != nil {
 		return err
 	}
-	text, err := compose(to)
-	if err != nil {
-		return err
-	}
-	if err := text.Complete(); err != nil {
+	text := compose(to)
+	if err := text.Complete(textField(in)); err != nil {
 		return err
 	}
 	m.Subject, m.Body, m.HTML, m.Values = text.Subject, &text.Text, text.HTML, text.Values
 	return nil
 }
 
+// textField is the field that makes the text too long or leaves a variable open.
+func textField(in messageInput) string {
+	if in.GetTemplateId() == "" {
+		return "message_body"
+	}
+	return "custom_values"
+}
+
 // writer makes the text of an input for any recipient.
-func (c *composer) writer(in messageInput, channel *messaging.Channel) (func(messaging.Recipient) (messaging.Composed, error), error) {
+func (c *composer) writer(in messageInput, channel *messaging.Channel) (func(messaging.Recipient) messaging.Composed, error) {
 	sources := c.sources
 	sources.Custom = in.GetCustomValues()
-	write := func(messaging.Recipient) (messaging.Composed, error) {
-		return messaging.Composed{Rendered: messaging.Rendered{Subject: in.GetSubject(), Text: in.GetMessageBody()}}, nil
+	write := func(messaging.Recipient) messaging.Composed {
+		return messaging.Plain(channel.ChannelType, in.GetSubject(), in.GetMessageBody())
 	}
 	if id := in.GetTemplateId(); id != "" {
 		t := c.templates[id]
@@ -276,19 +281,20 @@ func (c *composer) writer(in messageInput, channel *messaging.Channel) (func(mes
 		if err := usable(t, channel); err != nil {
 			return nil, err
 		}
-		write = func(to messaging.Recipient) (messaging.Composed, error) { return c.renderers[id].Compose(sources, to) }
+		write = func(to messaging.Recipient) messaging.Composed {
+			return c.renderers[id].Compose(channel.ChannelType, sources, to)
+		}
 	}
 	line := c.renderers[channel.ID]
 	if line == nil {
 		return write, nil
 	}
-	return func(to messaging.Recipient) (messaging.Composed, error) {
-		text, err := write(to)
-		if err != nil || text.Subject != "" {
-			return text, err
+	return func(to messaging.Recipient) messaging.Composed {
+		text := write(to)
+		if text.Subject == "" && text.Excess == "" {
+			subject := line.Compose(channel.ChannelType, sources, to)
+			text.Subject, text.Excess = subject.Subject, subject.Excess
 		}
-		subject, err := line.Compose(sources, to)
-		text.Subject = subject.Subject
-		return text, err
+		return text
 	}, nil
 }

@@ -72,19 +72,18 @@ func (c *composer) estimate(text messageInput, channel *messaging.Channel, to []
 	}
 	e := messaging.NewEstimate(channel.ChannelType)
 	if len(to) == 0 {
-		alone, err := write(messaging.Recipient{})
+		alone := write(messaging.Recipient{})
+		alone.Skip = false // there is nobody to leave out
 		e.Miss(alone.Unresolved)
 		e.Measure(alone.Rendered)
 		e.Sample = alone.Rendered
-		return e, err
+		return e, alone.Complete(textField(text))
 	}
 	for _, r := range to {
 		if suppressed[r.key] {
 			r.reason = messaging.SkipOptedOut
 		}
-		if err := estimateOne(e, r, write); err != nil {
-			return nil, err
-		}
+		estimateOne(e, r, write)
 		if e.Bytes > maxBatchText {
 			return nil, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the texts of an estimate have together at most %d MiB", maxBatchText>>20)
 		}
@@ -93,22 +92,18 @@ func (c *composer) estimate(text messageInput, channel *messaging.Channel, to []
 }
 
 // estimateOne takes one recipient into the estimate.
-func estimateOne(e *messaging.Estimate, r estimated, write func(messaging.Recipient) (messaging.Composed, error)) error {
+func estimateOne(e *messaging.Estimate, r estimated, write func(messaging.Recipient) messaging.Composed) {
+	var text messaging.Composed
+	if r.reason == "" {
+		text = write(r.to)
+		e.Miss(text.Unresolved)
+		r.reason = text.SkipReason()
+	}
 	if r.reason != "" {
 		e.Skip(r.in.GetContactId(), r.in.GetDeliveryAddress(), r.reason)
-		return nil
-	}
-	text, err := write(r.to)
-	if err != nil {
-		return err
-	}
-	e.Miss(text.Unresolved)
-	if text.Skip {
-		e.Skip(r.in.GetContactId(), r.in.GetDeliveryAddress(), messaging.SkipUnresolved)
-		return nil
+		return
 	}
 	e.Add(text.Rendered)
-	return nil
 }
 
 // estimateChannel is the channel that would send; of a type that the account has no

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
@@ -129,22 +130,92 @@ func (s *Server) DeleteTemplate(ctx context.Context, req *messagingv1.DeleteTemp
 	return &messagingv1.DeleteTemplateResponse{}, nil
 }
 
+// DuplicateTemplate implements messagingv1.TemplateServiceServer.
+func (s *Server) DuplicateTemplate(ctx context.Context, req *messagingv1.DuplicateTemplateRequest) (*messagingv1.DuplicateTemplateResponse, error) {
+	t, err := s.store.Template(ctx, auth.ScopeFrom(ctx), req.GetTemplateId())
+	if err != nil {
+		return nil, err
+	}
+	resp := &messagingv1.DuplicateTemplateResponse{}
+	err = s.store.DB().InTx(ctx, []string{t.AccountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, t.AccountID); err != nil {
+			return err
+		}
+		name := req.GetName()
+		if name == "" {
+			if name, err = s.store.FreeTemplateName(ctx, tx, t.AccountID, messaging.CopyNames(t.Name)); err != nil {
+				return err
+			}
+		}
+		c := t.Copy(name, auth.From(ctx).UserID)
+		if err := s.store.CreateTemplate(ctx, tx, c); err != nil {
+			return err
+		}
+		resp.Template = toProtoTemplate(c)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
 // PreviewTemplate implements messagingv1.TemplateServiceServer.
 func (s *Server) PreviewTemplate(ctx context.Context, req *messagingv1.PreviewTemplateRequest) (*messagingv1.PreviewTemplateResponse, error) {
 	t, err := s.store.Template(ctx, auth.ScopeFrom(ctx), req.GetTemplateId())
 	if err != nil {
 		return nil, err
 	}
+	channelType := toWord(req.GetChannelType())
+	switch {
+	case channelType == "":
+		channelType = t.ChannelType
+	case t.ChannelType != "" && t.ChannelType != channelType:
+		return nil, invalid("channel_type", "the template is for "+t.ChannelType)
+	}
 	r, err := messaging.NewRenderer(t.Snapshot())
 	if err != nil {
 		return nil, err
 	}
-	account, sender, email, err := s.directory.Sender(ctx, t.AccountID, auth.From(ctx).UserID)
+	sources, to, err := s.previewSources(ctx, t, req)
 	if err != nil {
 		return nil, err
 	}
-	sources, sample := messaging.SampleSources(req.GetValues(), account, sender, email, s.clock.Now())
-	values, unresolved, _ := r.Resolve(sources.Lookup(sample))
-	out := r.Render(values)
-	return &messagingv1.PreviewTemplateResponse{Subject: out.Subject, Body: out.Text, HtmlBody: out.HTML, Unresolved: unresolved}, nil
+	text := r.Compose(channelType, sources, to)
+	if text.Excess != "" {
+		return nil, text.Complete("values")
+	}
+	return toProtoPreview(text, channelType), nil
+}
+
+// previewSources are the values that a send by the caller would use, for a contact or
+// for the sample person.
+func (s *Server) previewSources(ctx context.Context, t *messaging.Template, req *messagingv1.PreviewTemplateRequest) (messaging.Sources, messaging.Recipient, error) {
+	to := messaging.SampleRecipient()
+	if id := req.GetContactId(); id != "" {
+		contacts, err := s.directory.Contacts(ctx, t.AccountID, []string{id})
+		if err != nil {
+			return messaging.Sources{}, to, err
+		}
+		contact, ok := contacts[id]
+		if !ok {
+			return messaging.Sources{}, to, unresolved(apierr.NotFound("contact"), "contact_id")
+		}
+		to = contact
+	}
+	sources := messaging.Sources{Custom: req.GetValues(), Now: s.clock.Now()}
+	var err error
+	sources.AccountName, sources.SenderName, sources.SenderEmail, err = s.directory.Sender(ctx, t.AccountID, auth.From(ctx).UserID)
+	return sources, to, err
+}
+
+func toProtoPreview(text messaging.Composed, channelType string) *messagingv1.PreviewTemplateResponse {
+	out := &messagingv1.PreviewTemplateResponse{
+		Subject: text.Subject, Body: text.Text, HtmlBody: text.HTML, Unresolved: text.Unresolved, Skipped: text.Skip,
+	}
+	if messaging.IsSMS(channelType) {
+		n := messaging.CountSegments(text.Text)
+		out.Encoding, out.Units, out.Segments = fromWord[messagingv1.MessageEncoding](string(n.Encoding)), int32(n.Units), int32(n.Count)
+	}
+	return out
 }

@@ -364,7 +364,8 @@ type SkippedRecipient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The contact.
 	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
-	// "no_address", "unresolved_variable", "duplicate_address" or "opted_out".
+	// "no_address", "unresolved_variable", "duplicate_address", "opted_out" or
+	// "text_too_long".
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it was skipped.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`

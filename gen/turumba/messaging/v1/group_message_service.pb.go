@@ -930,7 +930,7 @@ var File_turumba_messaging_v1_group_message_service_proto protoreflect.FileDescr
 
 const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\n" +
-	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xe1\x06\n" +
+	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xe5\x06\n" +
 	"\x19CreateGroupMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
@@ -938,8 +938,9 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\n" +
 	"channel_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tchannelId\x12,\n" +
 	"\vtemplate_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
-	"templateId\x12,\n" +
-	"\fmessage_body\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12\"\n" +
+	"templateId\x120\n" +
+	"\fmessage_body\x18\x05 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12\"\n" +
 	"\asubject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12?\n" +
 	"\x11contact_group_ids\x18\a \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12B\n" +
 	"\x13exclude_contact_ids\x18\b \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x90N\x18\x01\"\x05r\x03\xb0\x01\x01R\x11excludeContactIds\x12\x80\x01\n" +

@@ -624,8 +624,8 @@ type EstimateSkip struct {
 	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
 	// The address; empty for a contact.
 	DeliveryAddress string `protobuf:"bytes,2,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
-	// Why: no_address, invalid_address, duplicate_address, opted_out or
-	// unresolved_variable.
+	// Why: no_address, invalid_address, duplicate_address, opted_out,
+	// unresolved_variable or text_too_long.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1301,7 +1301,7 @@ var File_turumba_messaging_v1_message_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\n" +
-	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xeb\t\n" +
+	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xef\t\n" +
 	"\x14CreateMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
@@ -1310,8 +1310,9 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12*\n" +
 	"\n" +
 	"contact_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
-	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12,\n" +
-	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12.\n" +
+	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x120\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12.\n" +
 	"\asubject\x18\a \x01(\tB\x14\xbaH\x11r\x0f\x18\xe6\a2\n" +
 	"^[^\\r\\n]*$R\asubject\x12,\n" +
 	"\vtemplate_id\x18\b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
@@ -1328,15 +1329,16 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
 	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"X\n" +
 	"\x15CreateMessageResponse\x12?\n" +
-	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xaf\t\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xb3\t\n" +
 	"\fMessageInput\x12*\n" +
 	"\n" +
 	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
 	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12*\n" +
 	"\n" +
 	"contact_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
-	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12,\n" +
-	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12.\n" +
+	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x120\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12.\n" +
 	"\asubject\x18\a \x01(\tB\x14\xbaH\x11r\x0f\x18\xe6\a2\n" +
 	"^[^\\r\\n]*$R\asubject\x12,\n" +
 	"\vtemplate_id\x18\b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
@@ -1361,7 +1363,7 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
 	"\x06detail\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"s\n" +
 	"\x1bBatchCreateMessagesResponse\x12T\n" +
-	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"\xbb\a\n" +
+	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"\xbf\a\n" +
 	"\x16EstimateMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
@@ -1370,8 +1372,9 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x123\n" +
 	"\vcontact_ids\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\x18\x01\"\x05r\x03\xb0\x01\x01R\n" +
 	"contactIds\x12A\n" +
-	"\x12delivery_addresses\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05\x10\x01\x18\xff\x01R\x11deliveryAddresses\x12,\n" +
-	"\fmessage_body\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12,\n" +
+	"\x12delivery_addresses\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05\x10\x01\x18\xff\x01R\x11deliveryAddresses\x120\n" +
+	"\fmessage_body\x18\x06 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12,\n" +
 	"\vtemplate_id\x18\a \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
 	"templateId\x12}\n" +
 	"\rcustom_values\x18\b \x03(\v2>.turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x1a?\n" +

@@ -149,9 +149,11 @@ type Template struct {
 	AccountId string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// Name that people see; unique in the account.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// Plain text; {NAME} is a variable, {{NAME}} prints {NAME}.
+	// Plain text; {NAME} is a variable, {{NAME}} prints {NAME}. A message holds at most
+	// 64 KiB of text (an SMS 10 segments) once its variables are filled in.
 	Body string `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	// HTML alternative, e-mail only; values are escaped.
+	// HTML alternative, e-mail only; values are escaped. A message holds at most 512 KiB
+	// of it once its variables are filled in.
 	HtmlBody string `protobuf:"bytes,5,opt,name=html_body,json=htmlBody,proto3" json:"html_body,omitempty"`
 	// Subject, e-mail only; may hold variables.
 	Subject string `protobuf:"bytes,6,opt,name=subject,proto3" json:"subject,omitempty"`
@@ -343,7 +345,7 @@ var File_turumba_messaging_v1_template_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	"\n" +
-	"#turumba/messaging/v1/template.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\x9c\t\n" +
+	"#turumba/messaging/v1/template.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xa4\t\n" +
 	"\bTemplate\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -351,9 +353,11 @@ const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	"account_id\x18\x02 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\taccountId\x12)\n" +
 	"\x04name\x18\x03 \x01(\tB\x15\xbaH\ar\x05\x10\x01\x18\xff\x01\x8a\xb5\x18\a\n" +
-	"\x03\x01\a\b\x10\x01R\x04name\x12\x1f\n" +
-	"\x04body\x18\x04 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x04R\x04body\x12&\n" +
-	"\thtml_body\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10R\bhtmlBody\x12\"\n" +
+	"\x03\x01\a\b\x10\x01R\x04name\x12#\n" +
+	"\x04body\x18\x04 \x01(\tB\x0f\xbaH\fr\n" +
+	"\x10\x01\x18\x80\x80\x04(\x80\x80\x04R\x04body\x12*\n" +
+	"\thtml_body\x18\x05 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
 	"\asubject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12-\n" +
 	"\bcategory\x18\a \x01(\tB\x11\xbaH\x04r\x02\x18d\x8a\xb5\x18\x06\n" +
 	"\x02\x01\v\x10\x01R\bcategory\x12X\n" +

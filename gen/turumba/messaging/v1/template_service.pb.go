@@ -767,20 +767,128 @@ func (*DeleteTemplateResponse) Descriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{10}
 }
 
-// PreviewTemplateRequest renders a template.
+// DuplicateTemplateRequest names the template to copy.
+type DuplicateTemplateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the template.
+	TemplateId string `protobuf:"bytes,1,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Name of the copy, unique in the account; empty means the old one with "(copy)" or
+	// the next free number behind it.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DuplicateTemplateRequest) Reset() {
+	*x = DuplicateTemplateRequest{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DuplicateTemplateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DuplicateTemplateRequest) ProtoMessage() {}
+
+func (x *DuplicateTemplateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DuplicateTemplateRequest.ProtoReflect.Descriptor instead.
+func (*DuplicateTemplateRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DuplicateTemplateRequest) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *DuplicateTemplateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// DuplicateTemplateResponse holds the copy.
+type DuplicateTemplateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The copy.
+	Template      *Template `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DuplicateTemplateResponse) Reset() {
+	*x = DuplicateTemplateResponse{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DuplicateTemplateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DuplicateTemplateResponse) ProtoMessage() {}
+
+func (x *DuplicateTemplateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DuplicateTemplateResponse.ProtoReflect.Descriptor instead.
+func (*DuplicateTemplateResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DuplicateTemplateResponse) GetTemplate() *Template {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+// PreviewTemplateRequest says for whom a template is rendered.
 type PreviewTemplateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the template.
 	TemplateId string `protobuf:"bytes,1,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
-	// Sample values by variable name; they win over built-in samples.
-	Values        map[string]string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Values by variable name, like the custom_values of a send: they win over what is
+	// known of the contact, or over the built-in samples.
+	Values map[string]string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The contact to render for, one that the caller may read; without it a sample
+	// person is used.
+	ContactId string `protobuf:"bytes,3,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// The kind of channel to render for; unspecified means the template's own.
+	ChannelType   ChannelType `protobuf:"varint,4,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreviewTemplateRequest) Reset() {
 	*x = PreviewTemplateRequest{}
-	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +900,7 @@ func (x *PreviewTemplateRequest) String() string {
 func (*PreviewTemplateRequest) ProtoMessage() {}
 
 func (x *PreviewTemplateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +913,7 @@ func (x *PreviewTemplateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewTemplateRequest.ProtoReflect.Descriptor instead.
 func (*PreviewTemplateRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PreviewTemplateRequest) GetTemplateId() string {
@@ -822,6 +930,20 @@ func (x *PreviewTemplateRequest) GetValues() map[string]string {
 	return nil
 }
 
+func (x *PreviewTemplateRequest) GetContactId() string {
+	if x != nil {
+		return x.ContactId
+	}
+	return ""
+}
+
+func (x *PreviewTemplateRequest) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
 // PreviewTemplateResponse is the rendered text.
 type PreviewTemplateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -832,14 +954,23 @@ type PreviewTemplateResponse struct {
 	// Rendered HTML.
 	HtmlBody string `protobuf:"bytes,3,opt,name=html_body,json=htmlBody,proto3" json:"html_body,omitempty"`
 	// Variables that nothing resolved.
-	Unresolved    []string `protobuf:"bytes,4,rep,name=unresolved,proto3" json:"unresolved,omitempty"`
+	Unresolved []string `protobuf:"bytes,4,rep,name=unresolved,proto3" json:"unresolved,omitempty"`
+	// A send would leave the recipient out, because of variables without a value.
+	Skipped bool `protobuf:"varint,5,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// How the text would travel; only SMS have an encoding.
+	Encoding MessageEncoding `protobuf:"varint,6,opt,name=encoding,proto3,enum=turumba.messaging.v1.MessageEncoding" json:"encoding,omitempty"`
+	// Length of an SMS text: septets of GSM-7 or 16-bit units of UCS-2; 0 where it is no
+	// SMS.
+	Units int32 `protobuf:"varint,7,opt,name=units,proto3" json:"units,omitempty"`
+	// How many SMS the text takes; 0 where it is no SMS.
+	Segments      int32 `protobuf:"varint,8,opt,name=segments,proto3" json:"segments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreviewTemplateResponse) Reset() {
 	*x = PreviewTemplateResponse{}
-	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +982,7 @@ func (x *PreviewTemplateResponse) String() string {
 func (*PreviewTemplateResponse) ProtoMessage() {}
 
 func (x *PreviewTemplateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +995,7 @@ func (x *PreviewTemplateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewTemplateResponse.ProtoReflect.Descriptor instead.
 func (*PreviewTemplateResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PreviewTemplateResponse) GetSubject() string {
@@ -895,20 +1026,50 @@ func (x *PreviewTemplateResponse) GetUnresolved() []string {
 	return nil
 }
 
+func (x *PreviewTemplateResponse) GetSkipped() bool {
+	if x != nil {
+		return x.Skipped
+	}
+	return false
+}
+
+func (x *PreviewTemplateResponse) GetEncoding() MessageEncoding {
+	if x != nil {
+		return x.Encoding
+	}
+	return MessageEncoding_MESSAGE_ENCODING_UNSPECIFIED
+}
+
+func (x *PreviewTemplateResponse) GetUnits() int32 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *PreviewTemplateResponse) GetSegments() int32 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
 var File_turumba_messaging_v1_template_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\n" +
-	"+turumba/messaging/v1/template_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"turumba/messaging/v1/channel.proto\x1a#turumba/messaging/v1/template.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x8c\x05\n" +
+	"+turumba/messaging/v1/template_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a#turumba/messaging/v1/template.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xa4\x05\n" +
 	"\x15CreateTemplateRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12\x1f\n" +
-	"\x04body\x18\x03 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x04R\x04body\x12&\n" +
-	"\thtml_body\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10R\bhtmlBody\x12\"\n" +
-	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12#\n" +
-	"\bcategory\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18dR\bcategory\x12N\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12#\n" +
+	"\x04body\x18\x03 \x01(\tB\x0f\xbaH\fr\n" +
+	"\x10\x01\x18\x80\x80\x04(\x80\x80\x04R\x04body\x12*\n" +
+	"\thtml_body\x18\x04 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
+	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x123\n" +
+	"\bcategory\x18\x06 \x01(\tB\x17\xbaH\x14r\x12\x18dZ\x0eauto-generatedR\bcategory\x12N\n" +
 	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12\x7f\n" +
 	"\x0edefault_values\x18\t \x03(\v2>.turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\rdefaultValues\x12]\n" +
@@ -935,14 +1096,16 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x90\x01\n" +
 	"\x15ListTemplatesResponse\x12=\n" +
 	"\x04data\x18\x01 \x03(\v2\x1e.turumba.messaging.v1.TemplateB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x86\x06\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x9e\x06\n" +
 	"\x0eTemplateUpdate\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12\x1f\n" +
-	"\x04body\x18\x03 \x01(\tB\v\xbaH\br\x06\x10\x01\x18\x80\x80\x04R\x04body\x12&\n" +
-	"\thtml_body\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x10R\bhtmlBody\x12\"\n" +
-	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12#\n" +
-	"\bcategory\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18dR\bcategory\x12N\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12#\n" +
+	"\x04body\x18\x03 \x01(\tB\x0f\xbaH\fr\n" +
+	"\x10\x01\x18\x80\x80\x04(\x80\x80\x04R\x04body\x12*\n" +
+	"\thtml_body\x18\x04 \x01(\tB\r\xbaH\n" +
+	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
+	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x123\n" +
+	"\bcategory\x18\x06 \x01(\tB\x17\xbaH\x14r\x12\x18dZ\x0eauto-generatedR\bcategory\x12N\n" +
 	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12x\n" +
 	"\x0edefault_values\x18\t \x03(\v27.turumba.messaging.v1.TemplateUpdate.DefaultValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\rdefaultValues\x12]\n" +
@@ -965,21 +1128,34 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\x15DeleteTemplateRequest\x12)\n" +
 	"\vtemplate_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
 	"templateId\"\x18\n" +
-	"\x16DeleteTemplateResponse\"\xea\x01\n" +
+	"\x16DeleteTemplateResponse\"c\n" +
+	"\x18DuplicateTemplateRequest\x12)\n" +
+	"\vtemplate_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
+	"templateId\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\"_\n" +
+	"\x19DuplicateTemplateResponse\x12B\n" +
+	"\btemplate\x18\x01 \x01(\v2\x1e.turumba.messaging.v1.TemplateB\x06\xbaH\x03\xc8\x01\x01R\btemplate\"\xe6\x02\n" +
 	"\x16PreviewTemplateRequest\x12)\n" +
 	"\vtemplate_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
 	"templateId\x12j\n" +
-	"\x06values\x18\x02 \x03(\v28.turumba.messaging.v1.PreviewTemplateRequest.ValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\x06values\x1a9\n" +
+	"\x06values\x18\x02 \x03(\v28.turumba.messaging.v1.PreviewTemplateRequest.ValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\x06values\x12*\n" +
+	"\n" +
+	"contact_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x12N\n" +
+	"\fchannel_type\x18\x04 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe0\x02\n" +
 	"\x17PreviewTemplateResponse\x12\"\n" +
 	"\asubject\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12\x1d\n" +
 	"\x04body\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x04body\x12&\n" +
 	"\thtml_body\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\bhtmlBody\x12/\n" +
 	"\n" +
 	"unresolved\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xc8\x01\"\x04r\x02\x18@R\n" +
-	"unresolved2\xa4\b\n" +
+	"unresolved\x12\x18\n" +
+	"\askipped\x18\x05 \x01(\bR\askipped\x12K\n" +
+	"\bencoding\x18\x06 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\b\xbaH\x05\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
+	"\x05units\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05units\x12#\n" +
+	"\bsegments\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments2\xf0\t\n" +
 	"\x0fTemplateService\x12\xa8\x01\n" +
 	"\x0eCreateTemplate\x12+.turumba.messaging.v1.CreateTemplateRequest\x1a,.turumba.messaging.v1.CreateTemplateResponse\";\x8a\xb5\x18\x12\n" +
 	"\x10templates.manage\x82\xd3\xe4\x93\x02\x1c:\x01*b\btemplate\"\r/v1/templates\x90\x02\x02\x12\xa8\x01\n" +
@@ -990,7 +1166,9 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\x0eUpdateTemplate\x12+.turumba.messaging.v1.UpdateTemplateRequest\x1a,.turumba.messaging.v1.UpdateTemplateResponse\"P\x8a\xb5\x18\x12\n" +
 	"\x10templates.manage\x82\xd3\xe4\x93\x021:\btemplateb\btemplate2\x1b/v1/templates/{template_id}\x90\x02\x02\x12\xa9\x01\n" +
 	"\x0eDeleteTemplate\x12+.turumba.messaging.v1.DeleteTemplateRequest\x1a,.turumba.messaging.v1.DeleteTemplateResponse\"<\x8a\xb5\x18\x12\n" +
-	"\x10templates.manage\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/templates/{template_id}\x90\x02\x02\x12\xb5\x01\n" +
+	"\x10templates.manage\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/templates/{template_id}\x90\x02\x02\x12\xc9\x01\n" +
+	"\x11DuplicateTemplate\x12..turumba.messaging.v1.DuplicateTemplateRequest\x1a/.turumba.messaging.v1.DuplicateTemplateResponse\"S\x8a\xb5\x18\x12\n" +
+	"\x10templates.manage\x82\xd3\xe4\x93\x024:\x01*b\btemplate\"%/v1/templates/{template_id}/duplicate\x90\x02\x02\x12\xb5\x01\n" +
 	"\x0fPreviewTemplate\x12,.turumba.messaging.v1.PreviewTemplateRequest\x1a-.turumba.messaging.v1.PreviewTemplateResponse\"E\x8a\xb5\x18\x10\n" +
 	"\x0etemplates.read\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/templates/{template_id}/preview\x90\x02\x01B\xe3\x01\n" +
 	"\x18com.turumba.messaging.v1B\x14TemplateServiceProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
@@ -1007,64 +1185,72 @@ func file_turumba_messaging_v1_template_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_template_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_template_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_turumba_messaging_v1_template_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_turumba_messaging_v1_template_service_proto_goTypes = []any{
-	(*CreateTemplateRequest)(nil),   // 0: turumba.messaging.v1.CreateTemplateRequest
-	(*CreateTemplateResponse)(nil),  // 1: turumba.messaging.v1.CreateTemplateResponse
-	(*GetTemplateRequest)(nil),      // 2: turumba.messaging.v1.GetTemplateRequest
-	(*GetTemplateResponse)(nil),     // 3: turumba.messaging.v1.GetTemplateResponse
-	(*ListTemplatesRequest)(nil),    // 4: turumba.messaging.v1.ListTemplatesRequest
-	(*ListTemplatesResponse)(nil),   // 5: turumba.messaging.v1.ListTemplatesResponse
-	(*TemplateUpdate)(nil),          // 6: turumba.messaging.v1.TemplateUpdate
-	(*UpdateTemplateRequest)(nil),   // 7: turumba.messaging.v1.UpdateTemplateRequest
-	(*UpdateTemplateResponse)(nil),  // 8: turumba.messaging.v1.UpdateTemplateResponse
-	(*DeleteTemplateRequest)(nil),   // 9: turumba.messaging.v1.DeleteTemplateRequest
-	(*DeleteTemplateResponse)(nil),  // 10: turumba.messaging.v1.DeleteTemplateResponse
-	(*PreviewTemplateRequest)(nil),  // 11: turumba.messaging.v1.PreviewTemplateRequest
-	(*PreviewTemplateResponse)(nil), // 12: turumba.messaging.v1.PreviewTemplateResponse
-	nil,                             // 13: turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
-	nil,                             // 14: turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
-	nil,                             // 15: turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
-	(ChannelType)(0),                // 16: turumba.messaging.v1.ChannelType
-	(FallbackStrategy)(0),           // 17: turumba.messaging.v1.FallbackStrategy
-	(*Template)(nil),                // 18: turumba.messaging.v1.Template
-	(*v1.ListMeta)(nil),             // 19: turumba.options.v1.ListMeta
-	(TemplateApproval)(0),           // 20: turumba.messaging.v1.TemplateApproval
-	(*fieldmaskpb.FieldMask)(nil),   // 21: google.protobuf.FieldMask
+	(*CreateTemplateRequest)(nil),     // 0: turumba.messaging.v1.CreateTemplateRequest
+	(*CreateTemplateResponse)(nil),    // 1: turumba.messaging.v1.CreateTemplateResponse
+	(*GetTemplateRequest)(nil),        // 2: turumba.messaging.v1.GetTemplateRequest
+	(*GetTemplateResponse)(nil),       // 3: turumba.messaging.v1.GetTemplateResponse
+	(*ListTemplatesRequest)(nil),      // 4: turumba.messaging.v1.ListTemplatesRequest
+	(*ListTemplatesResponse)(nil),     // 5: turumba.messaging.v1.ListTemplatesResponse
+	(*TemplateUpdate)(nil),            // 6: turumba.messaging.v1.TemplateUpdate
+	(*UpdateTemplateRequest)(nil),     // 7: turumba.messaging.v1.UpdateTemplateRequest
+	(*UpdateTemplateResponse)(nil),    // 8: turumba.messaging.v1.UpdateTemplateResponse
+	(*DeleteTemplateRequest)(nil),     // 9: turumba.messaging.v1.DeleteTemplateRequest
+	(*DeleteTemplateResponse)(nil),    // 10: turumba.messaging.v1.DeleteTemplateResponse
+	(*DuplicateTemplateRequest)(nil),  // 11: turumba.messaging.v1.DuplicateTemplateRequest
+	(*DuplicateTemplateResponse)(nil), // 12: turumba.messaging.v1.DuplicateTemplateResponse
+	(*PreviewTemplateRequest)(nil),    // 13: turumba.messaging.v1.PreviewTemplateRequest
+	(*PreviewTemplateResponse)(nil),   // 14: turumba.messaging.v1.PreviewTemplateResponse
+	nil,                               // 15: turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
+	nil,                               // 16: turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
+	nil,                               // 17: turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
+	(ChannelType)(0),                  // 18: turumba.messaging.v1.ChannelType
+	(FallbackStrategy)(0),             // 19: turumba.messaging.v1.FallbackStrategy
+	(*Template)(nil),                  // 20: turumba.messaging.v1.Template
+	(*v1.ListMeta)(nil),               // 21: turumba.options.v1.ListMeta
+	(TemplateApproval)(0),             // 22: turumba.messaging.v1.TemplateApproval
+	(*fieldmaskpb.FieldMask)(nil),     // 23: google.protobuf.FieldMask
+	(MessageEncoding)(0),              // 24: turumba.messaging.v1.MessageEncoding
 }
 var file_turumba_messaging_v1_template_service_proto_depIdxs = []int32{
-	16, // 0: turumba.messaging.v1.CreateTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	13, // 1: turumba.messaging.v1.CreateTemplateRequest.default_values:type_name -> turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
-	17, // 2: turumba.messaging.v1.CreateTemplateRequest.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
-	18, // 3: turumba.messaging.v1.CreateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	18, // 4: turumba.messaging.v1.GetTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	18, // 5: turumba.messaging.v1.ListTemplatesResponse.data:type_name -> turumba.messaging.v1.Template
-	19, // 6: turumba.messaging.v1.ListTemplatesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	16, // 7: turumba.messaging.v1.TemplateUpdate.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	14, // 8: turumba.messaging.v1.TemplateUpdate.default_values:type_name -> turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
-	17, // 9: turumba.messaging.v1.TemplateUpdate.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
-	20, // 10: turumba.messaging.v1.TemplateUpdate.approval_status:type_name -> turumba.messaging.v1.TemplateApproval
+	18, // 0: turumba.messaging.v1.CreateTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	15, // 1: turumba.messaging.v1.CreateTemplateRequest.default_values:type_name -> turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
+	19, // 2: turumba.messaging.v1.CreateTemplateRequest.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
+	20, // 3: turumba.messaging.v1.CreateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	20, // 4: turumba.messaging.v1.GetTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	20, // 5: turumba.messaging.v1.ListTemplatesResponse.data:type_name -> turumba.messaging.v1.Template
+	21, // 6: turumba.messaging.v1.ListTemplatesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	18, // 7: turumba.messaging.v1.TemplateUpdate.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	16, // 8: turumba.messaging.v1.TemplateUpdate.default_values:type_name -> turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
+	19, // 9: turumba.messaging.v1.TemplateUpdate.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
+	22, // 10: turumba.messaging.v1.TemplateUpdate.approval_status:type_name -> turumba.messaging.v1.TemplateApproval
 	6,  // 11: turumba.messaging.v1.UpdateTemplateRequest.template:type_name -> turumba.messaging.v1.TemplateUpdate
-	21, // 12: turumba.messaging.v1.UpdateTemplateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	18, // 13: turumba.messaging.v1.UpdateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	15, // 14: turumba.messaging.v1.PreviewTemplateRequest.values:type_name -> turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
-	0,  // 15: turumba.messaging.v1.TemplateService.CreateTemplate:input_type -> turumba.messaging.v1.CreateTemplateRequest
-	2,  // 16: turumba.messaging.v1.TemplateService.GetTemplate:input_type -> turumba.messaging.v1.GetTemplateRequest
-	4,  // 17: turumba.messaging.v1.TemplateService.ListTemplates:input_type -> turumba.messaging.v1.ListTemplatesRequest
-	7,  // 18: turumba.messaging.v1.TemplateService.UpdateTemplate:input_type -> turumba.messaging.v1.UpdateTemplateRequest
-	9,  // 19: turumba.messaging.v1.TemplateService.DeleteTemplate:input_type -> turumba.messaging.v1.DeleteTemplateRequest
-	11, // 20: turumba.messaging.v1.TemplateService.PreviewTemplate:input_type -> turumba.messaging.v1.PreviewTemplateRequest
-	1,  // 21: turumba.messaging.v1.TemplateService.CreateTemplate:output_type -> turumba.messaging.v1.CreateTemplateResponse
-	3,  // 22: turumba.messaging.v1.TemplateService.GetTemplate:output_type -> turumba.messaging.v1.GetTemplateResponse
-	5,  // 23: turumba.messaging.v1.TemplateService.ListTemplates:output_type -> turumba.messaging.v1.ListTemplatesResponse
-	8,  // 24: turumba.messaging.v1.TemplateService.UpdateTemplate:output_type -> turumba.messaging.v1.UpdateTemplateResponse
-	10, // 25: turumba.messaging.v1.TemplateService.DeleteTemplate:output_type -> turumba.messaging.v1.DeleteTemplateResponse
-	12, // 26: turumba.messaging.v1.TemplateService.PreviewTemplate:output_type -> turumba.messaging.v1.PreviewTemplateResponse
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	23, // 12: turumba.messaging.v1.UpdateTemplateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	20, // 13: turumba.messaging.v1.UpdateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	20, // 14: turumba.messaging.v1.DuplicateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	17, // 15: turumba.messaging.v1.PreviewTemplateRequest.values:type_name -> turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
+	18, // 16: turumba.messaging.v1.PreviewTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	24, // 17: turumba.messaging.v1.PreviewTemplateResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
+	0,  // 18: turumba.messaging.v1.TemplateService.CreateTemplate:input_type -> turumba.messaging.v1.CreateTemplateRequest
+	2,  // 19: turumba.messaging.v1.TemplateService.GetTemplate:input_type -> turumba.messaging.v1.GetTemplateRequest
+	4,  // 20: turumba.messaging.v1.TemplateService.ListTemplates:input_type -> turumba.messaging.v1.ListTemplatesRequest
+	7,  // 21: turumba.messaging.v1.TemplateService.UpdateTemplate:input_type -> turumba.messaging.v1.UpdateTemplateRequest
+	9,  // 22: turumba.messaging.v1.TemplateService.DeleteTemplate:input_type -> turumba.messaging.v1.DeleteTemplateRequest
+	11, // 23: turumba.messaging.v1.TemplateService.DuplicateTemplate:input_type -> turumba.messaging.v1.DuplicateTemplateRequest
+	13, // 24: turumba.messaging.v1.TemplateService.PreviewTemplate:input_type -> turumba.messaging.v1.PreviewTemplateRequest
+	1,  // 25: turumba.messaging.v1.TemplateService.CreateTemplate:output_type -> turumba.messaging.v1.CreateTemplateResponse
+	3,  // 26: turumba.messaging.v1.TemplateService.GetTemplate:output_type -> turumba.messaging.v1.GetTemplateResponse
+	5,  // 27: turumba.messaging.v1.TemplateService.ListTemplates:output_type -> turumba.messaging.v1.ListTemplatesResponse
+	8,  // 28: turumba.messaging.v1.TemplateService.UpdateTemplate:output_type -> turumba.messaging.v1.UpdateTemplateResponse
+	10, // 29: turumba.messaging.v1.TemplateService.DeleteTemplate:output_type -> turumba.messaging.v1.DeleteTemplateResponse
+	12, // 30: turumba.messaging.v1.TemplateService.DuplicateTemplate:output_type -> turumba.messaging.v1.DuplicateTemplateResponse
+	14, // 31: turumba.messaging.v1.TemplateService.PreviewTemplate:output_type -> turumba.messaging.v1.PreviewTemplateResponse
+	25, // [25:32] is the sub-list for method output_type
+	18, // [18:25] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_template_service_proto_init() }
@@ -1073,6 +1259,7 @@ func file_turumba_messaging_v1_template_service_proto_init() {
 		return
 	}
 	file_turumba_messaging_v1_channel_proto_init()
+	file_turumba_messaging_v1_message_proto_init()
 	file_turumba_messaging_v1_template_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1080,7 +1267,7 @@ func file_turumba_messaging_v1_template_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_template_service_proto_rawDesc), len(file_turumba_messaging_v1_template_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,12 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TemplateService_CreateTemplate_FullMethodName  = "/turumba.messaging.v1.TemplateService/CreateTemplate"
-	TemplateService_GetTemplate_FullMethodName     = "/turumba.messaging.v1.TemplateService/GetTemplate"
-	TemplateService_ListTemplates_FullMethodName   = "/turumba.messaging.v1.TemplateService/ListTemplates"
-	TemplateService_UpdateTemplate_FullMethodName  = "/turumba.messaging.v1.TemplateService/UpdateTemplate"
-	TemplateService_DeleteTemplate_FullMethodName  = "/turumba.messaging.v1.TemplateService/DeleteTemplate"
-	TemplateService_PreviewTemplate_FullMethodName = "/turumba.messaging.v1.TemplateService/PreviewTemplate"
+	TemplateService_CreateTemplate_FullMethodName    = "/turumba.messaging.v1.TemplateService/CreateTemplate"
+	TemplateService_GetTemplate_FullMethodName       = "/turumba.messaging.v1.TemplateService/GetTemplate"
+	TemplateService_ListTemplates_FullMethodName     = "/turumba.messaging.v1.TemplateService/ListTemplates"
+	TemplateService_UpdateTemplate_FullMethodName    = "/turumba.messaging.v1.TemplateService/UpdateTemplate"
+	TemplateService_DeleteTemplate_FullMethodName    = "/turumba.messaging.v1.TemplateService/DeleteTemplate"
+	TemplateService_DuplicateTemplate_FullMethodName = "/turumba.messaging.v1.TemplateService/DuplicateTemplate"
+	TemplateService_PreviewTemplate_FullMethodName   = "/turumba.messaging.v1.TemplateService/PreviewTemplate"
 )
 
 // TemplateServiceClient is the client API for TemplateService service.
@@ -46,7 +47,11 @@ type TemplateServiceClient interface {
 	UpdateTemplate(ctx context.Context, in *UpdateTemplateRequest, opts ...grpc.CallOption) (*UpdateTemplateResponse, error)
 	// DeleteTemplate removes a template; IN_USE while an unfinished send uses it.
 	DeleteTemplate(ctx context.Context, in *DeleteTemplateRequest, opts ...grpc.CallOption) (*DeleteTemplateResponse, error)
-	// PreviewTemplate renders a template with sample values; nothing is stored.
+	// DuplicateTemplate stores a copy of a template in the same account. What a provider
+	// said of the original does not hold for the copy.
+	DuplicateTemplate(ctx context.Context, in *DuplicateTemplateRequest, opts ...grpc.CallOption) (*DuplicateTemplateResponse, error)
+	// PreviewTemplate renders a template for a contact or with sample values, as a send
+	// would; nothing is stored.
 	PreviewTemplate(ctx context.Context, in *PreviewTemplateRequest, opts ...grpc.CallOption) (*PreviewTemplateResponse, error)
 }
 
@@ -108,6 +113,16 @@ func (c *templateServiceClient) DeleteTemplate(ctx context.Context, in *DeleteTe
 	return out, nil
 }
 
+func (c *templateServiceClient) DuplicateTemplate(ctx context.Context, in *DuplicateTemplateRequest, opts ...grpc.CallOption) (*DuplicateTemplateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DuplicateTemplateResponse)
+	err := c.cc.Invoke(ctx, TemplateService_DuplicateTemplate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *templateServiceClient) PreviewTemplate(ctx context.Context, in *PreviewTemplateRequest, opts ...grpc.CallOption) (*PreviewTemplateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PreviewTemplateResponse)
@@ -135,7 +150,11 @@ type TemplateServiceServer interface {
 	UpdateTemplate(context.Context, *UpdateTemplateRequest) (*UpdateTemplateResponse, error)
 	// DeleteTemplate removes a template; IN_USE while an unfinished send uses it.
 	DeleteTemplate(context.Context, *DeleteTemplateRequest) (*DeleteTemplateResponse, error)
-	// PreviewTemplate renders a template with sample values; nothing is stored.
+	// DuplicateTemplate stores a copy of a template in the same account. What a provider
+	// said of the original does not hold for the copy.
+	DuplicateTemplate(context.Context, *DuplicateTemplateRequest) (*DuplicateTemplateResponse, error)
+	// PreviewTemplate renders a template for a contact or with sample values, as a send
+	// would; nothing is stored.
 	PreviewTemplate(context.Context, *PreviewTemplateRequest) (*PreviewTemplateResponse, error)
 	mustEmbedUnimplementedTemplateServiceServer()
 }
@@ -161,6 +180,9 @@ func (UnimplementedTemplateServiceServer) UpdateTemplate(context.Context, *Updat
 }
 func (UnimplementedTemplateServiceServer) DeleteTemplate(context.Context, *DeleteTemplateRequest) (*DeleteTemplateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTemplate not implemented")
+}
+func (UnimplementedTemplateServiceServer) DuplicateTemplate(context.Context, *DuplicateTemplateRequest) (*DuplicateTemplateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DuplicateTemplate not implemented")
 }
 func (UnimplementedTemplateServiceServer) PreviewTemplate(context.Context, *PreviewTemplateRequest) (*PreviewTemplateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PreviewTemplate not implemented")
@@ -276,6 +298,24 @@ func _TemplateService_DeleteTemplate_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TemplateService_DuplicateTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DuplicateTemplateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TemplateServiceServer).DuplicateTemplate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TemplateService_DuplicateTemplate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TemplateServiceServer).DuplicateTemplate(ctx, req.(*DuplicateTemplateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TemplateService_PreviewTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PreviewTemplateRequest)
 	if err := dec(in); err != nil {
@@ -320,6 +360,10 @@ var TemplateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteTemplate",
 			Handler:    _TemplateService_DeleteTemplate_Handler,
+		},
+		{
+			MethodName: "DuplicateTemplate",
+			Handler:    _TemplateService_DuplicateTemplate_Handler,
 		},
 		{
 			MethodName: "PreviewTemplate",
