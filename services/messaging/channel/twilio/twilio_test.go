@@ -76,7 +76,7 @@ func TestSettings(t *testing.T) {
 		change func(*channel.TwilioSettings)
 		fields []string
 	}{
-		"nothing at all":          {func(s *channel.TwilioSettings) { *s = channel.TwilioSettings{} }, []string{"account_sid", "auth_token", "from"}},
+		"nothing at all":          {func(s *channel.TwilioSettings) { *s = channel.TwilioSettings{} }, []string{"account_sid", "auth_token", "from_number"}},
 		"an account that is none": {func(s *channel.TwilioSettings) { s.AccountSID = "AC/../x" }, []string{"account_sid"}},
 		"a token of two lines":    {func(s *channel.TwilioSettings) { s.AuthToken = "a\r\nb" }, []string{"auth_token"}},
 		"a key without secret":    {func(s *channel.TwilioSettings) { s.APIKeySID = key }, []string{"api_key_secret"}},
@@ -87,8 +87,8 @@ func TestSettings(t *testing.T) {
 		"a service that is none":  {func(s *channel.TwilioSettings) { s.MessagingServiceSID = "MGx" }, []string{"messaging_service_sid"}},
 		"a short code":            {func(s *channel.TwilioSettings) { s.From = "12345" }, nil},
 		"a name":                  {func(s *channel.TwilioSettings) { s.From = "My School" }, nil},
-		"a long name":             {func(s *channel.TwilioSettings) { s.From = "My Old School" }, []string{"from"}},
-		"a number of nowhere":     {func(s *channel.TwilioSettings) { s.From = "0911000001" }, []string{"from"}},
+		"a long name":             {func(s *channel.TwilioSettings) { s.From = "My Old School" }, []string{"from_number"}},
+		"a number of nowhere":     {func(s *channel.TwilioSettings) { s.From = "0911000001" }, []string{"from_number"}},
 		"an origin":               {func(s *channel.TwilioSettings) { s.BaseURL = "http://127.0.0.1:8080" }, nil},
 		"an origin with slash":    {func(s *channel.TwilioSettings) { s.BaseURL = "https://sim.example/" }, nil},
 		"a path":                  {func(s *channel.TwilioSettings) { s.BaseURL = "https://sim.example/x?y" }, []string{"base_url"}},
