@@ -10,12 +10,12 @@ const maxLatencyMS = 10 * 60 * 1000
 
 // Control is the behaviour of the whole server.
 type Control struct {
-	// RefuseLogin answers every login with 535.
+	// RefuseLogin answers every login with 535, every HTTP request with 401.
 	RefuseLogin bool `json:"refuse_login"`
-	// LatencyMS delays the answer to every final dot, in milliseconds, at most ten
+	// LatencyMS delays the answer to every message, in milliseconds, at most ten
 	// minutes.
 	LatencyMS int `json:"latency_ms"`
-	// FailRate is the share of messages, 0 to 1, that are answered 451 4.3.0
+	// FailRate is the share of messages, 0 to 1, that are answered 451 4.3.0, or 503,
 	// instead of being taken.
 	FailRate float64 `json:"fail_rate"`
 }

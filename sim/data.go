@@ -68,7 +68,7 @@ func (c *session) finish(found content) error {
 func (c *session) accept(found content) error {
 	now := c.server.cfg.Clock.Now()
 	sum := crc32.Checksum(c.content, castagnoli())
-	n, err := c.server.journal.append(now, c.to, found.messageID, len(c.content), sum)
+	n, err := c.server.journal.append(entry{time: now, to: c.to, messageID: found.messageID, bytes: len(c.content), sum: sum})
 	if err != nil {
 		c.reply("451 4.3.0 journal failed")
 		return nil

@@ -82,17 +82,27 @@ func measure(r io.Reader) (lines, size int64, err error) {
 	}
 }
 
+// entry is what was accepted, for each of its recipients.
+type entry struct {
+	time                 time.Time
+	to                   []string
+	messageID            []byte
+	provider, providerID string
+	bytes                int
+	sum                  uint32
+}
+
 // append writes one record per recipient and returns once they are on disk. first
 // is the number of the first one.
-func (j *journal) append(t time.Time, to []string, messageID []byte, bytes int, sum uint32) (first int64, err error) {
+func (j *journal) append(e entry) (first int64, err error) {
 	j.mu.Lock()
 	if j.closed || j.failed != nil {
 		defer j.mu.Unlock()
 		return 0, errors.Join(j.failed, closedError(j.closed))
 	}
 	first = j.next
-	for _, recipient := range to {
-		j.pending = appendRecord(j.pending, t, j.next, recipient, messageID, bytes, sum)
+	for _, recipient := range e.to {
+		j.pending = appendRecord(j.pending, &e, j.next, recipient)
 		j.next++
 	}
 	group := j.group
@@ -110,15 +120,19 @@ func closedError(closed bool) error {
 }
 
 // appendRecord appends one JSON line.
-func appendRecord(b []byte, t time.Time, n int64, to string, messageID []byte, size int, sum uint32) []byte {
-	b = t.UTC().AppendFormat(append(b, `{"t":"`...), timeLayout)
+func appendRecord(b []byte, e *entry, n int64, to string) []byte {
+	b = e.time.UTC().AppendFormat(append(b, `{"t":"`...), timeLayout)
 	b = strconv.AppendInt(append(b, `","n":`...), n, 10)
 	b = appendJSON(append(b, `,"to":`...), to)
-	b = appendJSON(append(b, `,"message_id":`...), string(messageID))
-	b = strconv.AppendInt(append(b, `,"bytes":`...), int64(size), 10)
+	b = appendJSON(append(b, `,"message_id":`...), string(e.messageID))
+	if e.provider != "" {
+		b = appendJSON(append(b, `,"provider":`...), e.provider)
+		b = appendJSON(append(b, `,"provider_id":`...), e.providerID)
+	}
+	b = strconv.AppendInt(append(b, `,"bytes":`...), int64(e.bytes), 10)
 	b = append(b, `,"crc32c":"`...)
 	for shift := 28; shift >= 0; shift -= 4 {
-		b = append(b, "0123456789abcdef"[sum>>shift&15])
+		b = append(b, "0123456789abcdef"[e.sum>>shift&15])
 	}
 	return append(b, "\"}\n"...)
 }

@@ -34,7 +34,7 @@ func TestJournalTakesConcurrentRecords(t *testing.T) {
 		group.Go(func() {
 			for i := range 50 {
 				to := []string{fmt.Sprintf("%d.%d@x.test", worker, i), "both@x.test"}
-				if _, err := j.append(time.Unix(0, 0), to, fmt.Appendf(nil, "%d.%d", worker, i), 3, 0); err != nil {
+				if _, err := j.append(entry{time: time.Unix(0, 0), to: to, messageID: fmt.Appendf(nil, "%d.%d", worker, i), bytes: 3}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -45,7 +45,7 @@ func TestJournalTakesConcurrentRecords(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Summary{Received: 1600, Distinct: 1600}, sum)
 	stop()
-	_, err = j.append(time.Unix(0, 0), []string{"late@x.test"}, nil, 0, 0)
+	_, err = j.append(entry{time: time.Unix(0, 0), to: []string{"late@x.test"}})
 	require.ErrorIs(t, err, errJournalClosed)
 }
 
@@ -53,9 +53,9 @@ func TestJournalReportsAFullDisk(t *testing.T) {
 	t.Parallel()
 	j, _, _ := runJournal(t)
 	require.NoError(t, j.file.Close())
-	_, err := j.append(time.Unix(0, 0), []string{"a@x.test"}, nil, 0, 0)
+	_, err := j.append(entry{time: time.Unix(0, 0), to: []string{"a@x.test"}})
 	require.ErrorContains(t, err, "write journal")
-	_, err = j.append(time.Unix(0, 0), []string{"b@x.test"}, nil, 0, 0)
+	_, err = j.append(entry{time: time.Unix(0, 0), to: []string{"b@x.test"}})
 	require.ErrorContains(t, err, "write journal")
 }
 
@@ -66,7 +66,7 @@ func TestRecordsNamesABadLine(t *testing.T) {
 }
 
 func FuzzRecords(f *testing.F) {
-	good := appendRecord(nil, time.Unix(1, 0), 1, "a@x.test", []byte("1@x"), 10, 0xdeadbeef)
+	good := appendRecord(nil, &entry{time: time.Unix(1, 0), messageID: []byte("1@x"), bytes: 10, sum: 0xdeadbeef}, 1, "a@x.test")
 	f.Add(good)
 	f.Add(append(good, good[:10]...))
 	f.Add([]byte("\n\n"))
@@ -96,12 +96,14 @@ func FuzzRecord(f *testing.F) {
 	f.Add("a@x.test", "1@x")
 	f.Add("\x00\n\"\\", "\xff")
 	f.Fuzz(func(t *testing.T, to, id string) {
-		line := appendRecord(nil, time.UnixMilli(1767225600123), 7, to, []byte(id), 10, 0x00c0ffee)
+		e := entry{time: time.UnixMilli(1767225600123), messageID: []byte(id), provider: "p", providerID: id, bytes: 10, sum: 0x00c0ffee}
+		line := appendRecord(nil, &e, 7, to)
 		require.Equal(t, 1, bytes.Count(line, []byte("\n")))
 		for record, err := range Records(bytes.NewReader(line)) {
 			require.NoError(t, err)
 			require.Equal(t, string([]rune(to)), record.To)
 			require.Equal(t, "00c0ffee", record.CRC32C)
+			require.Equal(t, record.MessageID, record.ProviderID)
 			require.EqualValues(t, 1767225600123, record.Time.UnixMilli())
 		}
 	})
@@ -114,7 +116,7 @@ func BenchmarkJournal(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		to, id := []string{"somebody@example.test"}, []byte("0190a000-0000-7000-8000-000000000001@sender.example")
 		for pb.Next() {
-			if _, err := j.append(time.Unix(0, 0), to, id, 500, 1); err != nil {
+			if _, err := j.append(entry{time: time.Unix(0, 0), to: to, messageID: id, bytes: 500, sum: 1}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -26,17 +26,23 @@ type Record struct {
 	Time time.Time `json:"t"`
 	// N counts the records of the journal from 1.
 	N int64 `json:"n"`
-	// To is the recipient as given in RCPT.
+	// To is the recipient as given in RCPT, or the phone number.
 	To string `json:"to"`
-	// MessageID is the Message-ID without angle brackets; may be empty.
+	// MessageID is the sender's own name for the message: the Message-ID without angle
+	// brackets, or what an HTTP request carries for it; may be empty.
 	MessageID string `json:"message_id"`
-	// Bytes is the size of the message after removing the stuffed dots.
+	// Provider is whose face took the message, for example "twilio"; empty for SMTP.
+	Provider string `json:"provider,omitempty"`
+	// ProviderID is the face's name for the message; empty for SMTP.
+	ProviderID string `json:"provider_id,omitempty"`
+	// Bytes is the size of the message after removing the stuffed dots, or of the text.
 	Bytes int `json:"bytes"`
 	// CRC32C is the checksum of those bytes, eight hexadecimal digits.
 	CRC32C string `json:"crc32c"`
 }
 
-// Summary counts a journal. A message is one pair of Message-ID and recipient.
+// Summary counts a journal. A message is one pair of Message-ID and recipient; where
+// a face knows no reference of the sender's, the checksum stands for it.
 type Summary struct {
 	// Received is the number of records.
 	Received int64
@@ -106,6 +112,14 @@ func ReadJournal(path string) (Summary, error) {
 	return summarize(Records(file))
 }
 
+// reference tells two messages to one recipient apart.
+func (r *Record) reference() string {
+	if r.MessageID == "" && r.Provider != "" {
+		return r.CRC32C
+	}
+	return r.MessageID
+}
+
 func summarize(records iter.Seq2[Record, error]) (Summary, error) {
 	var sum Summary
 	seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
@@ -119,7 +133,7 @@ func summarize(records iter.Seq2[Record, error]) (Summary, error) {
 			return sum, err
 		}
 		key.Reset()
-		key.WriteString(record.MessageID)
+		key.WriteString(record.reference())
 		key.WriteByte(0)
 		key.WriteString(record.To)
 		sum.Received++

@@ -1,11 +1,12 @@
-// Package sim is a mail provider for development and tests: an SMTP server that
-// takes messages for anybody, a journal that proves what it took, and a mailbox
-// page that shows them.
+// Package sim is a provider for development and tests: an SMTP server that takes
+// messages for anybody, an HTTP face that speaks as Twilio does, a journal that
+// proves what they took, and a mailbox page that shows it.
 //
-// Every accepted message is on disk (fsync) before the server answers 250, so a
-// test that kills everything else can still count what was really delivered. The
-// local part of a recipient may ask for trouble ("nouser-bob@example.test"; see
-// Script), and the control endpoint changes the behaviour of the whole server.
+// Every accepted message is on disk (fsync) before it is answered, so a test that
+// kills everything else can still count what was really delivered. The local part
+// of a recipient may ask for trouble ("nouser-bob@example.test"; see Script), and so
+// may a phone number (see Phones); the control endpoint changes the behaviour of
+// the whole server.
 //
 // The server is strict where real ones are lenient: a bare LF, a line over 998
 // octets or NUL in the content is refused with 554 5.6.0.
@@ -49,9 +50,9 @@ const (
 
 // Config configures a Server.
 type Config struct {
-	// SMTPAddr and HTTPAddr are the addresses to listen on; empty means a free
-	// loopback port.
-	SMTPAddr, HTTPAddr string
+	// SMTPAddr, HTTPAddr and APIAddr are the addresses to listen on, for mail, for the
+	// mailbox page and as an HTTP provider; empty means a free loopback port.
+	SMTPAddr, HTTPAddr, APIAddr string
 	// Journal is the path of the journal; it is created or continued.
 	Journal string
 	// TLS is how the SMTP port is protected; empty means TLSNone. The certificate is
@@ -78,6 +79,7 @@ type Server struct {
 	cfg     Config
 	smtp    net.Listener
 	http    net.Listener
+	api     net.Listener
 	tls     *tls.Config
 	roots   *x509.CertPool
 	certPEM []byte
@@ -87,7 +89,7 @@ type Server struct {
 	conns   connSet
 }
 
-// New opens the journal and both ports, so that the addresses are known before
+// New opens the journal and the ports, so that the addresses are known before
 // Run. The caller must call Run or Close.
 func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
@@ -109,12 +111,17 @@ func New(cfg Config) (*Server, error) {
 		_ = s.Close()
 		return nil, fmt.Errorf("listen for the mailbox: %w", err)
 	}
+	if s.api, err = net.Listen("tcp", cfg.APIAddr); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("listen as an HTTP provider: %w", err)
+	}
 	return s, nil
 }
 
 func (c Config) withDefaults() Config {
 	orDefault(&c.SMTPAddr, "127.0.0.1:0")
 	orDefault(&c.HTTPAddr, "127.0.0.1:0")
+	orDefault(&c.APIAddr, "127.0.0.1:0")
 	orDefault(&c.TLS, TLSNone)
 	orDefault(&c.Hostname, "sim.localhost")
 	orDefault(&c.MaxMessageBytes, defaultMaxMessage)
@@ -142,6 +149,9 @@ func (s *Server) SMTPAddr() string { return s.smtp.Addr().String() }
 // URL returns the address of the mailbox page, without a trailing slash.
 func (s *Server) URL() string { return "http://" + s.http.Addr().String() }
 
+// APIURL returns the base URL of the HTTP providers' faces, without a trailing slash.
+func (s *Server) APIURL() string { return "http://" + s.api.Addr().String() }
+
 // Roots returns the pool that trusts the server's certificate; nil without TLS.
 func (s *Server) Roots() *x509.CertPool { return s.roots }
 
@@ -158,26 +168,37 @@ func (s *Server) SetControl(c Control) error { return s.control.set(c) }
 // clean stop.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn)}
+	web, api := s.httpServer(ctx, s.handler()), s.httpServer(ctx, s.apiHandler())
 	group.Go(func() error { return s.journal.run() })
 	group.Go(func() error { return s.serveSMTP(ctx) })
 	group.Go(func() error { return ignoreClosed(web.Serve(s.http)) })
+	group.Go(func() error { return ignoreClosed(api.Serve(s.api)) })
 	group.Go(func() error {
 		<-ctx.Done()
-		return s.stop(web)
+		return s.stop(web, api)
 	})
 	return group.Wait()
 }
 
+// httpServer ends its requests with ctx.
+func (s *Server) httpServer(ctx context.Context, handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+}
+
 // stop ends the sessions first and the journal last, so that no session waits
 // for a journal that is gone.
-func (s *Server) stop(web *http.Server) error {
+func (s *Server) stop(servers ...*http.Server) error {
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	_ = s.smtp.Close()
 	s.conns.closeAll()
-	if err := web.Shutdown(grace); err != nil {
-		_ = web.Close()
+	for _, server := range servers {
+		if err := server.Shutdown(grace); err != nil {
+			_ = server.Close()
+		}
 	}
 	s.conns.wait()
 	return s.journal.close()
@@ -186,7 +207,7 @@ func (s *Server) stop(web *http.Server) error {
 // Close releases what New opened. Only for a Server that never ran.
 func (s *Server) Close() error {
 	var failures []error
-	for _, l := range []net.Listener{s.smtp, s.http} {
+	for _, l := range []net.Listener{s.smtp, s.http, s.api} {
 		if l != nil {
 			failures = append(failures, l.Close())
 		}

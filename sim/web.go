@@ -28,6 +28,8 @@ type Status struct {
 	Connections int `json:"connections"`
 	// SMTP is the address of the SMTP server.
 	SMTP string `json:"smtp"`
+	// API is the base URL of the HTTP providers' faces.
+	API string `json:"api"`
 	// Journal is the path of the journal.
 	Journal string `json:"journal"`
 	// Control is the present behaviour.
@@ -70,7 +72,7 @@ func guard(next http.Handler) http.Handler {
 
 func (s *Server) status() Status {
 	return Status{
-		Accepted: s.journal.count(), Connections: s.conns.count(), SMTP: s.SMTPAddr(),
+		Accepted: s.journal.count(), Connections: s.conns.count(), SMTP: s.SMTPAddr(), API: s.APIURL(),
 		Journal: s.cfg.Journal, Control: s.control.get(),
 	}
 }
@@ -133,7 +135,7 @@ func (s *Server) listPage(views *template.Template) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		render(w, views, "list.html", map[string]any{"Messages": messages, "Status": s.status(), "Prefixes": Prefixes()})
+		render(w, views, "list.html", map[string]any{"Messages": messages, "Status": s.status(), "Prefixes": Prefixes(), "Phones": Phones()})
 	}
 }
 

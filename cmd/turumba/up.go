@@ -34,6 +34,7 @@ func printAddresses(w io.Writer, in *single.Instance, dataDir string) {
 		host, port := in.Simulator.HostPort()
 		fmt.Fprintf(w, "mailbox   %s  (verification codes arrive here)\n", in.Simulator.Mailbox)
 		fmt.Fprintf(w, "SMTP      %s port %d  (simulated provider: tls_mode none, allow_plaintext true)\n", host, port)
+		fmt.Fprintf(w, "Twilio    %s  (simulated provider: base_url of a twilio channel)\n", in.Simulator.API)
 	}
 	fmt.Fprintf(w, "data      %s\n", dataDir)
 	fmt.Fprintln(w, "Ctrl-C stops it.")

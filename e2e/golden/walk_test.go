@@ -1,7 +1,9 @@
 package golden_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/turumba/turumba/e2e/wire"
 	"github.com/turumba/turumba/e2e/world"
+	"github.com/turumba/turumba/sim"
 )
 
 // walk is one organisation's way through signing up, over one wire.
@@ -64,8 +67,8 @@ func (k *walk) signUp(name string, with map[string]any) {
 
 // TestWalk is an organisation's first day: register, verify, log in, second factor,
 // invite a colleague, who accepts; the colleague's role changes and ends, both seen
-// within five seconds; an API key does the work of the user it was limited to; and a
-// code for a customer arrives.
+// within five seconds; an API key does the work of the user it was limited to; a
+// code for a customer arrives; and texts reach a phone.
 func TestWalk(t *testing.T) {
 	t.Parallel()
 	w := world.New(t)
@@ -78,6 +81,7 @@ func TestWalk(t *testing.T) {
 			k.colleague()
 			k.machine()
 			k.code()
+			k.texts()
 		})
 	}
 }
@@ -135,11 +139,90 @@ func (k *walk) code() {
 		"channel_type": "email", "contact_id": "${customer}", "subject": "Code", "message_body": "Your code is 4711.",
 	}, map[string]string{"message": "id"})
 	require.Equal(k.t, "Your code is 4711.", strings.TrimSpace(k.w.Mail(k.t, email, "Your code")))
+	k.becomes("message", "sent")
+}
+
+// texts sends by SMS: one message and a group send, each of which the provider took
+// exactly once, and learns what a text costs before.
+func (k *walk) texts() {
+	k.t.Helper()
+	provider := k.w.Instance.Simulator
+	twilio := map[string]any{"account_sid": "AC00000000000000000000000000000001", "auth_token": "walk-token", "from_number": "+15550001111", "base_url": provider.API}
+	k.good("messaging.v1.ChannelService/CreateChannel", "owner", map[string]any{"name": "Texts", "credentials": map[string]any{"twilio": twilio}}, map[string]string{"texts": "id"})
+	k.good("messaging.v1.ChannelService/VerifyChannel", "owner", map[string]any{"channel_id": "${texts}"}, nil)
+	phone := map[string]string{"grpc": "+251911000101", "rest": "+251911000102"}[k.over]
+	k.good("account.v1.ContactService/CreateContact", "owner", map[string]any{"first_name": "Selam", "phone": phone}, map[string]string{"mobile": "id"})
+	cost := k.good("messaging.v1.MessageService/EstimateMessage", "owner", map[string]any{"channel_type": "sms", "contact_ids": []any{"${mobile}"}, "message_body": strings.Repeat("ሰ", 71)}, nil)
+	segments, _ := wire.Lookup(cost.Body, "segments")
+	require.EqualValues(k.t, 2, segments, "%v", cost.Body)
+	k.good("messaging.v1.MessageService/CreateMessage", "owner", map[string]any{
+		"channel_type": "sms", "contact_id": "${mobile}", "message_body": "One text.",
+	}, map[string]string{"text": "id"})
+	k.becomes("text", "sent")
+	k.good("account.v1.ContactGroupService/CreateContactGroup", "owner", map[string]any{"name": "Mobiles"}, map[string]string{"mobiles": "id"})
+	k.good("account.v1.ContactGroupService/AddContacts", "owner", map[string]any{"contact_group_id": "${mobiles}", "contact_ids": []any{"${mobile}"}}, nil)
+	k.good("messaging.v1.GroupMessageService/CreateGroupMessage", "owner", map[string]any{
+		"channel_id": "${texts}", "message_body": "Dear {FIRST_NAME}, texts for all.", "contact_group_ids": []any{"${mobiles}"}, "status": "queued",
+	}, map[string]string{"campaign": "id"})
 	require.Eventually(k.t, func() bool {
-		got := k.good("messaging.v1.MessageService/GetMessage", "owner", map[string]any{"message_id": "${message}"}, nil)
+		got := k.good("messaging.v1.GroupMessageService/GetGroupMessage", "owner", map[string]any{"group_message_id": "${campaign}"}, nil)
 		status, _ := wire.Lookup(got.Body, "status")
-		return status == "sent"
+		return status == "completed"
 	}, time.Minute, 20*time.Millisecond)
+	got, err := provider.Messages(k.t.Context(), phone, 10)
+	require.NoError(k.t, err)
+	require.Len(k.t, got, 2)
+	require.Equal(k.t, []string{"Dear Selam, texts for all.", "One text."}, []string{strings.TrimSpace(got[0].Text), strings.TrimSpace(got[1].Text)})
+	require.Equal(k.t, 2, k.journalled(phone))
+	k.refusedText()
+}
+
+// refusedText: who sent STOP to the provider is suppressed and not written to again.
+func (k *walk) refusedText() {
+	k.t.Helper()
+	create := func(save string) {
+		k.good("messaging.v1.MessageService/CreateMessage", "owner", map[string]any{
+			"channel_id": "${texts}", "delivery_address": "+15005550004", "message_body": "Never read.",
+		}, map[string]string{save: "id"})
+		got := k.becomes(save, "permanently_failed")
+		code, _ := wire.Lookup(got.Body, "error.code")
+		require.Equal(k.t, "opted_out", code)
+	}
+	create("stopped")
+	create("stopped_again")
+	list := k.good("messaging.v1.SuppressionService/ListSuppressions", "owner", map[string]any{"filter": []any{"channel_type:eq:sms"}}, nil)
+	address, _ := wire.Lookup(list.Body, "data.0.address")
+	require.Equal(k.t, "+15005550004", address)
+	require.Zero(k.t, k.journalled("+15005550004"))
+}
+
+// becomes waits for the status of a message.
+func (k *walk) becomes(name, status string) (got wire.Answer) {
+	k.t.Helper()
+	require.Eventually(k.t, func() bool {
+		got = k.good("messaging.v1.MessageService/GetMessage", "owner", map[string]any{"message_id": "${" + name + "}"}, nil)
+		now, _ := wire.Lookup(got.Body, "status")
+		return now == status
+	}, time.Minute, 20*time.Millisecond)
+	return got
+}
+
+// journalled is how many messages to a number the provider took.
+func (k *walk) journalled(number string) (n int) {
+	k.t.Helper()
+	file, err := os.Open(k.w.Instance.Simulator.Journal)
+	require.NoError(k.t, err)
+	defer func() { _ = file.Close() }() // it was only read
+	for record, err := range sim.Records(file) {
+		if errors.Is(err, sim.ErrTorn) {
+			break // somebody else's, in the making
+		}
+		require.NoError(k.t, err)
+		if record.To == number {
+			n++
+		}
+	}
+	return n
 }
 
 // machine does what a user with the same permissions does, and nothing else.

@@ -286,6 +286,7 @@ func (b *builder) things(name, prefix string) {
 		Kind: &messagingv1.ChannelCredentials_Smtp{Smtp: &messagingv1.SmtpCredentials{Host: &host, Port: &port32, TlsMode: &mode, AllowPlaintext: &plain, FromEmail: &from}},
 	}})
 	require.NoError(b.t, err)
+	b.vars[prefix+"sms_channel_id"] = b.smsChannel(ctx, account)
 	tp, err := b.templates.CreateTemplate(ctx, &messagingv1.CreateTemplateRequest{AccountId: account, Name: "Hello", Subject: "Hello {FIRST_NAME}", Body: "Dear {FIRST_NAME}, from {ACCOUNT_NAME}."})
 	require.NoError(b.t, err)
 	for key, id := range map[string]string{
@@ -311,6 +312,16 @@ func (b *builder) things(name, prefix string) {
 	for _, suffix := range []string{"", "_" + wire.GRPC, "_" + wire.REST} {
 		b.vars[prefix+"failed_message_id"+suffix] = b.failed(ctx, account, b.vars[prefix+"channel_id"])
 	}
+}
+
+// smsChannel is a channel by the simulator's Twilio.
+func (b *builder) smsChannel(ctx context.Context, accountID string) string {
+	sid, token, from, base := "AC00000000000000000000000000000001", "sim-token", "+15550001111", b.in.Simulator.API
+	ch, err := b.channels.CreateChannel(ctx, &messagingv1.CreateChannelRequest{AccountId: accountID, Name: "Texts", Credentials: &messagingv1.ChannelCredentials{
+		Kind: &messagingv1.ChannelCredentials_Twilio{Twilio: &messagingv1.TwilioCredentials{AccountSid: &sid, AuthToken: &token, FromNumber: &from, BaseUrl: &base}},
+	}})
+	require.NoError(b.t, err)
+	return ch.GetChannel().GetId()
 }
 
 // failed sends a message to somebody who does not exist and returns its id once it

@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -192,6 +193,24 @@ func TestHTTPClientRefusesDowngrade(t *testing.T) {
 	trusting.CheckRedirect = client.CheckRedirect
 	_, err = get(t, trusting, server.URL)
 	require.ErrorIs(t, err, egress.ErrPlaintext)
+}
+
+func TestHTTPClientKeepsToOptions(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200 + r.ProtoMajor) }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	d := egress.NewDialer(egress.Options{Allow: allow(t, "127.0.0.1/32:*")})
+	for o, want := range map[egress.HTTPOptions]int{{RootCAs: roots}: 202, {RootCAs: roots, HTTP1: true}: 201} {
+		client := d.HTTPClient(o)
+		t.Cleanup(client.CloseIdleConnections)
+		code, err := get(t, client, server.URL)
+		require.NoError(t, err)
+		require.Equal(t, want, code)
+	}
 }
 
 func get(t *testing.T, client *http.Client, url string) (int, error) {

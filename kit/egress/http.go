@@ -2,6 +2,8 @@ package egress
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -24,21 +26,44 @@ type HTTPOptions struct {
 	// never to another host with the Authorization header; otherwise the redirect
 	// itself is the response.
 	FollowRedirects bool
+	// HTTP1 keeps to HTTP/1.1, so that a connection that breaks takes one call with
+	// it and not many.
+	HTTP1 bool
+	// IdleTimeout is how long an unused connection is kept; 0 means 90 s.
+	IdleTimeout time.Duration
+	// RootCAs are the trusted certificates; nil means the system's.
+	RootCAs *x509.CertPool
 }
 
-// HTTPClient returns a client that connects through the dialer, uses no proxy
-// and keeps no cookies. Refused calls fail with ErrForbidden or ErrPlaintext.
-func (d *Dialer) HTTPClient(o HTTPOptions) *http.Client {
+// Conns opens the connections of an HTTP client; *Dialer is the only one outside
+// tests.
+type Conns interface {
+	// DialContext connects to "host:port", or refuses with ErrForbidden.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	// ExemptConn reports whether an explicit rule covers the far end.
+	ExemptConn(c net.Conn) bool
+}
+
+// HTTPClient is NewHTTPClient over the dialer.
+func (d *Dialer) HTTPClient(o HTTPOptions) *http.Client { return NewHTTPClient(d, o) }
+
+// NewHTTPClient returns a client that connects by conns only, uses no proxy and
+// keeps no cookies. Refused calls fail with ErrForbidden or ErrPlaintext.
+func NewHTTPClient(conns Conns, o HTTPOptions) *http.Client {
 	if o.Timeout <= 0 {
 		o.Timeout = 30 * time.Second
 	}
+	if o.IdleTimeout <= 0 {
+		o.IdleTimeout = 90 * time.Second
+	}
 	transport := &http.Transport{
 		Proxy:                  nil,
-		DialContext:            d.dialHTTP(o.Plaintext),
-		ForceAttemptHTTP2:      true,
+		DialContext:            dialHTTP(conns, o.Plaintext),
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		ForceAttemptHTTP2:      !o.HTTP1,
 		TLSHandshakeTimeout:    defaultTimeout,
 		ResponseHeaderTimeout:  o.Timeout,
-		IdleConnTimeout:        90 * time.Second,
+		IdleConnTimeout:        o.IdleTimeout,
 		MaxIdleConns:           100,
 		MaxIdleConnsPerHost:    16,
 		MaxConnsPerHost:        o.MaxConnsPerHost,
@@ -68,13 +93,13 @@ func (t schemeTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // CloseIdleConnections lets http.Client close what is idle.
 func (t schemeTransport) CloseIdleConnections() { t.next.CloseIdleConnections() }
 
-func (d *Dialer) dialHTTP(plaintext bool) func(context.Context, string, string) (net.Conn, error) {
+func dialHTTP(conns Conns, plaintext bool) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, network, address)
+		conn, err := conns.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		if plain, _ := ctx.Value(plainKey{}).(bool); plain && !plaintext && !d.ExemptConn(conn) {
+		if plain, _ := ctx.Value(plainKey{}).(bool); plain && !plaintext && !conns.ExemptConn(conn) {
 			return nil, errors.Join(fmt.Errorf("dial %s: %w", address, ErrPlaintext), conn.Close())
 		}
 		return conn, nil

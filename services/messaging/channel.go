@@ -12,8 +12,11 @@ import (
 // NewID returns a new UUIDv7.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// TypeEmail is the kind of channel that sends e-mail.
-const TypeEmail = "email"
+// Kinds of channels.
+const (
+	TypeEmail = "email"
+	TypeSMS   = "sms"
+)
 
 // The states of a channel.
 const (
@@ -30,8 +33,13 @@ const (
 	UnknownResend = "resend"
 )
 
-// ProviderSMTP is an SMTP submission server.
-const ProviderSMTP = "smtp"
+// Providers.
+const (
+	// ProviderSMTP is an SMTP submission server.
+	ProviderSMTP = "smtp"
+	// ProviderTwilio is Twilio's API of messages.
+	ProviderTwilio = "twilio"
+)
 
 // Defaults of a channel.
 const (
@@ -41,8 +49,34 @@ const (
 	DefaultSMTPPort      = 587
 )
 
-// SMTP is what reaches an SMTP submission server. The password is kept apart,
-// sealed.
+// Credentials are what reaches a provider, without the secrets, which are kept apart,
+// sealed. One kind is set.
+type Credentials struct {
+	// SMTP was the first kind: its fields stand at the top of the stored JSON, each
+	// other kind under its own name.
+	*SMTP
+	Twilio *Twilio `json:"twilio,omitempty"`
+}
+
+// Check reports what keeps the credentials from working. What an adapter can see by
+// itself is its own affair.
+func (c Credentials) Check() error {
+	if c.SMTP != nil {
+		return c.SMTP.Check()
+	}
+	return nil
+}
+
+// Twilio is what reaches Twilio's API.
+type Twilio struct {
+	AccountSID          string `json:"account_sid"`
+	APIKeySID           string `json:"api_key_sid,omitempty"`
+	FromNumber          string `json:"from_number,omitempty"`
+	MessagingServiceSID string `json:"messaging_service_sid,omitempty"`
+	BaseURL             string `json:"base_url,omitempty"`
+}
+
+// SMTP is what reaches an SMTP submission server.
 type SMTP struct {
 	Host            string `json:"host"`
 	Port            int    `json:"port"`
@@ -100,11 +134,11 @@ type Channel struct {
 	Provider    string
 	Status      string
 	IsEnabled   bool
-	// SMTP are the settings without the secrets, Secrets what is known of those,
-	// and Sealed the secrets themselves by field name.
-	SMTP    SMTP              `db:"settings"`
-	Secrets map[string]Secret `db:"secrets"`
-	Sealed  map[string][]byte `db:"sealed"`
+	// Secrets is what is known of the credentials' secrets, and Sealed the secrets
+	// themselves, by field name.
+	Credentials Credentials       `db:"settings"`
+	Secrets     map[string]Secret `db:"secrets"`
+	Sealed      map[string][]byte `db:"sealed"`
 
 	SenderName         string
 	DefaultCountryCode string
@@ -121,6 +155,15 @@ type Channel struct {
 	PausedUntil    *time.Time
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
+}
+
+// SubjectTemplate is the channel's own subject line; empty for none.
+func (c *Channel) SubjectTemplate() string {
+	smtp := c.Credentials.SMTP
+	if smtp == nil {
+		return ""
+	}
+	return smtp.SubjectTemplate
 }
 
 // MaySend reports whether messages may leave now.

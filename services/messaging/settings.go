@@ -9,49 +9,82 @@ import (
 	"github.com/turumba/turumba/services/messaging/channel"
 )
 
-// secretPassword is the name of the SMTP password among a channel's secrets.
-const secretPassword = "password"
+// The names of secrets among those of a channel, as the contract has them.
+const (
+	SecretPassword     = "password"
+	SecretAuthToken    = "auth_token"
+	SecretAPIKeySecret = "api_key_secret"
+)
 
 func (c *Channel) aad(field string) vault.AAD {
 	return vault.AAD{Account: c.AccountID, Resource: c.ID, Field: field, Version: 1}
 }
 
-// SetPassword seals the password into the channel; an empty one removes it.
-func (c *Channel) SetPassword(v *vault.Vault, password string, now time.Time) error {
+// SetSecret seals a secret into the channel; an empty one removes it.
+func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) error {
 	if c.Sealed == nil {
 		c.Sealed, c.Secrets = map[string][]byte{}, map[string]Secret{}
 	}
-	if password == "" {
-		delete(c.Sealed, secretPassword)
-		delete(c.Secrets, secretPassword)
+	if value == "" {
+		delete(c.Sealed, name)
+		delete(c.Secrets, name)
 		return nil
 	}
-	sealed, err := v.Seal(c.aad(secretPassword), []byte(password))
+	sealed, err := v.Seal(c.aad(name), []byte(value))
 	if err != nil {
-		return fmt.Errorf("seal the channel's password: %w", err)
+		return fmt.Errorf("seal the channel's %s: %w", name, err)
 	}
-	c.Sealed[secretPassword] = sealed
-	c.Secrets[secretPassword] = Secret{Fingerprint: v.Fingerprint([]byte(password)), UpdatedAt: now}
+	c.Sealed[name] = sealed
+	c.Secrets[name] = Secret{Fingerprint: v.Fingerprint([]byte(value)), UpdatedAt: now}
 	return nil
+}
+
+// secrets opens all secrets of the channel.
+func (c *Channel) secrets(v *vault.Vault) (map[string]config.Secret, error) {
+	open := make(map[string]config.Secret, len(c.Sealed))
+	for name, sealed := range c.Sealed {
+		value, err := v.Open(c.aad(name), sealed)
+		if err != nil {
+			return nil, fmt.Errorf("open the %s of channel %s: %w", name, c.ID, err)
+		}
+		open[name] = config.Secret(value)
+	}
+	return open, nil
 }
 
 // Settings opens the channel's secrets and returns what its adapter needs.
 func (c *Channel) Settings(v *vault.Vault) (channel.Settings, error) {
-	var password []byte
-	if sealed, ok := c.Sealed[secretPassword]; ok {
-		var err error
-		if password, err = v.Open(c.aad(secretPassword), sealed); err != nil {
-			return nil, fmt.Errorf("open the password of channel %s: %w", c.ID, err)
-		}
+	secrets, err := c.secrets(v)
+	if err != nil {
+		return nil, err
 	}
-	name := c.SMTP.FromName
+	switch {
+	case c.Credentials.SMTP != nil:
+		return c.smtpSettings(secrets), nil
+	case c.Credentials.Twilio != nil:
+		return c.twilioSettings(secrets), nil
+	}
+	return nil, fmt.Errorf("channel %s has no credentials", c.ID)
+}
+
+func (c *Channel) smtpSettings(secrets map[string]config.Secret) channel.EmailSettings {
+	s := c.Credentials.SMTP
+	name := s.FromName
 	if name == "" {
 		name = c.SenderName
 	}
 	return channel.EmailSettings{
-		Host: c.SMTP.Host, Port: c.SMTP.Port, Username: c.SMTP.Username, Password: config.Secret(password),
-		TLS: channel.TLSMode(c.SMTP.TLSMode), AllowPlaintext: c.SMTP.AllowPlaintext,
-		FromEmail: c.SMTP.From(), FromName: name, ReplyTo: c.SMTP.ReplyTo,
+		Host: s.Host, Port: s.Port, Username: s.Username, Password: secrets[SecretPassword],
+		TLS: channel.TLSMode(s.TLSMode), AllowPlaintext: s.AllowPlaintext,
+		FromEmail: s.From(), FromName: name, ReplyTo: s.ReplyTo,
 		Connections: int(c.Connections), MaxPerConnection: channel.DefaultMaxPerConnection,
-	}, nil
+	}
+}
+
+func (c *Channel) twilioSettings(secrets map[string]config.Secret) channel.TwilioSettings {
+	t := c.Credentials.Twilio
+	return channel.TwilioSettings{
+		AccountSID: t.AccountSID, AuthToken: secrets[SecretAuthToken], APIKeySID: t.APIKeySID, APIKeySecret: secrets[SecretAPIKeySecret],
+		From: t.FromNumber, MessagingServiceSID: t.MessagingServiceSID, BaseURL: t.BaseURL, Connections: int(c.Connections),
+	}
 }

@@ -23,6 +23,7 @@ import (
 type Config struct {
 	SMTPAddr   string        `env:"SIM_SMTP_ADDR" envDefault:"127.0.0.1:0" flag:"smtp-addr" help:"host:port of the SMTP server; port 0 picks a free one"`
 	HTTPAddr   string        `env:"SIM_HTTP_ADDR" envDefault:"127.0.0.1:0" flag:"http-addr" help:"host:port of the mailbox page and the control endpoint"`
+	APIAddr    string        `env:"SIM_API_ADDR" envDefault:"127.0.0.1:0" flag:"api-addr" help:"host:port of the HTTP providers' faces (Twilio)"`
 	Journal    string        `env:"SIM_JOURNAL,required" flag:"journal" help:"file that records every accepted message"`
 	TLS        string        `env:"SIM_TLS" envDefault:"none" flag:"tls" help:"none, starttls or implicit"`
 	Username   string        `env:"SIM_USERNAME" flag:"username" help:"login that is required; empty for none"`
@@ -48,11 +49,13 @@ func (c Config) Validate() error {
 }
 
 // Ready is the line printed on standard output, and written to the ready file,
-// once both ports are open.
+// once the ports are open.
 type Ready struct {
 	// SMTP is host:port, Mailbox a URL.
 	SMTP    string `json:"smtp"`
 	Mailbox string `json:"mailbox"`
+	// API is the base URL of the HTTP providers' faces.
+	API string `json:"api"`
 	// Journal is the absolute path of the journal.
 	Journal string `json:"journal"`
 	// PID is the process.
@@ -87,7 +90,7 @@ func Run(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 		return fmt.Errorf("find journal: %w", err)
 	}
 	server, err := sim.New(sim.Config{
-		SMTPAddr: cfg.SMTPAddr, HTTPAddr: cfg.HTTPAddr, Journal: journal, TLS: sim.TLSMode(cfg.TLS),
+		SMTPAddr: cfg.SMTPAddr, HTTPAddr: cfg.HTTPAddr, APIAddr: cfg.APIAddr, Journal: journal, TLS: sim.TLSMode(cfg.TLS),
 		Username: cfg.Username, Password: cfg.Password.Reveal(),
 		KeepFirst: cfg.KeepFirst, KeepRecent: cfg.KeepRecent,
 		Clock: clock.System(), Logger: telemetry.NewLogger(stderr, nil),
@@ -95,7 +98,7 @@ func Run(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ready := Ready{SMTP: server.SMTPAddr(), Mailbox: server.URL(), Journal: journal, PID: os.Getpid()}
+	ready := Ready{SMTP: server.SMTPAddr(), Mailbox: server.URL(), API: server.APIURL(), Journal: journal, PID: os.Getpid()}
 	if err := announce(cfg, ready, server.CertPEM(), stdout); err != nil {
 		return errors.Join(err, server.Close())
 	}

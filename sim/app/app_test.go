@@ -67,6 +67,7 @@ func TestOutlivesItsStarter(t *testing.T) {
 	require.NoError(t, client.SendMail("a@x.test", []string{"b@x.test"}, strings.NewReader("Message-ID: <1@x>\r\n\r\nhi")))
 	require.NoError(t, client.Close())
 
+	require.Regexp(t, `^http://127\.0\.0\.1:[0-9]+$`, ready.API)
 	require.NoError(t, command.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, command.Wait(), "SIGTERM ends it with code 0")
 	sum, err := sim.ReadJournal(ready.Journal)

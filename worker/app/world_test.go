@@ -194,8 +194,8 @@ func (w *world) setUpAccount() {
 	w.channel = &messaging.Channel{
 		ID: messaging.NewID(), AccountID: w.account, Name: "Office", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP,
 		Status: messaging.ChannelConnected, IsEnabled: true, RetryCount: 2, RetryInterval: 1, Connections: 4, OnUnknown: messaging.UnknownHold,
-		SMTP:    messaging.SMTP{Host: "mail.example.org", Port: 587, FromEmail: "office@example.org"},
-		Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
+		Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "mail.example.org", Port: 587, FromEmail: "office@example.org"}},
+		Secrets:     map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 	}
 	w.template = &messaging.Template{
 		ID: messaging.NewID(), AccountID: w.account, Name: "T", Subject: "Hello {FIRST_NAME}", Body: "Dear {FIRST_NAME}, {CITY}.",

@@ -157,7 +157,7 @@ func (r *runner) parse(w postgres.Work) (err error) {
 			return err
 		}
 	}
-	if t := r.channel.SMTP.SubjectTemplate; t != "" {
+	if t := r.channel.SubjectTemplate(); t != "" {
 		r.subject, err = messaging.NewRenderer(messaging.Snapshot{Version: messaging.RendererVersion, Subject: t})
 	}
 	return err

@@ -33,7 +33,7 @@ const (
 	simCallLimit  = 3 * time.Second
 )
 
-// Simulator is the mail provider simulator, a process of its own that outlives a
+// Simulator is the simulated provider of mail and text messages, a process of its own that outlives a
 // kill of this one; the next start finds it again.
 type Simulator struct {
 	simapp.Ready
@@ -58,22 +58,26 @@ func StartSimulator(ctx context.Context, dir string, c clock.Clock) (*Simulator,
 	}
 	former := s.Ready
 	if former.SMTP != "" {
-		if s.launch(ctx, dir, file, former.SMTP, hostOf(former.Mailbox)) == nil {
+		if s.launch(ctx, dir, file, former.SMTP, hostOf(former.Mailbox), hostOf(former.API)) == nil {
 			return s, nil
 		}
 	}
-	return s, s.launch(ctx, dir, file, "127.0.0.1:0", "127.0.0.1:0")
+	return s, s.launch(ctx, dir, file, freePort, freePort, freePort)
 }
 
+// freePort lets the simulator choose.
+const freePort = "127.0.0.1:0"
+
+// hostOf is the host and port of a URL; a free port where there is none.
 func hostOf(rawURL string) string {
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		return ""
+	if err != nil || u.Host == "" {
+		return freePort
 	}
 	return u.Host
 }
 
-func (s *Simulator) launch(ctx context.Context, dir, ready, smtp, mailbox string) error {
+func (s *Simulator) launch(ctx context.Context, dir, ready, smtp, mailbox, api string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
@@ -85,7 +89,7 @@ func (s *Simulator) launch(ctx context.Context, dir, ready, smtp, mailbox string
 	defer func() { _ = log.Close() }() // the child has its own handle
 	// It must outlive this context and the terminal's Ctrl-C.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, SimulatorCommand, "--journal", filepath.Join(dir, "journal"),
-		"--ready-file", ready, "--smtp-addr", smtp, "--http-addr", mailbox)
+		"--ready-file", ready, "--smtp-addr", smtp, "--http-addr", mailbox, "--api-addr", api)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
@@ -149,7 +153,7 @@ func (s *Simulator) get(ctx context.Context, path string, into any) error {
 // answers reports whether the simulator that is on record lives.
 func (s *Simulator) answers(ctx context.Context) bool {
 	var status sim.Status
-	return s.get(ctx, "/api/status", &status) == nil && status.Journal == s.Journal
+	return s.get(ctx, "/api/status", &status) == nil && status.Journal == s.Journal && s.API != "" && status.API == s.API
 }
 
 // Messages returns the latest mails to an address, with their bodies; an empty
@@ -203,6 +207,12 @@ func (s *Simulator) HostPort() (host string, port int) {
 	}
 	port, _ = strconv.Atoi(text) // it listens there
 	return host, port
+}
+
+// apiPort is where the faces of HTTP providers listen.
+func (s *Simulator) apiPort() string {
+	_, port, _ := net.SplitHostPort(hostOf(s.API)) // hostOf has both
+	return port
 }
 
 // Stop ends the simulator and waits until it does not answer any more.

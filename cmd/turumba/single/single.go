@@ -219,7 +219,7 @@ func (in *Instance) dialer() (*egress.Dialer, error) {
 		if allow != "" {
 			allow += ","
 		}
-		allow += fmt.Sprintf("%s/32:%d", host, port)
+		allow += fmt.Sprintf("%s/32:%d,%s/32:%s", host, port, host, in.Simulator.apiPort())
 	}
 	rules, err := egress.ParseAllow(allow)
 	if err != nil {

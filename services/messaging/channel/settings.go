@@ -29,7 +29,7 @@ const (
 	// DefaultMaxPerConnection is how many messages one SMTP connection carries when
 	// the channel says nothing.
 	DefaultMaxPerConnection = 100
-	// MaxConnections bounds EmailSettings.Connections.
+	// MaxConnections bounds the connections of a channel.
 	MaxConnections = 256
 )
 
@@ -61,3 +61,25 @@ type EmailSettings struct {
 }
 
 func (EmailSettings) settings() {}
+
+// TwilioSettings are the settings of a Twilio account that sends text messages. It
+// logs in with AuthToken, or with an API key where APIKeySID is set.
+type TwilioSettings struct {
+	// AccountSID is AC and 32 hex digits.
+	AccountSID string
+	// AuthToken is the account's own token; never printed.
+	AuthToken config.Secret
+	// APIKeySID is SK and 32 hex digits, APIKeySecret what belongs to it.
+	APIKeySID    string
+	APIKeySecret config.Secret
+	// From is a phone number, a short code or a sender name; MessagingServiceSID, MG
+	// and 32 hex digits, a service that chooses one. One of them is needed.
+	From, MessagingServiceSID string
+	// BaseURL replaces Twilio's own, scheme and host only. It reaches nothing but what
+	// the operator exempted.
+	BaseURL string
+	// Connections is how many requests may be open at once; 0 means 1.
+	Connections int
+}
+
+func (TwilioSettings) settings() {}

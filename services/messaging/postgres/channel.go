@@ -44,7 +44,7 @@ func (s *Store) CreateChannel(ctx context.Context, tx *pg.Tx, c *messaging.Chann
 		INSERT INTO channels (id, account_id, name, channel_type, provider, status, is_enabled, settings, secrets, sealed, sender_name,
 			default_country_code, rate_limit, priority, retry_count, retry_interval, connections, on_unknown, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19)`,
-		c.ID, c.AccountID, c.Name, c.ChannelType, c.Provider, c.Status, c.IsEnabled, c.SMTP, c.Secrets, c.Sealed, c.SenderName,
+		c.ID, c.AccountID, c.Name, c.ChannelType, c.Provider, c.Status, c.IsEnabled, c.Credentials, c.Secrets, c.Sealed, c.SenderName,
 		c.DefaultCountryCode, c.RateLimit, c.Priority, c.RetryCount, c.RetryInterval, c.Connections, c.OnUnknown, tx.Now)
 	if err != nil {
 		return fmt.Errorf("insert channel: %w", err)
@@ -94,7 +94,7 @@ func (s *Store) writeChannel(ctx context.Context, tx *pg.Tx, c *messaging.Channe
 			default_country_code = $10, rate_limit = $11, priority = $12, retry_count = $13, retry_interval = $14, connections = $15,
 			on_unknown = $16, send_epoch = $17, last_verified_at = $18, error_message = $19, paused_until = $20, updated_at = $21
 		WHERE account_id = $1 AND id = $2`,
-		c.AccountID, c.ID, c.Name, c.Status, c.IsEnabled, c.SMTP, c.Secrets, c.Sealed, c.SenderName,
+		c.AccountID, c.ID, c.Name, c.Status, c.IsEnabled, c.Credentials, c.Secrets, c.Sealed, c.SenderName,
 		c.DefaultCountryCode, c.RateLimit, c.Priority, c.RetryCount, c.RetryInterval, c.Connections,
 		c.OnUnknown, c.SendEpoch, c.LastVerifiedAt, c.ErrorMessage, c.PausedUntil, c.UpdatedAt)
 	if err != nil {

@@ -127,7 +127,7 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return err
 	}
-	f.ChannelType, f.subject = c.ChannelType, c.SMTP.SubjectTemplate
+	f.ChannelType, f.subject = c.ChannelType, c.SubjectTemplate()
 	return nil
 }
 

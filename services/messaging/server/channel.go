@@ -45,14 +45,17 @@ func (s *Server) CreateChannel(ctx context.Context, req *messagingv1.CreateChann
 // newChannel makes a channel of a request, with its defaults.
 func (s *Server) newChannel(req *messagingv1.CreateChannelRequest, accountID string) (*messaging.Channel, error) {
 	c := &messaging.Channel{
-		ID: messaging.NewID(), AccountID: accountID, Name: req.GetName(), ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP,
-		Status: messaging.ChannelDisconnected, IsEnabled: true, SMTP: messaging.SMTP{Port: messaging.DefaultSMTPPort, TLSMode: string(channel.TLSStartTLS)},
+		ID: messaging.NewID(), AccountID: accountID, Name: req.GetName(), Status: messaging.ChannelDisconnected, IsEnabled: true,
 		SenderName: req.GetSenderName(), DefaultCountryCode: req.GetDefaultCountryCode(), RateLimit: req.RateLimit, Priority: req.GetPriority(),
 		RetryCount: or(req.RetryCount, messaging.DefaultRetryCount), RetryInterval: or(req.RetryInterval, messaging.DefaultRetryInterval),
 		Connections: or(req.Connections, messaging.DefaultConnections), OnUnknown: unknownWord(req.GetOnUnknown()),
 		Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 	}
-	return c, s.applySMTP(c, req.GetCredentials().GetSmtp(), "")
+	setKind(c, req.GetCredentials())
+	if err := s.applyCredentials(c, req.GetCredentials(), ""); err != nil {
+		return nil, err
+	}
+	return c, s.checkCredentials(c)
 }
 
 func or(v *int32, fallback int32) int32 {
@@ -67,75 +70,6 @@ func unknownWord(v messagingv1.UnknownOutcome) string {
 		return messaging.UnknownHold
 	}
 	return toWord(v)
-}
-
-// applySMTP sets the present fields, or only the named one, and checks that the
-// settings can work.
-func (s *Server) applySMTP(c *messaging.Channel, in *messagingv1.SmtpCredentials, only string) error {
-	wanted := func(name string, present bool) bool { return present && only == "" || only == name }
-	for _, f := range []struct {
-		name    string
-		present bool
-		set     func()
-	}{
-		{"host", in.Host != nil, func() { c.SMTP.Host = in.GetHost() }},
-		{"port", in.Port != nil, func() { c.SMTP.Port = int(in.GetPort()) }},
-		{"tls_mode", in.GetTlsMode() != 0, func() { c.SMTP.TLSMode = toWord(in.GetTlsMode()) }},
-		{"username", in.Username != nil, func() { c.SMTP.Username = in.GetUsername() }},
-		{"from_email", in.FromEmail != nil, func() { c.SMTP.FromEmail = in.GetFromEmail() }},
-		{"from_name", in.FromName != nil, func() { c.SMTP.FromName = in.GetFromName() }},
-		{"reply_to", in.ReplyTo != nil, func() { c.SMTP.ReplyTo = in.GetReplyTo() }},
-		{"subject_template", in.SubjectTemplate != nil, func() { c.SMTP.SubjectTemplate = in.GetSubjectTemplate() }},
-		{"allow_plaintext", in.AllowPlaintext != nil, func() { c.SMTP.AllowPlaintext = in.GetAllowPlaintext() }},
-	} {
-		if wanted(f.name, f.present) {
-			f.set()
-		}
-	}
-	if wanted("password", in.Password != nil) {
-		if err := c.SetPassword(s.vault, in.GetPassword(), s.clock.Now().UTC()); err != nil {
-			return err
-		}
-	}
-	if err := c.SMTP.Check(); err != nil {
-		return err
-	}
-	sender, err := s.open(c)
-	if err != nil {
-		return err
-	}
-	return sender.Close()
-}
-
-// open makes a sender of the channel, which checks its settings once more with
-// the adapter's own rules.
-func (s *Server) open(c *messaging.Channel) (channel.Sender, error) {
-	adapter, ok := s.adapters.For(c.ChannelType, c.Provider)
-	if !ok {
-		return nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "no adapter serves %s by %s", c.ChannelType, c.Provider)
-	}
-	settings, err := c.Settings(s.vault)
-	if err != nil {
-		return nil, err
-	}
-	sender, err := adapter.Open(settings)
-	if e := apierr.From(err); err != nil && e.Reason == errorv1.Reason_REASON_VALIDATION_FAILED {
-		return nil, underCredentials(e)
-	}
-	return sender, err
-}
-
-// underCredentials names the adapter's fields as the contract does.
-func underCredentials(e *apierr.Error) error {
-	fields := make([]apierr.Field, len(e.Fields))
-	for i, f := range e.Fields {
-		name := f.Field
-		if name == "tls" {
-			name = "tls_mode"
-		}
-		fields[i] = apierr.Field{Field: "credentials.smtp." + name, Message: f.Message}
-	}
-	return apierr.New(e.Reason, "the request is not valid").WithFields(fields...)
 }
 
 // GetChannel implements messagingv1.ChannelServiceServer.
@@ -159,12 +93,17 @@ func (s *Server) ListChannels(ctx context.Context, req *messagingv1.ListChannels
 // UpdateChannel implements messagingv1.ChannelServiceServer.
 func (s *Server) UpdateChannel(ctx context.Context, req *messagingv1.UpdateChannelRequest) (*messagingv1.UpdateChannelResponse, error) {
 	c, err := s.store.UpdateChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId(), func(c *messaging.Channel) error {
+		check := false
 		for _, path := range req.GetUpdateMask().GetPaths() {
 			if err := s.applyChannel(c, req.GetChannel(), path); err != nil {
 				return err
 			}
+			check = check || strings.HasPrefix(path, "credentials")
 		}
-		return nil
+		if !check {
+			return nil
+		}
+		return s.checkCredentials(c)
 	})
 	if err != nil {
 		return nil, err
@@ -199,7 +138,7 @@ func (s *Server) applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate
 		// What was wrong may be mended: the next send or verification tells.
 		c.Status, c.ErrorMessage, c.PausedUntil, c.LastVerifiedAt = messaging.ChannelDisconnected, "", nil, nil
 		_, only, _ := strings.Cut(inner, ".")
-		return s.applySMTP(c, u.GetCredentials().GetSmtp(), only)
+		return s.applyCredentials(c, u.GetCredentials(), only)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func (s *Server) toProtoChannel(c *messaging.Channel) *messagingv1.Channel {
 	out := &messagingv1.Channel{
 		Id: c.ID, AccountId: c.AccountID, Name: c.Name, ChannelType: fromWord[messagingv1.ChannelType](c.ChannelType), Provider: c.Provider,
 		Status: fromWord[messagingv1.ChannelStatus](c.ShownStatus(s.clock.Now())), IsEnabled: c.IsEnabled,
-		Credentials: toProtoCredentials(c.SMTP), Secrets: map[string]*messagingv1.SecretState{},
+		Credentials: toProtoCredentials(c.Credentials), Secrets: map[string]*messagingv1.SecretState{},
 		SenderName: c.SenderName, DefaultCountryCode: c.DefaultCountryCode, RateLimit: c.RateLimit, Priority: c.Priority,
 		RetryCount: c.RetryCount, RetryInterval: c.RetryInterval, Connections: c.Connections,
 		OnUnknown: fromWord[messagingv1.UnknownOutcome](c.OnUnknown), LastVerifiedAt: stampOrNil(c.LastVerifiedAt),
@@ -73,14 +73,6 @@ func (s *Server) toProtoChannel(c *messaging.Channel) *messagingv1.Channel {
 		out.Secrets[name] = &messagingv1.SecretState{Set: true, UpdatedAt: stamp(secret.UpdatedAt), Fingerprint: secret.Fingerprint}
 	}
 	return out
-}
-
-func toProtoCredentials(c messaging.SMTP) *messagingv1.ChannelCredentials {
-	port, mode := uint32(c.Port), fromWord[messagingv1.TlsMode](c.TLSMode)
-	return &messagingv1.ChannelCredentials{Kind: &messagingv1.ChannelCredentials_Smtp{Smtp: &messagingv1.SmtpCredentials{
-		Host: &c.Host, Port: &port, TlsMode: &mode, Username: &c.Username, FromEmail: &c.FromEmail, FromName: &c.FromName,
-		ReplyTo: &c.ReplyTo, SubjectTemplate: &c.SubjectTemplate, AllowPlaintext: &c.AllowPlaintext,
-	}}}
 }
 
 func toProtoTemplate(t *messaging.Template) *messagingv1.Template {

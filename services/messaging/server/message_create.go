@@ -132,7 +132,7 @@ func distinct(inputs []messageInput, value func(messageInput) string) []string {
 func (s *Server) loadTexts(ctx context.Context, c *composer, templateIDs []string) error {
 	texts := map[string]messaging.Snapshot{}
 	for _, channel := range c.channels {
-		if line := channel.SMTP.SubjectTemplate; line != "" {
+		if line := channel.SubjectTemplate(); line != "" {
 			texts[channel.ID] = messaging.Snapshot{Version: messaging.RendererVersion, Subject: line}
 		}
 	}

@@ -398,6 +398,111 @@ func (x *SmtpCredentials) GetAllowPlaintext() bool {
 	return false
 }
 
+// TwilioCredentials reach a Twilio account that sends text messages. It logs in with
+// auth_token, or with an API key where api_key_sid is set; a sender is from_number or
+// messaging_service_sid, or both.
+type TwilioCredentials struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Account SID: AC and 32 hex digits.
+	AccountSid *string `protobuf:"bytes,1,opt,name=account_sid,json=accountSid,proto3,oneof" json:"account_sid,omitempty"`
+	// Auth token of the account; write-only. Signatures of webhooks are made with it,
+	// also where an API key sends.
+	AuthToken *string `protobuf:"bytes,2,opt,name=auth_token,json=authToken,proto3,oneof" json:"auth_token,omitempty"`
+	// SID of an API key: SK and 32 hex digits.
+	ApiKeySid *string `protobuf:"bytes,3,opt,name=api_key_sid,json=apiKeySid,proto3,oneof" json:"api_key_sid,omitempty"`
+	// Secret of the API key; write-only.
+	ApiKeySecret *string `protobuf:"bytes,4,opt,name=api_key_secret,json=apiKeySecret,proto3,oneof" json:"api_key_secret,omitempty"`
+	// Sender: a phone number such as "+15550001111", a short code, or a name of at most
+	// 11 letters, digits and spaces.
+	FromNumber *string `protobuf:"bytes,5,opt,name=from_number,json=fromNumber,proto3,oneof" json:"from_number,omitempty"`
+	// Messaging service that chooses the sender: MG and 32 hex digits.
+	MessagingServiceSid *string `protobuf:"bytes,6,opt,name=messaging_service_sid,json=messagingServiceSid,proto3,oneof" json:"messaging_service_sid,omitempty"`
+	// Scheme and host to use instead of https://api.twilio.com. It reaches only what the
+	// operator lists in EGRESS_ALLOW, such as the simulator.
+	BaseUrl       *string `protobuf:"bytes,7,opt,name=base_url,json=baseUrl,proto3,oneof" json:"base_url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TwilioCredentials) Reset() {
+	*x = TwilioCredentials{}
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TwilioCredentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TwilioCredentials) ProtoMessage() {}
+
+func (x *TwilioCredentials) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TwilioCredentials.ProtoReflect.Descriptor instead.
+func (*TwilioCredentials) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TwilioCredentials) GetAccountSid() string {
+	if x != nil && x.AccountSid != nil {
+		return *x.AccountSid
+	}
+	return ""
+}
+
+func (x *TwilioCredentials) GetAuthToken() string {
+	if x != nil && x.AuthToken != nil {
+		return *x.AuthToken
+	}
+	return ""
+}
+
+func (x *TwilioCredentials) GetApiKeySid() string {
+	if x != nil && x.ApiKeySid != nil {
+		return *x.ApiKeySid
+	}
+	return ""
+}
+
+func (x *TwilioCredentials) GetApiKeySecret() string {
+	if x != nil && x.ApiKeySecret != nil {
+		return *x.ApiKeySecret
+	}
+	return ""
+}
+
+func (x *TwilioCredentials) GetFromNumber() string {
+	if x != nil && x.FromNumber != nil {
+		return *x.FromNumber
+	}
+	return ""
+}
+
+func (x *TwilioCredentials) GetMessagingServiceSid() string {
+	if x != nil && x.MessagingServiceSid != nil {
+		return *x.MessagingServiceSid
+	}
+	return ""
+}
+
+func (x *TwilioCredentials) GetBaseUrl() string {
+	if x != nil && x.BaseUrl != nil {
+		return *x.BaseUrl
+	}
+	return ""
+}
+
 // ChannelCredentials hold what one provider needs; the provider and the channel
 // type follow from the kind that is set. Secret fields are write-only.
 type ChannelCredentials struct {
@@ -407,6 +512,7 @@ type ChannelCredentials struct {
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*ChannelCredentials_Smtp
+	//	*ChannelCredentials_Twilio
 	Kind          isChannelCredentials_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -414,7 +520,7 @@ type ChannelCredentials struct {
 
 func (x *ChannelCredentials) Reset() {
 	*x = ChannelCredentials{}
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +532,7 @@ func (x *ChannelCredentials) String() string {
 func (*ChannelCredentials) ProtoMessage() {}
 
 func (x *ChannelCredentials) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +545,7 @@ func (x *ChannelCredentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelCredentials.ProtoReflect.Descriptor instead.
 func (*ChannelCredentials) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{1}
+	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ChannelCredentials) GetKind() isChannelCredentials_Kind {
@@ -458,6 +564,15 @@ func (x *ChannelCredentials) GetSmtp() *SmtpCredentials {
 	return nil
 }
 
+func (x *ChannelCredentials) GetTwilio() *TwilioCredentials {
+	if x != nil {
+		if x, ok := x.Kind.(*ChannelCredentials_Twilio); ok {
+			return x.Twilio
+		}
+	}
+	return nil
+}
+
 type isChannelCredentials_Kind interface {
 	isChannelCredentials_Kind()
 }
@@ -467,7 +582,14 @@ type ChannelCredentials_Smtp struct {
 	Smtp *SmtpCredentials `protobuf:"bytes,1,opt,name=smtp,proto3,oneof"`
 }
 
+type ChannelCredentials_Twilio struct {
+	// Text messages by Twilio: channel type sms, provider twilio.
+	Twilio *TwilioCredentials `protobuf:"bytes,2,opt,name=twilio,proto3,oneof"`
+}
+
 func (*ChannelCredentials_Smtp) isChannelCredentials_Kind() {}
+
+func (*ChannelCredentials_Twilio) isChannelCredentials_Kind() {}
 
 // SecretState is all that is ever shown of a stored secret.
 type SecretState struct {
@@ -484,7 +606,7 @@ type SecretState struct {
 
 func (x *SecretState) Reset() {
 	*x = SecretState{}
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +618,7 @@ func (x *SecretState) String() string {
 func (*SecretState) ProtoMessage() {}
 
 func (x *SecretState) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[2]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +631,7 @@ func (x *SecretState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretState.ProtoReflect.Descriptor instead.
 func (*SecretState) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{2}
+	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SecretState) GetSet() bool {
@@ -587,7 +709,7 @@ type Channel struct {
 
 func (x *Channel) Reset() {
 	*x = Channel{}
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[3]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +721,7 @@ func (x *Channel) String() string {
 func (*Channel) ProtoMessage() {}
 
 func (x *Channel) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[3]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +734,7 @@ func (x *Channel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Channel.ProtoReflect.Descriptor instead.
 func (*Channel) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{3}
+	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Channel) GetId() string {
@@ -798,9 +920,28 @@ const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
 	"_from_nameB\v\n" +
 	"\t_reply_toB\x13\n" +
 	"\x11_subject_templateB\x12\n" +
-	"\x10_allow_plaintext\"`\n" +
+	"\x10_allow_plaintext\"\x9e\x05\n" +
+	"\x11TwilioCredentials\x12@\n" +
+	"\vaccount_sid\x18\x01 \x01(\tB\x1a\xbaH\x17r\x152\x13^AC[0-9a-fA-F]{32}$H\x00R\n" +
+	"accountSid\x88\x01\x01\x12:\n" +
+	"\n" +
+	"auth_token\x18\x02 \x01(\tB\x16\xbaH\x0fr\r\x18\x80\b2\b^[!-~]*$\x90\xb5\x18\x01H\x01R\tauthToken\x88\x01\x01\x12B\n" +
+	"\vapi_key_sid\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^$|^SK[0-9a-fA-F]{32}$H\x02R\tapiKeySid\x88\x01\x01\x12A\n" +
+	"\x0eapi_key_secret\x18\x04 \x01(\tB\x16\xbaH\x0fr\r\x18\x80\b2\b^[!-~]*$\x90\xb5\x18\x01H\x03R\fapiKeySecret\x88\x01\x01\x12h\n" +
+	"\vfrom_number\x18\x05 \x01(\tBB\xbaH?r=\x18\x1029^$|^\\+[1-9][0-9]{6,14}$|^[0-9]{3,8}$|^[A-Za-z0-9 ]{1,11}$H\x04R\n" +
+	"fromNumber\x88\x01\x01\x12V\n" +
+	"\x15messaging_service_sid\x18\x06 \x01(\tB\x1d\xbaH\x1ar\x182\x16^$|^MG[0-9a-fA-F]{32}$H\x05R\x13messagingServiceSid\x88\x01\x01\x12I\n" +
+	"\bbase_url\x18\a \x01(\tB)\xbaH&r$\x18\xff\x012\x1f^$|^https?://[^/?#@[:space:]]+$H\x06R\abaseUrl\x88\x01\x01B\x0e\n" +
+	"\f_account_sidB\r\n" +
+	"\v_auth_tokenB\x0e\n" +
+	"\f_api_key_sidB\x11\n" +
+	"\x0f_api_key_secretB\x0e\n" +
+	"\f_from_numberB\x18\n" +
+	"\x16_messaging_service_sidB\v\n" +
+	"\t_base_url\"\xa3\x01\n" +
 	"\x12ChannelCredentials\x12;\n" +
-	"\x04smtp\x18\x01 \x01(\v2%.turumba.messaging.v1.SmtpCredentialsH\x00R\x04smtpB\r\n" +
+	"\x04smtp\x18\x01 \x01(\v2%.turumba.messaging.v1.SmtpCredentialsH\x00R\x04smtp\x12A\n" +
+	"\x06twilio\x18\x02 \x01(\v2'.turumba.messaging.v1.TwilioCredentialsH\x00R\x06twilioB\r\n" +
 	"\x04kind\x12\x05\xbaH\x02\b\x01\"\x8f\x01\n" +
 	"\vSecretState\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\bR\x03set\x12C\n" +
@@ -893,38 +1034,40 @@ func file_turumba_messaging_v1_channel_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_messaging_v1_channel_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_turumba_messaging_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_turumba_messaging_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_turumba_messaging_v1_channel_proto_goTypes = []any{
 	(ChannelType)(0),              // 0: turumba.messaging.v1.ChannelType
 	(ChannelStatus)(0),            // 1: turumba.messaging.v1.ChannelStatus
 	(UnknownOutcome)(0),           // 2: turumba.messaging.v1.UnknownOutcome
 	(TlsMode)(0),                  // 3: turumba.messaging.v1.TlsMode
 	(*SmtpCredentials)(nil),       // 4: turumba.messaging.v1.SmtpCredentials
-	(*ChannelCredentials)(nil),    // 5: turumba.messaging.v1.ChannelCredentials
-	(*SecretState)(nil),           // 6: turumba.messaging.v1.SecretState
-	(*Channel)(nil),               // 7: turumba.messaging.v1.Channel
-	nil,                           // 8: turumba.messaging.v1.Channel.SecretsEntry
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*TwilioCredentials)(nil),     // 5: turumba.messaging.v1.TwilioCredentials
+	(*ChannelCredentials)(nil),    // 6: turumba.messaging.v1.ChannelCredentials
+	(*SecretState)(nil),           // 7: turumba.messaging.v1.SecretState
+	(*Channel)(nil),               // 8: turumba.messaging.v1.Channel
+	nil,                           // 9: turumba.messaging.v1.Channel.SecretsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_channel_proto_depIdxs = []int32{
 	3,  // 0: turumba.messaging.v1.SmtpCredentials.tls_mode:type_name -> turumba.messaging.v1.TlsMode
 	4,  // 1: turumba.messaging.v1.ChannelCredentials.smtp:type_name -> turumba.messaging.v1.SmtpCredentials
-	9,  // 2: turumba.messaging.v1.SecretState.updated_at:type_name -> google.protobuf.Timestamp
-	0,  // 3: turumba.messaging.v1.Channel.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	1,  // 4: turumba.messaging.v1.Channel.status:type_name -> turumba.messaging.v1.ChannelStatus
-	5,  // 5: turumba.messaging.v1.Channel.credentials:type_name -> turumba.messaging.v1.ChannelCredentials
-	8,  // 6: turumba.messaging.v1.Channel.secrets:type_name -> turumba.messaging.v1.Channel.SecretsEntry
-	2,  // 7: turumba.messaging.v1.Channel.on_unknown:type_name -> turumba.messaging.v1.UnknownOutcome
-	9,  // 8: turumba.messaging.v1.Channel.last_verified_at:type_name -> google.protobuf.Timestamp
-	9,  // 9: turumba.messaging.v1.Channel.paused_until:type_name -> google.protobuf.Timestamp
-	9,  // 10: turumba.messaging.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 11: turumba.messaging.v1.Channel.updated_at:type_name -> google.protobuf.Timestamp
-	6,  // 12: turumba.messaging.v1.Channel.SecretsEntry.value:type_name -> turumba.messaging.v1.SecretState
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	5,  // 2: turumba.messaging.v1.ChannelCredentials.twilio:type_name -> turumba.messaging.v1.TwilioCredentials
+	10, // 3: turumba.messaging.v1.SecretState.updated_at:type_name -> google.protobuf.Timestamp
+	0,  // 4: turumba.messaging.v1.Channel.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	1,  // 5: turumba.messaging.v1.Channel.status:type_name -> turumba.messaging.v1.ChannelStatus
+	6,  // 6: turumba.messaging.v1.Channel.credentials:type_name -> turumba.messaging.v1.ChannelCredentials
+	9,  // 7: turumba.messaging.v1.Channel.secrets:type_name -> turumba.messaging.v1.Channel.SecretsEntry
+	2,  // 8: turumba.messaging.v1.Channel.on_unknown:type_name -> turumba.messaging.v1.UnknownOutcome
+	10, // 9: turumba.messaging.v1.Channel.last_verified_at:type_name -> google.protobuf.Timestamp
+	10, // 10: turumba.messaging.v1.Channel.paused_until:type_name -> google.protobuf.Timestamp
+	10, // 11: turumba.messaging.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
+	10, // 12: turumba.messaging.v1.Channel.updated_at:type_name -> google.protobuf.Timestamp
+	7,  // 13: turumba.messaging.v1.Channel.SecretsEntry.value:type_name -> turumba.messaging.v1.SecretState
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_channel_proto_init() }
@@ -933,17 +1076,19 @@ func file_turumba_messaging_v1_channel_proto_init() {
 		return
 	}
 	file_turumba_messaging_v1_channel_proto_msgTypes[0].OneofWrappers = []any{}
-	file_turumba_messaging_v1_channel_proto_msgTypes[1].OneofWrappers = []any{
+	file_turumba_messaging_v1_channel_proto_msgTypes[1].OneofWrappers = []any{}
+	file_turumba_messaging_v1_channel_proto_msgTypes[2].OneofWrappers = []any{
 		(*ChannelCredentials_Smtp)(nil),
+		(*ChannelCredentials_Twilio)(nil),
 	}
-	file_turumba_messaging_v1_channel_proto_msgTypes[3].OneofWrappers = []any{}
+	file_turumba_messaging_v1_channel_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_channel_proto_rawDesc), len(file_turumba_messaging_v1_channel_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

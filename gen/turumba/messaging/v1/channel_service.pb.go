@@ -443,7 +443,8 @@ type ChannelUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name that people see.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Fields to replace; absent ones stay, empty secrets are removed.
+	// Fields to replace; absent ones stay, empty secrets are removed. They must be of the
+	// kind that the channel has.
 	Credentials *ChannelCredentials `protobuf:"bytes,3,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	// Display name for outbound messages.
 	SenderName string `protobuf:"bytes,4,opt,name=sender_name,json=senderName,proto3" json:"sender_name,omitempty"`

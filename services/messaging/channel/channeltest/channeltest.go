@@ -1,8 +1,8 @@
 // Package channeltest is the suite that every adapter passes: tables of one
-// message, the provider's canned answers, what the provider must have seen, and
-// the Result; and the laws that hold for all adapters. It never leaves the
-// loopback interface, and it fails when a secret or the recipient's address
-// shows up in a Result or in a log line.
+// message, the provider's canned answers (a dialogue of lines, or replies to HTTP
+// requests), what the provider must have seen, and the Result; and the laws that
+// hold for all adapters. It never leaves the loopback interface, and it fails when a
+// secret or the recipient's address shows up in a Result or in a log line.
 package channeltest
 
 import (
@@ -43,14 +43,19 @@ type Env struct {
 type Suite struct {
 	// New makes the adapter.
 	New func(Env) channel.Adapter
-	// Settings returns the settings of a healthy channel whose host is Hostname.
+	// Settings returns the settings of a healthy channel whose host is Hostname, or
+	// Host.
 	Settings func() channel.Settings
+	// Host is the provider's own name, where the adapter knows it by itself; peers
+	// that speak TLS prove it beside Hostname.
+	Host string
 	// Message returns a message that a healthy provider accepts.
 	Message func() channel.Message
 	// Secrets must show up nowhere.
 	Secrets []string
-	// Healthy is a peer that accepts the message.
-	Healthy Peer
+	// Healthy is a peer that accepts the message, BreaksOff one that reads all of it and
+	// ends the connection without an answer.
+	Healthy, BreaksOff Peer
 	// Cases are the adapter's own table.
 	Cases []Case
 }
@@ -67,6 +72,8 @@ type Case struct {
 	Peers []Peer
 	// Sends is how many times the message is sent; 0 means once. Want is for the last.
 	Sends int
+	// Verify asks for the channel's settings instead of sending.
+	Verify bool
 	// Want is the expected Result.
 	Want Want
 	// Wire are texts that the provider must have seen, in this order.
@@ -108,6 +115,10 @@ func runCase(t *testing.T, s Suite, c Case) {
 	b := open(t, s, c)
 	var res channel.Result
 	for range max(c.Sends, 1) {
+		if c.Verify {
+			res = b.verify(t)
+			continue
+		}
 		res = b.sender.Send(b.ctx, b.message)
 		b.checkResult(t, res)
 	}
@@ -154,7 +165,7 @@ func open(t *testing.T, s Suite, c Case) *bench {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
-	b := &bench{ctx: ctx, secrets: s.Secrets, message: s.Message(), peers: listen(t, c.Peers), log: &logBuffer{}}
+	b := &bench{ctx: ctx, secrets: s.Secrets, message: s.Message(), peers: listen(t, c.Peers, Hostname, s.Host), log: &logBuffer{}}
 	if c.Message != nil {
 		c.Message(&b.message)
 	}
@@ -173,6 +184,19 @@ func open(t *testing.T, s Suite, c Case) *bench {
 	return b
 }
 
+// verify also holds what is true of every answer of Verify.
+func (b *bench) verify(t *testing.T) channel.Result {
+	t.Helper()
+	v, ok := b.sender.(channel.Verifier)
+	require.True(t, ok, "the sender is no Verifier")
+	res := v.Verify(b.ctx)
+	require.Equal(t, res.Class == channel.ClassOK, res.Outcome == channel.Accepted, "%+v", res)
+	require.Contains(t, []channel.Outcome{channel.Accepted, channel.NotSent}, res.Outcome)
+	require.Empty(t, res.RawExcerpt)
+	b.checkText(t, res)
+	return res
+}
+
 // checkResult holds what is true of every Result.
 func (b *bench) checkResult(t *testing.T, res channel.Result) {
 	t.Helper()
@@ -183,6 +207,12 @@ func (b *bench) checkResult(t *testing.T, res channel.Result) {
 	if res.Outcome == channel.Accepted {
 		require.NotEmpty(t, res.ProviderIDs)
 	}
+	b.checkText(t, res)
+}
+
+// checkText holds what is true of every text in a Result.
+func (b *bench) checkText(t *testing.T, res channel.Result) {
+	t.Helper()
 	require.LessOrEqual(t, len(res.Text), channel.MaxText)
 	require.LessOrEqual(t, len(res.RawExcerpt), channel.MaxExcerpt)
 	require.LessOrEqual(t, res.RetryAfter, channel.MaxRetryAfter)

@@ -16,6 +16,7 @@ func laws(t *testing.T, s Suite) {
 	t.Helper()
 	for name, law := range map[string]func(*testing.T, Suite){
 		"accepts":                  lawAccepts,
+		"broken off":               lawBrokenOff,
 		"same bytes every attempt": lawStable,
 		"cancelled before sending": lawCancelled,
 		"closed":                   lawClosed,
@@ -37,6 +38,19 @@ func lawAccepts(t *testing.T, s Suite) {
 	res := b.sender.Send(b.ctx, b.message)
 	b.checkResult(t, res)
 	require.Equal(t, channel.Accepted, res.Outcome, "%+v", res)
+	require.NoError(t, b.sender.Close())
+	require.NotEmpty(t, b.peers.wait(t))
+	b.checkLog(t)
+}
+
+// lawBrokenOff: what was handed over without an answer is not known, and not tried
+// again by the adapter.
+func lawBrokenOff(t *testing.T, s Suite) {
+	t.Helper()
+	b := open(t, s, Case{Peers: []Peer{s.BreaksOff}})
+	res := b.sender.Send(b.ctx, b.message)
+	b.checkResult(t, res)
+	require.Equal(t, channel.Unknown, res.Outcome, "%+v", res)
 	require.NoError(t, b.sender.Close())
 	require.NotEmpty(t, b.peers.wait(t))
 	b.checkLog(t)

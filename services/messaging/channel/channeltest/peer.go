@@ -15,6 +15,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -174,12 +175,12 @@ type peers struct {
 	refuse   error
 }
 
-func listen(t *testing.T, script []Peer) *peers {
+func listen(t *testing.T, script []Peer, names ...string) *peers {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	p := &peers{ctx: t.Context(), listener: listener, script: script}
-	p.tls, p.roots = certificate(t)
+	p.tls, p.roots = certificate(t, names)
 	p.group.Go(p.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -250,8 +251,8 @@ func (p *peers) dialedAddresses() []string {
 	return p.dialed
 }
 
-// certificate makes the identity of Hostname.
-func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
+// certificate makes the identity of the names; empty ones do not count.
+func certificate(t *testing.T, names []string) (*tls.Config, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -261,7 +262,7 @@ func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
 		Subject:      pkix.Name{CommonName: Hostname},
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(time.Hour),
-		DNSNames:     []string{Hostname},
+		DNSNames:     slices.DeleteFunc(names, func(name string) bool { return name == "" }),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)

@@ -114,9 +114,10 @@ func notSent(class channel.Class, code, sub string) channeltest.Want {
 func suite(cases ...channeltest.Case) channeltest.Suite {
 	return channeltest.Suite{
 		New: newAdapter, Settings: plainSettings, Message: message,
-		Secrets: []string{"correct horse", "Y29ycmVjdCBob3JzZQ==", loginBlob},
-		Healthy: channeltest.Dialogue(transaction("C...", "S: 250 2.0.0 queued as 4Qx")...),
-		Cases:   cases,
+		Secrets:   []string{"correct horse", "Y29ycmVjdCBob3JzZQ==", loginBlob},
+		Healthy:   channeltest.Dialogue(transaction("C...", "S: 250 2.0.0 queued as 4Qx")...),
+		BreaksOff: channeltest.Dialogue(transaction("C...", "reset")...),
+		Cases:     cases,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/channel/email"
+	"github.com/turumba/turumba/services/messaging/channel/twilio"
 )
 
 // Config is what adapters need from the program.
@@ -23,5 +24,6 @@ type Config struct {
 func All(cfg Config) channel.Adapters {
 	return channel.Adapters{
 		email.New(email.Config{Dialer: cfg.Dialer, Clock: cfg.Clock, RootCAs: cfg.RootCAs}),
+		twilio.New(twilio.Config{Dialer: cfg.Dialer, Clock: cfg.Clock, RootCAs: cfg.RootCAs}),
 	}
 }
