@@ -122,7 +122,7 @@ func TestSubjectLineOfTheChannel(t *testing.T) {
 	})
 	require.NoError(t, err)
 	_, err = w.store.UpdateChannel(t.Context(), []string{w.account}, w.channel.ID, func(c *messaging.Channel) error {
-		c.Credentials.SMTP.SubjectTemplate = "{FIRST_NAME}: news from {ACCOUNT_NAME}"
+		c.Credentials.SubjectTemplate = "{FIRST_NAME}: news from {ACCOUNT_NAME}"
 		return nil
 	})
 	require.NoError(t, err)
