@@ -3,6 +3,7 @@ package twilio
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/turumba/turumba/kit/egress"
 	"github.com/turumba/turumba/services/messaging/channel"
@@ -66,7 +67,7 @@ func refuse(class channel.Class, code string) channel.Result {
 func silence(ctx, call context.Context, handed bool, err error) channel.Result {
 	switch {
 	case handed:
-		return lost(silenceCode(ctx, call))
+		return lost(silenceCode(ctx, call, err))
 	case ctx.Err() != nil:
 		return fail(channel.ClassTransient, codeCancelled)
 	case errors.Is(err, egress.ErrForbidden), errors.Is(err, egress.ErrPlaintext):
@@ -76,11 +77,14 @@ func silence(ctx, call context.Context, handed bool, err error) channel.Result {
 	}
 }
 
-func silenceCode(ctx, call context.Context) string {
+// silenceCode tells by the error too: the client's own limit may be over a moment
+// before that of the request.
+func silenceCode(ctx, call context.Context, err error) string {
+	var network net.Error
 	switch {
 	case ctx.Err() != nil:
 		return codeCancelled
-	case call.Err() != nil:
+	case call.Err() != nil, errors.As(err, &network) && network.Timeout():
 		return codeTimeout
 	default:
 		return codeLost
