@@ -74,7 +74,7 @@ func (f *csvFiles) importContacts(w http.ResponseWriter, r *http.Request) {
 
 func (f *csvFiles) upload(ctx context.Context, w http.ResponseWriter, r *http.Request) (im *accountv1.ContactImport, replayed bool, err error) {
 	if r.Header.Get("Authorization") == "" { // not a byte of the body is read for nobody
-		return nil, false, apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid")
+		return nil, false, apierr.Unauthenticated(errors.New("the upload has no token"))
 	}
 	r.Body = &patientBody{ReadCloser: r.Body, rc: http.NewResponseController(w), now: f.now}
 	settings, file, err := openUpload(r)

@@ -60,6 +60,12 @@ func NotFound(resource string) *Error {
 	return New(errorv1.Reason_REASON_NOT_FOUND, "%s not found", resource)
 }
 
+// Unauthenticated returns the UNAUTHENTICATED error. Its text is the same whatever was
+// wrong with the token, so that nobody learns by it; the cause goes to the log.
+func Unauthenticated(cause error) *Error {
+	return New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid").Wrap(cause)
+}
+
 // Internal returns the INTERNAL error with its fixed text; the cause goes to the
 // log and nowhere else.
 func Internal(cause error) *Error {

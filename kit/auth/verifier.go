@@ -85,7 +85,7 @@ func (v *Verifier) forget() {
 // UNAVAILABLE when the keys cannot be read.
 func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	if len(raw) > maxToken {
-		return Claims{}, unauthenticated(errors.New("the token is larger than 8 KiB"))
+		return Claims{}, apierr.Unauthenticated(errors.New("the token is larger than 8 KiB"))
 	}
 	sum := sha256.Sum256([]byte(raw))
 	now := v.clock.Now()
@@ -103,7 +103,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 		if errors.Is(err, errKeysUnavailable) {
 			return Claims{}, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "tokens cannot be verified now").Wrap(err)
 		}
-		return Claims{}, unauthenticated(err)
+		return Claims{}, apierr.Unauthenticated(err)
 	}
 	v.remember(sum, c, now)
 	return c, nil
@@ -127,10 +127,6 @@ func (v *Verifier) issuerOf(raw string) (*issuer, error) {
 		return nil, fmt.Errorf("the issuer %q is not accepted", p.Issuer)
 	}
 	return is, nil
-}
-
-func unauthenticated(cause error) error {
-	return apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid").Wrap(cause)
 }
 
 // remember keeps the claims until exp; a full cache drops what has expired, and

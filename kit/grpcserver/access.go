@@ -28,21 +28,17 @@ func (s *Server) authenticate(ctx context.Context, _ string) (context.Context, e
 	md, _ := metadata.FromIncomingContext(ctx)
 	values := md.Get("authorization")
 	if len(values) != 1 {
-		return nil, missingToken(errors.New("expected one authorization header"))
+		return nil, apierr.Unauthenticated(errors.New("expected one authorization header"))
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return nil, missingToken(errors.New("expected a bearer token"))
+		return nil, apierr.Unauthenticated(errors.New("expected a bearer token"))
 	}
 	claims, err := s.cfg.Verifier.Verify(ctx, token)
 	if err != nil {
 		return nil, err
 	}
 	return auth.WithToken(context.WithValue(ctx, claimsKey{}, claims), token), nil
-}
-
-func missingToken(cause error) error {
-	return apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid").Wrap(cause)
 }
 
 // authenticateService accepts only a proven service identity; a user token
@@ -71,7 +67,7 @@ func (s *Server) enrich(ctx context.Context, _ string) (context.Context, error) 
 	case err != nil:
 		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "permissions cannot be looked up now").Wrap(err)
 	case caller.Ended(claims):
-		return nil, missingToken(errors.New("the session has ended"))
+		return nil, apierr.Unauthenticated(errors.New("the session has ended"))
 	}
 	return withCaller(ctx, caller), nil
 }

@@ -22,7 +22,7 @@ const (
 var (
 	errMembership = apierr.NotFound("membership")
 	errCode       = account.ErrInvalidCode
-	errInactive   = apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid")
+	errInactive   = apierr.Unauthenticated(nil)
 )
 
 // Memberships returns a page of an account's members.

@@ -45,7 +45,7 @@ var (
 	errAway        = apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "the identity provider cannot be reached now")
 	errWeak        = apierr.New(errorv1.Reason_REASON_WEAK_PASSWORD, "the password does not meet the rules of the user pool")
 	errRefused     = apierr.New(errorv1.Reason_REASON_PERMISSION_DENIED, "the rules of the user pool refuse it")
-	errToken       = apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token is missing or not valid")
+	errToken       = apierr.Unauthenticated(nil)
 	errCode        = account.ErrInvalidCode
 	errCredentials = identity.ErrCredentials
 )
