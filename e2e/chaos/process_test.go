@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,13 +34,13 @@ func TestMain(m *testing.M) {
 // patience is how long a start or a send may take.
 const patience = 5 * time.Minute
 
-// binary builds a command of the product.
-func binary(t *testing.T, folder string) string {
+// binary builds a command of the product, with further flags of the build.
+func binary(t *testing.T, folder string, flags ...string) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	out := filepath.Join(t.TempDir(), filepath.Base(folder))
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, ".")
+	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", out}, flags, []string{"."})...)
 	cmd.Dir = filepath.Join(root, folder)
 	log, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", log)
