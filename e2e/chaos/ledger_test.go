@@ -68,14 +68,20 @@ func (b *book) send(baseURL string) <-chan error {
 // slow makes each message take a while, so that there is time to kill.
 func (b *book) slow(latencyMS int) {
 	b.t.Helper()
+	slow(b.t, b.simulator, latencyMS)
+}
+
+// slow lets the provider take its time for every message.
+func slow(t *testing.T, simulator *single.Simulator, latencyMS int) {
+	t.Helper()
 	body := strings.NewReader(`{"latency_ms":` + strconv.Itoa(latencyMS) + `}`)
-	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.simulator.Mailbox+"/control", body)
-	require.NoError(b.t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, simulator.Mailbox+"/control", body)
+	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
-	require.NoError(b.t, err)
-	require.NoError(b.t, res.Body.Close())
-	require.Equal(b.t, http.StatusOK, res.StatusCode)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
 // query runs one on a connection of its own: the server is killed too.

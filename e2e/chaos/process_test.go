@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,14 +34,23 @@ func TestMain(m *testing.M) {
 // patience is how long a start or a send may take.
 const patience = 5 * time.Minute
 
-// binary builds a command of the product.
-func binary(t *testing.T, folder string) string {
+// binary builds a command of the product, with further flags of the build.
+func binary(t *testing.T, folder string, flags ...string) string {
+	t.Helper()
+	return filepath.Join(binaries(t, []string{folder}, flags...), filepath.Base(folder))
+}
+
+// binaries builds several at once and returns the folder they are in.
+func binaries(t *testing.T, folders []string, flags ...string) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	out := filepath.Join(t.TempDir(), filepath.Base(folder))
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, ".")
-	cmd.Dir = filepath.Join(root, folder)
+	out, packages := t.TempDir(), make([]string, len(folders))
+	for i, folder := range folders {
+		packages[i] = "./" + folder
+	}
+	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", out + "/"}, flags, packages)...)
+	cmd.Dir = root
 	log, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", log)
 	return out
@@ -93,10 +103,17 @@ func newProgram(t *testing.T, path, ready string, args []string, env ...string) 
 }
 
 // start runs the program and waits until it is ready.
-func (p *program) start() {
+func (p *program) start(env ...string) {
+	p.t.Helper()
+	p.launch(env...)
+	p.await()
+}
+
+// launch runs the program, with further settings for this once.
+func (p *program) launch(env ...string) {
 	p.t.Helper()
 	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), p.path, p.args...)
-	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Env = slices.Concat(os.Environ(), p.env, env)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	require.NoError(p.t, p.cmd.Start())
 	ended, cmd := make(chan struct{}), p.cmd
@@ -105,15 +122,44 @@ func (p *program) start() {
 		_ = cmd.Wait() // how it ended is what the test did to it
 		close(ended)
 	}()
+}
+
+// await waits until the program is ready.
+func (p *program) await() {
+	p.t.Helper()
 	client := &http.Client{Timeout: 2 * time.Second}
 	defer client.CloseIdleConnections()
 	require.Eventually(p.t, func() bool {
+		require.True(p.t, p.runs(), "it ended: %s", p.log)
 		res, err := client.Get(p.ready)
 		if err != nil {
 			return false
 		}
 		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	}, patience, 20*time.Millisecond, "%s is ready: %s", filepath.Base(p.path), p.log)
+}
+
+// dies waits for the program to end by itself and returns its exit status.
+func (p *program) dies() int {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), soon)
+	defer cancel()
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		require.FailNow(p.t, "it lives on", "%s said:\n%s", filepath.Base(p.path), p.log)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// runs reports whether it has not ended.
+func (p *program) runs() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
 }
 
 // kill ends the program alone, as kill -9 does.

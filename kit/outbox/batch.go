@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/failpoint"
 )
 
 // beginBatch also lets the server end a transaction whose relay was frozen, so
@@ -74,9 +75,15 @@ func (r *Relay) batch(ctx context.Context) (int, error) {
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
+	if err := failpoint.Hit(ctx, failpoint.RelayAfterClaim); err != nil {
+		return 0, err
+	}
 	result := sortResults(rows, r.publish(ctx, rows))
 	if result.away != nil {
 		return 0, result.away
+	}
+	if err := failpoint.Hit(ctx, failpoint.RelayAfterConfirm); err != nil {
+		return 0, err
 	}
 	if err := result.mark(ctx, tx); err != nil {
 		return 0, err
@@ -166,6 +173,9 @@ func (res results) mark(ctx context.Context, tx pgx.Tx) error {
 	}
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("mark outbox rows: %w", err)
+	}
+	if err := failpoint.Hit(ctx, failpoint.RelayAfterMark); err != nil {
+		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit outbox batch: %w", err)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/turumba/turumba/kit/failpoint"
 )
 
 // rollbackLimit is how long a rollback may take; it outlives the request.
@@ -61,6 +63,9 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	if tx.replay != nil && !tx.responded {
 		return errors.New("commit: the idempotency key was claimed and no response stored")
 	}
+	if err := tx.answering(ctx, failpoint.APIBeforeCommit); err != nil {
+		return err
+	}
 	if err := ptx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -68,7 +73,15 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	for _, do := range tx.committed {
 		do()
 	}
-	return nil
+	return tx.answering(ctx, failpoint.APIAfterCommit)
+}
+
+// answering is a failpoint of transactions that answer a call.
+func (tx *Tx) answering(ctx context.Context, p failpoint.Point) error {
+	if !tx.responded {
+		return nil
+	}
+	return failpoint.Hit(ctx, p)
 }
 
 // rollback frees the connection although the caller may be gone.

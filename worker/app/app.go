@@ -16,6 +16,7 @@ import (
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/failpoint"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
@@ -169,9 +170,15 @@ const prefetch = 100
 // database, so a hint that is lost or comes twice does no harm.
 func (a *App) consume(ctx context.Context, g *errgroup.Group, queue string, wake func()) {
 	g.Go(func() error {
-		return a.deps.Bus.Consume(ctx, queue, prefetch, func(context.Context, bus.Message) error {
-			wake()
-			return nil
-		})
+		return a.deps.Bus.Consume(ctx, queue, prefetch, func(ctx context.Context, _ bus.Message) error { return hear(ctx, wake) })
 	})
+}
+
+// hear is the whole effect of a hint.
+func hear(ctx context.Context, wake func()) error {
+	if err := failpoint.Hit(ctx, failpoint.ConsumeBeforeEffect); err != nil {
+		return err
+	}
+	wake()
+	return failpoint.Hit(ctx, failpoint.ConsumeBeforeAck)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/failpoint"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -62,6 +63,9 @@ func (r *runner) run(stop, work context.Context) {
 	if err == nil {
 		err = r.store(work, func(ctx context.Context) error { return r.cfg.Store.EndChunk(ctx, r.chunk, r.outcomes, rest) })
 	}
+	if err == nil {
+		err = failpoint.Hit(work, failpoint.DispatchAfterStore)
+	}
 	end()
 	beating.Wait()
 	if err != nil && !errors.Is(err, postgres.ErrFenced) {
@@ -80,6 +84,9 @@ func (r *runner) keepLease(ctx context.Context) {
 
 // send passes window after window and says what becomes of the rest.
 func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
+	if err := failpoint.Hit(work, failpoint.DispatchAfterClaim); err != nil {
+		return postgres.Rest{}, err
+	}
 	if rest, ok, err := r.load(work); !ok || err != nil {
 		return rest, err
 	}
@@ -229,10 +236,14 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 		return false, err
 	}
 	r.outcomes = nil
-	if g.Open {
-		r.sendWindow(work, next, g)
+	if !g.Open {
+		return false, nil
 	}
-	return g.Open, nil
+	if err := failpoint.Hit(work, failpoint.DispatchAfterGate); err != nil {
+		return false, err
+	}
+	r.sendWindow(work, next, g)
+	return true, failpoint.Hit(work, failpoint.DispatchAfterResponse)
 }
 
 // between are the messages with an ordinal in [from, upto).

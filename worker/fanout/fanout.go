@@ -15,6 +15,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/failpoint"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -140,15 +141,29 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 		if err != nil {
 			return err
 		}
-		return r.Store.WriteFanout(ctx, f, p.without(b, suppressed))
+		return r.write(ctx, f, p.without(b, suppressed))
 	})
 	switch {
 	case err == nil, errors.Is(err, postgres.ErrStopped):
+		if err := failpoint.Hit(ctx, failpoint.FanoutBeforeEnd); err != nil {
+			return err
+		}
 		return r.Store.FinishFanout(ctx, f)
 	case apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND):
 		return r.Store.FailFanout(ctx, f, "a contact group of the send does not exist any more")
 	}
 	return err
+}
+
+// write stores one stretch of recipients.
+func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutBatch) error {
+	if err := failpoint.Hit(ctx, failpoint.FanoutBeforeBatch); err != nil {
+		return err
+	}
+	if err := r.Store.WriteFanout(ctx, f, b); err != nil {
+		return err
+	}
+	return failpoint.Hit(ctx, failpoint.FanoutAfterBatch)
 }
 
 // prepare reads what all recipients of the send share.

@@ -8,6 +8,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/failpoint"
 )
 
 // publisher is the one publishing channel of a session, in confirm mode. It
@@ -65,6 +66,7 @@ func (p *publisher) publish(ctx context.Context, messages []bus.Message) (result
 		sent[i], results[i] = p.sendOne(ctx, messages[i])
 	}
 	stop()
+	_ = failpoint.Hit(ctx, failpoint.BusAfterPublish) // what is written has no error any more
 	for ; waiting < len(messages); waiting++ {
 		heard = p.settle(ctx, messages, sent, results, waiting) || heard
 	}
