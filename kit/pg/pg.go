@@ -68,6 +68,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("DATABASE_URL is not a PostgreSQL URL (expected postgres://user:password@host:port/database)")
 	}
 	cfg.apply(pc)
+	pc.AfterConnect = RegisterTypes
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
