@@ -39,6 +39,7 @@ func BenchmarkGroupSend(b *testing.B) {
 	s := server(b)
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("ours")))
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("prototype")))
+	logStatements(b, s, "ours")
 	w := newSender(b, s.URL("ours"), nothing{})
 	p := newPrototype(b, pool(b, s.URL("prototype")))
 	compare(b, "messages", func() {}, w.send, p.send)
@@ -159,7 +160,7 @@ func (s *sender) setUp() {
 	s.tx(func(ctx context.Context, tx *pg.Tx) error {
 		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
 			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
-			IsEnabled: true, OnUnknown: messaging.UnknownHold, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
+			IsEnabled: true, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "unused.example"}}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 		}))
 	})
 }

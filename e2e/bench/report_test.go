@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/embedded"
 )
 
@@ -43,7 +44,7 @@ func compare(b *testing.B, unit string, prepare func(), ours, reference func() i
 // server is a PostgreSQL with fsync on.
 func server(b *testing.B) *embedded.Server {
 	b.Helper()
-	s, err := embedded.Start(b.Context(), embedded.Options{DataDir: b.TempDir(), Clock: clock.System()})
+	s, err := embedded.Start(b.Context(), embedded.Options{DataDir: b.TempDir(), Clock: clock.System(), Settings: statementSettings()})
 	require.NoError(b, err)
 	b.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.Context()), 20*time.Second)
@@ -55,7 +56,10 @@ func server(b *testing.B) *embedded.Server {
 
 func pool(b *testing.B, url string) *pgxpool.Pool {
 	b.Helper()
-	p, err := pgxpool.New(b.Context(), url)
+	cfg, err := pgxpool.ParseConfig(url)
+	require.NoError(b, err)
+	cfg.AfterConnect = pg.RegisterTypes // the reference encodes ids like ours
+	p, err := pgxpool.NewWithConfig(b.Context(), cfg)
 	require.NoError(b, err)
 	b.Cleanup(p.Close)
 	return p
