@@ -23,7 +23,7 @@ import (
 
 // inFlight is the most messages of one worker and channel whose outcome a kill
 // can leave unknown.
-const inFlight = 128
+const inFlight = 256
 
 // size is how large the run is: CHAOS_RECIPIENTS and CHAOS_KILLS, or a small one.
 func size(t *testing.T) (recipients, kills int) {

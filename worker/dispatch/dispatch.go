@@ -21,8 +21,11 @@ import (
 const (
 	// window is the most messages between two passages of the gate, and bulkPerChannel
 	// how many chunks of a channel a process has in work in the bulk lane: together the
-	// most messages of sends whose outcome a crash can leave unknown.
+	// most messages of sends whose outcome a crash can leave unknown. A provider that
+	// takes a window in quickWindow gets wideWindow: so little time is spent inside
+	// that a crash hardly meets it.
 	window         = 64
+	wideWindow     = 128
 	bulkPerChannel = 2
 	// singlesPerChannel is the same for the transactional lane, whose chunks mostly
 	// hold one message.
@@ -54,8 +57,11 @@ type Config struct {
 type Role struct {
 	cfg     Config
 	types   []string
+	serves  map[string]bool // the types, as a set
 	senders *senders
 	lanes   []*lane
+	bulk    *lane
+	handed  handed
 }
 
 // New makes the role for the channel types that the adapters serve.
@@ -63,20 +69,22 @@ func New(cfg Config) *Role {
 	if cfg.Runners == 0 {
 		cfg.Runners = defaultRunners
 	}
-	r := &Role{cfg: cfg, senders: newSenders(cfg)}
-	seen := map[string]bool{}
+	r := &Role{cfg: cfg, serves: map[string]bool{}, senders: newSenders(cfg)}
 	for _, a := range cfg.Adapters {
-		if !seen[a.Type()] {
-			seen[a.Type()] = true
+		if !r.serves[a.Type()] {
+			r.serves[a.Type()] = true
 			r.types = append(r.types, a.Type())
 		}
 	}
-	for name, perChannel := range map[string]int{postgres.LaneTransactional: singlesPerChannel, postgres.LaneBulk: bulkPerChannel} {
-		r.lanes = append(r.lanes, &lane{
-			role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Runners), active: map[string]int{},
-		})
-	}
+	r.bulk = newLane(r, postgres.LaneBulk, bulkPerChannel)
+	r.lanes = []*lane{newLane(r, postgres.LaneTransactional, singlesPerChannel), r.bulk}
 	return r
+}
+
+func newLane(r *Role, name string, perChannel int) *lane {
+	return &lane{
+		role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), slots: make(chan struct{}, r.cfg.Runners), active: map[string]int{},
+	}
 }
 
 // Types are the channel types that the role sends to.
@@ -100,6 +108,11 @@ func (r *Role) Run(ctx context.Context) error {
 		}
 	})()
 	var g errgroup.Group
+	r.handed.start()
+	g.Go(func() error {
+		r.keepHanded(ctx, work)
+		return nil
+	})
 	for _, l := range r.lanes {
 		g.Go(func() error {
 			l.run(ctx, work)
@@ -140,8 +153,8 @@ func (l *lane) run(ctx, work context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		c, err := l.role.cfg.Store.ClaimChunk(ctx, l.name, l.role.types, l.capped(), lease)
-		if err != nil || c == nil {
+		r, err := l.next(ctx)
+		if err != nil || r == nil {
 			<-l.slots
 			if err != nil && ctx.Err() == nil {
 				l.role.cfg.Logger.WarnContext(ctx, "no chunk could be claimed", "lane", l.name, "err", err)
@@ -149,14 +162,35 @@ func (l *lane) run(ctx, work context.Context) {
 			l.wait(ctx)
 			continue
 		}
-		l.add(c.ChannelID, 1)
+		l.add(r.chunk.ChannelID, 1)
 		running.Go(func() {
-			newRunner(l.role, c).run(ctx, work)
-			l.add(c.ChannelID, -1)
+			r.run(ctx, work)
+			l.add(r.chunk.ChannelID, -1)
 			<-l.slots
 			l.look()
 		})
 	}
+}
+
+// next is what to send now: a chunk that waits in memory, or one that is ready.
+func (l *lane) next(ctx context.Context) (*runner, error) {
+	if l == l.role.bulk {
+		if h := l.role.handed.next(l.full); h != nil {
+			return newRunner(l.role, h.Chunk, h.Messages), nil
+		}
+	}
+	c, err := l.role.cfg.Store.ClaimChunk(ctx, l.name, l.role.types, l.capped(), lease)
+	if err != nil || c == nil {
+		return nil, err
+	}
+	return newRunner(l.role, c, nil), nil
+}
+
+// full reports whether a channel has its share of this process.
+func (l *lane) full(channelID string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active[channelID] >= l.perChannel
 }
 
 // capped are the channels that have their share of this process.

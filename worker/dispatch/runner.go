@@ -23,6 +23,8 @@ const (
 	// busyWindow is the longest a window should take; slower channels get smaller
 	// ones, so that a cancel is noticed within two of them.
 	busyWindow = time.Second
+	// quickWindow is how long a window may take for the next to be wide.
+	quickWindow = 20 * time.Millisecond
 	// sendLimit bounds one call of an adapter, above the adapter's own limits.
 	sendLimit = 2 * time.Minute
 	// storeLimit is how long outcomes are offered to a database that is away, and
@@ -47,7 +49,10 @@ type runner struct {
 	window   int
 }
 
-func newRunner(r *Role, c *postgres.Chunk) *runner { return &runner{Role: r, chunk: c, window: window} }
+// newRunner sends a chunk, whose messages are read first unless they are given.
+func newRunner(r *Role, c *postgres.Chunk, messages []postgres.ChunkMessage) *runner {
+	return &runner{Role: r, chunk: c, messages: messages, window: window}
+}
 
 // run sends until the chunk is done or must be let go. stop ends it between two
 // windows; work bounds what is in flight.
@@ -90,9 +95,11 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	if rest, ok, err := r.load(work); !ok || err != nil {
 		return rest, err
 	}
-	var err error
-	if r.messages, err = r.cfg.Store.ChunkMessages(work, r.chunk, r.chunk.CallingUpto); err != nil {
-		return postgres.Rest{}, err
+	if r.messages == nil {
+		var err error
+		if r.messages, err = r.cfg.Store.ChunkMessages(work, r.chunk, r.chunk.CallingUpto); err != nil {
+			return postgres.Rest{}, err
+		}
 	}
 	if len(r.messages) == 0 {
 		return postgres.Rest{Gone: true}, nil
@@ -296,12 +303,20 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
 	}
 	sending.Wait()
-	switch took := r.cfg.Clock.Now().Sub(began); {
+	r.window = nextWindow(r.window, r.cfg.Clock.Now().Sub(began))
+}
+
+// nextWindow is how many messages the next window has, after one of n took so long.
+func nextWindow(n int, took time.Duration) int {
+	switch {
 	case took > busyWindow:
-		r.window = max(r.window/2, 1)
+		return max(n/2, 1)
+	case took < quickWindow:
+		return min(n*2, wideWindow)
 	case took < busyWindow/4:
-		r.window = min(r.window*2, window)
+		return min(n*2, window)
 	}
+	return min(n, window)
 }
 
 // refusal is why a message is given up without being sent; empty if it is sent.

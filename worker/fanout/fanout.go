@@ -49,14 +49,24 @@ type Role struct {
 	Directory Directory
 	Clock     clock.Clock
 	Logger    *slog.Logger
-	// Written is called after every chunk.
-	Written func()
-	wake    chan struct{}
+	Dispatch  Dispatch
+	wake      chan struct{}
+}
+
+// Dispatch is the dispatch role of the same process.
+type Dispatch interface {
+	// Wake makes it look for ready chunks.
+	Wake()
+	// Lease is the lease that a new chunk is born with, to be handed over; 0 if it is
+	// to be ready for anybody.
+	Lease(channelType string) time.Duration
+	// Hand gives it a chunk that was born in work; false if it takes none any more.
+	Hand(c *postgres.Handed) bool
 }
 
 // New makes the role.
-func New(store *postgres.Store, directory Directory, c clock.Clock, log *slog.Logger, written func()) *Role {
-	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Written: written, wake: make(chan struct{}, 1)}
+func New(store *postgres.Store, directory Directory, c clock.Clock, log *slog.Logger, dispatch Dispatch) *Role {
+	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Dispatch: dispatch, wake: make(chan struct{}, 1)}
 }
 
 // Wake makes the role look for work at once. It never blocks.
@@ -135,7 +145,6 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 		return err
 	}
 	err = r.Directory.Recipients(ctx, job.AccountID, f.Group.ContactGroupIDs, job.Cursor, postgres.MaxChunk, func(list []messaging.Recipient) error {
-		defer r.Written()
 		b := p.batch(list)
 		suppressed, err := r.Store.Suppressed(ctx, job.AccountID, f.ChannelType, p.keys(b))
 		if err != nil {
@@ -155,15 +164,37 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 	return err
 }
 
-// write stores one stretch of recipients.
+// write stores a stretch and hands its chunk to the dispatch of this process,
+// which saves reading it again. A channel with a rate limit is slower than any
+// read: its chunks are ready for all.
 func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutBatch) error {
 	if err := failpoint.Hit(ctx, failpoint.FanoutBeforeBatch); err != nil {
 		return err
 	}
-	if err := r.Store.WriteFanout(ctx, f, b); err != nil {
+	var lease time.Duration
+	if !f.Limited {
+		lease = r.Dispatch.Lease(f.ChannelType)
+	}
+	handed, err := r.Store.WriteFanout(ctx, f, b, lease)
+	if err != nil {
+		return err
+	}
+	if err := r.pass(ctx, handed); err != nil {
 		return err
 	}
 	return failpoint.Hit(ctx, failpoint.FanoutAfterBatch)
+}
+
+// pass hands over a chunk that was born in work; without one, some may be ready.
+func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
+	if handed == nil {
+		r.Dispatch.Wake()
+		return nil
+	}
+	if r.Dispatch.Hand(handed) {
+		return nil
+	}
+	return r.Store.EndChunk(ctx, handed.Chunk, nil, postgres.Rest{})
 }
 
 // prepare reads what all recipients of the send share.

@@ -37,26 +37,45 @@ type Chunk struct {
 const chunkColumns = `id, account_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane,
 	message_ids, first_created_at, last_created_at, calling_upto, epoch`
 
-// insertChunk stores a ready chunk at its account's turn in the lane and
-// announces it. Turns go by start-time fair queueing: an account that has had
-// more than its share comes later, one that was away does not save up.
-func insertChunk(ctx context.Context, tx *pg.Tx, c *Chunk, delay time.Duration) error {
-	n := len(c.MessageIDs)
-	var vtime int64
-	err := tx.QueryRow(ctx, `
-		WITH now AS (SELECT coalesce((SELECT vtime FROM lane_clocks WHERE lane = $1 AND channel_type = $2), 0) AS vtime)
-		INSERT INTO lane_accounts (lane, channel_type, account_id, finish) SELECT $1, $2, $3, vtime + $4 FROM now
-		ON CONFLICT (lane, channel_type, account_id) DO UPDATE SET finish = greatest(lane_accounts.finish, (SELECT vtime FROM now)) + $4
-		RETURNING finish - $4`, c.Lane, c.ChannelType, c.AccountID, n).Scan(&vtime)
-	if err != nil {
-		return fmt.Errorf("take a turn in the lane: %w", err)
+// takeTurn gives a chunk its turn in the lane. Turns go by start-time fair queueing:
+// an account that has had more than its share comes later, one that was away
+// does not save up.
+const takeTurn = `
+	WITH now AS (SELECT coalesce((SELECT vtime FROM lane_clocks WHERE lane = $6 AND channel_type = $4), 0) AS vtime),
+	turn AS (
+		INSERT INTO lane_accounts AS a (lane, channel_type, account_id, finish) SELECT $6, $4, $2, vtime + $7 FROM now
+		ON CONFLICT (lane, channel_type, account_id) DO UPDATE SET finish = greatest(a.finish, (SELECT vtime FROM now)) + $7
+		RETURNING finish - $7 AS vtime)`
+
+const chunkInserted = `
+	INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, group_message_id, lane, n, message_ids,
+		first_created_at, last_created_at, created_at, vtime, not_before, state, epoch, lease_until)
+	SELECT $1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, $11, turn.vtime, `
+
+const insertReadyChunk = takeTurn + chunkInserted + `now() + $12::interval, 'ready', 0, NULL FROM turn`
+
+// insertBornChunk stores a chunk that is in work at once, its turn taken, unless
+// others are ready in the lane: then it waits for its turn like them.
+const insertBornChunk = takeTurn + `,
+	born AS (SELECT NOT EXISTS (SELECT FROM dispatch_chunks WHERE state = 'ready' AND lane = $6 AND channel_type = $4 AND not_before <= now()) AS leased),
+	clock AS (
+		INSERT INTO lane_clocks (lane, channel_type, vtime) SELECT $6, $4, turn.vtime FROM turn, born WHERE born.leased
+		ON CONFLICT (lane, channel_type) DO UPDATE SET vtime = greatest(lane_clocks.vtime, excluded.vtime))` + chunkInserted + `now(),
+		CASE WHEN leased THEN 'leased' ELSE 'ready' END, leased::int, CASE WHEN leased THEN now() + $12::interval END
+	FROM turn, born RETURNING epoch`
+
+// args are the arguments of both; wait is until the chunk is ready or how long
+// its first lease is.
+func (c *Chunk) args(tx *pg.Tx, wait time.Duration) []any {
+	return []any{
+		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, len(c.MessageIDs), c.MessageIDs, c.First, c.Last, tx.Now, interval(wait),
 	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, group_message_id, lane, n, message_ids,
-			first_created_at, last_created_at, not_before, vtime, created_at)
-		VALUES ($1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, now() + $11::interval, $12, $13)`,
-		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, n, c.MessageIDs, c.First, c.Last, interval(delay), vtime, tx.Now)
-	if err != nil {
+}
+
+// insertChunk stores a ready chunk at its account's turn in the lane and
+// announces it.
+func insertChunk(ctx context.Context, tx *pg.Tx, c *Chunk, delay time.Duration) error {
+	if _, err := tx.Exec(ctx, insertReadyChunk, c.args(tx, delay)...); err != nil {
 		return fmt.Errorf("insert chunk: %w", err)
 	}
 	return outbox.Append(ctx, tx, chunkEvent(ctx, tx, c))
@@ -96,6 +115,25 @@ func (s *Store) ExtendChunk(ctx context.Context, c *Chunk, lease time.Duration) 
 	}
 	if tag.RowsAffected() == 0 {
 		return ErrFenced
+	}
+	return nil
+}
+
+// ExtendChunks keeps the leases of chunks that wait in work; lost ones are left
+// to the gate.
+func (s *Store) ExtendChunks(ctx context.Context, list []*Chunk, lease time.Duration) error {
+	if len(list) == 0 {
+		return nil
+	}
+	ids, epochs := make([]string, len(list)), make([]int64, len(list))
+	for i, c := range list {
+		ids[i], epochs[i] = c.ID, c.Epoch
+	}
+	_, err := s.db.Pool().Exec(ctx, `
+		UPDATE dispatch_chunks SET lease_until = now() + $3::interval
+		WHERE id = ANY ($1::uuid[]) AND epoch = ($2::bigint[])[array_position($1::uuid[], id)]`, ids, epochs, interval(lease))
+	if err != nil {
+		return fmt.Errorf("extend leases: %w", err)
 	}
 	return nil
 }
@@ -142,39 +180,49 @@ type Gate struct {
 	Withdrawn map[string]bool
 }
 
-// PassGate is the one statement of decision E4 and what belongs to it, in one
-// transaction: it writes the outcomes of the window before and lets the next one
-// start, up to ordinal upto, only while the lease is the caller's, the channel is
-// as it was seen at sendEpoch and may send, and the send is not cancelled. The
-// outcomes are written also where the gate stays closed.
+// passGateSQL is the one statement of decision E4. The lease is moved only when
+// a third of it is gone, so that most passages touch no index.
+const passGateSQL = `
+	UPDATE dispatch_chunks SET calling_upto = $3,
+		lease_until = CASE WHEN lease_until < now() + $5::interval * 2 / 3 THEN now() + $5::interval ELSE lease_until END
+	WHERE id = $1 AND epoch = $2 AND state = 'leased'
+	AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
+		AND (c.paused_until IS NULL OR c.paused_until <= now()))
+	AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
+	AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
+	RETURNING withdrawn`
+
+// PassGate writes the outcomes of the window before and lets the next one start,
+// up to ordinal upto, in one transaction; only while the lease is the caller's, the
+// channel is as it was seen at sendEpoch and may send, and the send is not
+// cancelled. The outcomes are written also where the gate stays closed.
 func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, keys []string, outcomes []messaging.Outcome) (Gate, error) {
-	g := Gate{}
+	var g Gate
 	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+		g = Gate{}
 		var withdrawn bool
-		err := tx.QueryRow(ctx, `
-			UPDATE dispatch_chunks SET calling_upto = $3, lease_until = now() + $5::interval
-			WHERE id = $1 AND epoch = $2 AND state = 'leased'
-			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
-				AND (c.paused_until IS NULL OR c.paused_until <= now()))
-			AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
-			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
-			RETURNING withdrawn`,
-			c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID).Scan(&withdrawn)
-		g = Gate{Open: err == nil}
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		step := &pgx.Batch{}
+		step.Queue(passGateSQL, c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&withdrawn)
+			g.Open = err == nil
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			return err
+		})
+		step.Queue(selectSuppressed, c.AccountID, c.ChannelType, keys).Query(func(rows pgx.Rows) (err error) {
+			g.Suppressed, err = collectSet(rows)
+			return err
+		})
+		if err := storeOutcomes(ctx, tx, step, c, outcomes, counts{}); err != nil {
 			return fmt.Errorf("pass the gate: %w", err)
 		}
-		if g.Open {
-			if g.Suppressed, err = suppressed(ctx, tx, c, keys); err != nil {
-				return err
-			}
+		if !withdrawn {
+			return nil
 		}
-		if withdrawn {
-			if g.Withdrawn, err = withdrawnFrom(ctx, tx, c, c.MessageIDs[min(c.CallingUpto, upto):upto]); err != nil {
-				return err
-			}
-		}
-		return storeOutcomes(ctx, tx, c, outcomes, counts{})
+		var err error
+		g.Withdrawn, err = withdrawnFrom(ctx, tx, c, c.MessageIDs[min(c.CallingUpto, upto):upto])
+		return err
 	})
 	if err != nil {
 		return Gate{}, err
@@ -236,7 +284,7 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 				return err
 			}
 		}
-		return storeOutcomes(ctx, tx, c, outcomes, extra)
+		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, extra)
 	})
 	if err == nil {
 		s.notify()

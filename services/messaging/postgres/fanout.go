@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
 )
@@ -67,8 +69,10 @@ type Fanout struct {
 	Job         FanoutJob
 	Group       *messaging.GroupMessage
 	ChannelType string
-	subject     string // the channel's own subject line
-	lease       time.Duration
+	// Limited says that the channel has a rate limit.
+	Limited bool
+	subject string // the channel's own subject line
+	lease   time.Duration
 }
 
 // StartFanout brings the send to `processing` with a snapshot of its template,
@@ -78,7 +82,7 @@ func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Durat
 	f := &Fanout{Job: job, lease: lease}
 	done := false
 	err := s.db.InTx(ctx, []string{job.AccountID}, func(tx *pg.Tx) error {
-		if err := extendFanout(ctx, tx, job, job.Cursor, lease); err != nil {
+		if err := extendFanout(ctx, tx, job, lease); err != nil {
 			return err
 		}
 		g, err := lockGroup(ctx, tx, []string{job.AccountID}, job.GroupMessageID)
@@ -127,7 +131,7 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return err
 	}
-	f.ChannelType, f.subject = c.ChannelType, c.SubjectTemplate()
+	f.ChannelType, f.subject, f.Limited = c.ChannelType, c.SubjectTemplate(), c.RateLimit != nil
 	return nil
 }
 
@@ -159,17 +163,16 @@ func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err er
 	return false, groupEvent(ctx, tx, g, "group_message.processing", messaging.GroupQueued)
 }
 
-func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, cursor string, lease time.Duration) error {
-	tag, err := tx.Exec(ctx, `
-		UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, lease_until = now() + $4::interval
-		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, cursor, interval(lease))
+const extendFanoutSQL = `
+	UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, lease_until = now() + $4::interval
+	WHERE group_message_id = $1 AND epoch = $2`
+
+func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, lease time.Duration) error {
+	tag, err := tx.Exec(ctx, extendFanoutSQL, job.GroupMessageID, job.Epoch, job.Cursor, interval(lease))
 	if err != nil {
 		return fmt.Errorf("extend fan-out lease: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		return ErrFenced
-	}
-	return nil
+	return otherwise(tag, ErrFenced)
 }
 
 // FanoutMessage is one recipient of a send.
@@ -189,44 +192,69 @@ type FanoutBatch struct {
 	Skips []messaging.Skip
 }
 
+// Handed is a chunk that was born in work, with its messages.
+type Handed struct {
+	*Chunk
+	Messages []ChunkMessage
+}
+
 // WriteFanout writes a stretch: messages, their chunk, the skipped, the cursor
 // and the counters, or nothing. It returns ErrFenced or ErrStopped when the
-// caller must let go of the send.
-func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch) error {
+// caller must let go of the send. With a lease the chunk is born in work and
+// handed to the caller, unless others are ready before it (decision E4).
+func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease time.Duration) (*Handed, error) {
+	var handed *Handed
 	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error {
-		if err := extendFanout(ctx, tx, f.Job, b.Cursor, f.lease); err != nil {
-			return err
-		}
-		if err := insertMessages(ctx, tx, f, b.Messages); err != nil {
-			return err
-		}
-		if err := insertSkips(ctx, tx, f.Group, b.Skips); err != nil {
-			return err
-		}
-		tag, err := tx.Exec(ctx, `
-			UPDATE group_messages SET total_recipients = total_recipients + $3, pending_count = pending_count + $3,
-				skipped_count = skipped_count + $4, updated_at = $5
-			WHERE account_id = $1 AND id = $2 AND status = 'processing'`,
-			f.Job.AccountID, f.Job.GroupMessageID, len(b.Messages), len(b.Skips), tx.Now)
+		step := &pgx.Batch{}
+		queueCursor(step, f.Job, b.Cursor, f.lease)
+		c, err := queueMessages(step, tx, f, b.Messages, lease)
 		if err != nil {
-			return fmt.Errorf("count recipients: %w", err)
+			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return ErrStopped
+		queueSkips(step, tx, f.Group, b.Skips)
+		queueTotals(step, tx, f, b)
+		if err := tx.SendBatch(ctx, step).Close(); err != nil {
+			return fmt.Errorf("write recipients: %w", err)
 		}
+		handed = nil
+		if c == nil {
+			return nil
+		}
+		if c.Epoch == 0 {
+			return outbox.Append(ctx, tx, chunkEvent(ctx, tx, c))
+		}
+		handed = &Handed{Chunk: c, Messages: chunkMessages(c, b.Messages)}
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f.Group.Total += int32(len(b.Messages))
-	s.notify()
+	if handed == nil {
+		s.notify()
+	}
+	return handed, nil
+}
+
+// queueCursor notes how far the fan-out is, while the job is the caller's.
+func queueCursor(step *pgx.Batch, job FanoutJob, cursor string, lease time.Duration) {
+	step.Queue(extendFanoutSQL, job.GroupMessageID, job.Epoch, cursor, interval(lease)).Exec(func(tag pgconn.CommandTag) error {
+		return otherwise(tag, ErrFenced)
+	})
+}
+
+// otherwise is the error where a statement changed nothing.
+func otherwise(tag pgconn.CommandTag, err error) error {
+	if tag.RowsAffected() == 0 {
+		return err
+	}
 	return nil
 }
 
-func insertMessages(ctx context.Context, tx *pg.Tx, f *Fanout, list []FanoutMessage) error {
+// queueMessages writes messages and their chunk, whose epoch is known afterwards.
+func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []FanoutMessage, lease time.Duration) (*Chunk, error) {
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
 	g, n := f.Group, len(list)
 	c := &Chunk{
@@ -237,38 +265,57 @@ func insertMessages(ctx context.Context, tx *pg.Tx, f *Fanout, list []FanoutMess
 	for i, m := range list {
 		raw, err := json.Marshal(m.Values)
 		if err != nil {
-			return fmt.Errorf("write values: %w", err)
+			return nil, fmt.Errorf("write values: %w", err)
 		}
 		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(raw)
 	}
-	_, err := tx.Exec(ctx, `
+	step.Queue(`
 		INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
 			delivery_address, vars, sent_by_user_id, created_at, updated_at)
 		SELECT id, $1, $2, contact_id, $3, $4, $5, ordinal - 1, 'queued', address, vars, nullif($6, '')::uuid, $7, $8
 		FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::jsonb[]) WITH ORDINALITY AS n (id, contact_id, address, vars, ordinal)`,
 		g.AccountID, g.ChannelID, g.ID, g.TemplateID, c.ID, g.CreatedByUserID, *g.StartedAt, tx.Now, c.MessageIDs, contacts, addresses, vars)
-	if err != nil {
-		return fmt.Errorf("insert messages: %w", err)
+	if lease == 0 {
+		step.Queue(insertReadyChunk, c.args(tx, 0)...)
+		return c, nil
 	}
-	return insertChunk(ctx, tx, c, 0)
+	step.Queue(insertBornChunk, c.args(tx, lease)...).QueryRow(func(row pgx.Row) error { return row.Scan(&c.Epoch) })
+	return c, nil
 }
 
-func insertSkips(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, skips []messaging.Skip) error {
+// chunkMessages are the messages of a chunk as ChunkMessages reads them.
+func chunkMessages(c *Chunk, list []FanoutMessage) []ChunkMessage {
+	out := make([]ChunkMessage, len(list))
+	for i, m := range list {
+		out[i] = ChunkMessage{ID: c.MessageIDs[i], ContactID: m.ContactID, Address: m.Address, Values: m.Values, Ordinal: i, CreatedAt: c.First}
+	}
+	return out
+}
+
+func queueSkips(step *pgx.Batch, tx *pg.Tx, g *messaging.GroupMessage, skips []messaging.Skip) {
 	if len(skips) == 0 {
-		return nil
+		return
 	}
 	contacts, reasons := make([]string, len(skips)), make([]string, len(skips))
 	for i, skip := range skips {
 		contacts[i], reasons[i] = skip.ContactID, skip.Reason
 	}
-	_, err := tx.Exec(ctx, `
+	step.Queue(`
 		INSERT INTO group_message_skips (account_id, group_message_id, contact_id, reason, created_at)
 		SELECT $1, $2, contact_id, reason, $3 FROM unnest($4::uuid[], $5::text[]) AS n (contact_id, reason)`,
 		g.AccountID, g.ID, tx.Now, contacts, reasons)
-	if err != nil {
-		return fmt.Errorf("insert skipped recipients: %w", err)
-	}
-	return nil
+}
+
+// queueTotals counts the recipients, last of all: the send's row is the one that
+// others wait for.
+func queueTotals(step *pgx.Batch, tx *pg.Tx, f *Fanout, b FanoutBatch) {
+	step.Queue(`
+		UPDATE group_messages SET total_recipients = total_recipients + $3, pending_count = pending_count + $3,
+			skipped_count = skipped_count + $4, updated_at = $5
+		WHERE account_id = $1 AND id = $2 AND status = 'processing'`,
+		f.Job.AccountID, f.Job.GroupMessageID, len(b.Messages), len(b.Skips), tx.Now).Exec(func(tag pgconn.CommandTag) error {
+		return otherwise(tag, ErrStopped)
+	})
 }
 
 // FinishFanout says that all recipients are written, or that no more will be.
@@ -313,10 +360,7 @@ func deleteFanout(ctx context.Context, tx *pg.Tx, job FanoutJob) error {
 	if err != nil {
 		return fmt.Errorf("delete fan-out job: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		return ErrFenced
-	}
-	return nil
+	return otherwise(tag, ErrFenced)
 }
 
 // SentAddresses returns the addresses that the send has messages for, so that a

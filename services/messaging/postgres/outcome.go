@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
@@ -13,8 +14,9 @@ import (
 
 // storeOutcomes writes what became of called messages, and then the counters of
 // their send, from the rows that really changed. A message that has its final
-// state already stays as it is.
-func storeOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk, outcomes []messaging.Outcome, extra counts) error {
+// state already stays as it is. step holds statements that go before, in the same
+// round trip.
+func storeOutcomes(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, outcomes []messaging.Outcome, extra counts) error {
 	var sent, other []messaging.Outcome
 	for _, o := range outcomes {
 		if o.Status == messaging.MessageSent {
@@ -23,7 +25,7 @@ func storeOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk, outcomes []messagin
 			other = append(other, o)
 		}
 	}
-	if err := storeSent(ctx, tx, c, sent, &extra); err != nil {
+	if err := storeSent(ctx, tx, step, c, sent, &extra); err != nil {
 		return err
 	}
 	if err := storeOthers(ctx, tx, c, other, &extra); err != nil {
@@ -55,25 +57,32 @@ func forgetExpiries(ctx context.Context, tx *pg.Tx, outcomes []messaging.Outcome
 	return nil
 }
 
-func storeSent(ctx context.Context, tx *pg.Tx, c *Chunk, sent []messaging.Outcome, n *counts) error {
-	if len(sent) == 0 {
-		return nil
-	}
+// storeSent runs step with what was sent at its end.
+func storeSent(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, sent []messaging.Outcome, n *counts) error {
 	ids, refs := make([]string, len(sent)), make([]string, len(sent))
 	for i, o := range sent {
 		ids[i], refs[i] = o.MessageID, o.ProviderID
 	}
-	tag, err := tx.Exec(ctx, `
-		UPDATE messages SET status = 'sent', sent_at = $6, updated_at = $6, attempts = attempts + 1, channel_id = $8,
-			provider_message_id = ($7::text[])[array_position($1::uuid[], id)],
-			error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
-		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')`,
-		ids, c.First, c.Last, c.AccountID, c.ID, tx.Now, refs, c.ChannelID)
-	if err != nil {
+	stored := 0
+	if len(sent) > 0 {
+		step.Queue(`
+			UPDATE messages SET status = 'sent', sent_at = $6, updated_at = $6, attempts = attempts + 1, channel_id = $8,
+				provider_message_id = ($7::text[])[array_position($1::uuid[], id)],
+				error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
+			WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')`,
+			ids, c.First, c.Last, c.AccountID, c.ID, tx.Now, refs, c.ChannelID).Exec(func(tag pgconn.CommandTag) error {
+			stored = int(tag.RowsAffected())
+			return nil
+		})
+	}
+	if step.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, step).Close(); err != nil {
 		return fmt.Errorf("store sent messages: %w", err)
 	}
-	n.sent += int32(tag.RowsAffected())
-	if int(tag.RowsAffected()) == len(sent) {
+	n.sent += int32(stored)
+	if stored == len(sent) {
 		return nil
 	}
 	return lift(ctx, tx, c, ids, refs, n)

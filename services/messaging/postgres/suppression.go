@@ -79,19 +79,6 @@ func (s *Store) Suppressed(ctx context.Context, accountID, channelType string, k
 	return pg.Read(ctx, s.db, []string{accountID}, collectSet, selectSuppressed, accountID, channelType, keys)
 }
 
-// suppressed is the same inside the gate.
-func suppressed(ctx context.Context, tx *pg.Tx, c *Chunk, keys []string) (map[string]bool, error) {
-	rows, err := tx.Query(ctx, selectSuppressed, c.AccountID, c.ChannelType, keys)
-	if err != nil {
-		return nil, fmt.Errorf("read suppressions: %w", err)
-	}
-	set, err := collectSet(rows)
-	if err != nil {
-		return nil, fmt.Errorf("read suppressions: %w", err)
-	}
-	return set, nil
-}
-
 // suppress keeps the addresses of messages from being written to again, whose
 // recipients take no messages of the sender as the provider says.
 func suppress(ctx context.Context, tx *pg.Tx, c *Chunk, messageIDs []string) error {

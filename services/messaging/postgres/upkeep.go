@@ -48,7 +48,7 @@ func (s *Store) RecoverChunk(ctx context.Context, c *Chunk) (unknown int, err er
 				return fmt.Errorf("delete the called chunk: %w", err)
 			}
 		}
-		return storeOutcomes(ctx, tx, c, outcomes, counts{})
+		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, counts{})
 	})
 	if err == nil {
 		s.notify()

@@ -1,0 +1,105 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/services/messaging/postgres"
+)
+
+// maxHanded is how many messages may wait in memory for a runner (decision E4).
+const maxHanded = 20_000
+
+// handed are the chunks that were born in work in this process and wait for a
+// runner, by channel, oldest first. Their leases are kept, so a process that
+// dies leaves them to the others like any chunk.
+type handed struct {
+	mu       sync.Mutex
+	open     bool
+	messages int
+	waiting  map[string][]*postgres.Handed
+}
+
+// Lease is the lease that a new bulk chunk of a channel type is born with, to be
+// handed over; 0 says that it is to be ready for anybody.
+func (r *Role) Lease(channelType string) time.Duration {
+	h := &r.handed
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.open || h.messages >= maxHanded || !r.serves[channelType] {
+		return 0
+	}
+	return lease
+}
+
+// Hand takes a chunk that was born in work. It reports false when the role has
+// stopped meanwhile: the chunk is still the caller's.
+func (r *Role) Hand(c *postgres.Handed) bool {
+	h := &r.handed
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.open {
+		return false
+	}
+	h.waiting[c.ChannelID] = append(h.waiting[c.ChannelID], c)
+	h.messages += len(c.Messages)
+	r.bulk.look()
+	return true
+}
+
+// next takes the oldest waiting chunk of a channel that is not at its cap.
+func (h *handed) next(capped func(channelID string) bool) *postgres.Handed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, list := range h.waiting {
+		if capped(id) {
+			continue
+		}
+		if h.waiting[id] = list[1:]; len(list) == 1 {
+			delete(h.waiting, id)
+		}
+		h.messages -= len(list[0].Messages)
+		return list[0]
+	}
+	return nil
+}
+
+// start lets chunks be handed over.
+func (h *handed) start() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open, h.waiting = true, map[string][]*postgres.Handed{}
+}
+
+// all are the chunks that wait; with stop no more are taken.
+func (h *handed) all(stop bool) []*postgres.Chunk {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*postgres.Chunk
+	for _, list := range h.waiting {
+		for _, c := range list {
+			out = append(out, c.Chunk)
+		}
+	}
+	if stop {
+		h.open, h.waiting, h.messages = false, nil, 0
+	}
+	return out
+}
+
+// keepHanded extends the leases of waiting chunks until ctx ends, and then
+// leaves the chunks to anybody.
+func (r *Role) keepHanded(ctx, work context.Context) {
+	for clock.Sleep(ctx, r.cfg.Clock, heartbeat) == nil {
+		if err := r.cfg.Store.ExtendChunks(ctx, r.handed.all(false), lease); err != nil && ctx.Err() == nil {
+			r.cfg.Logger.WarnContext(ctx, "the leases of waiting chunks were not extended", "err", err)
+		}
+	}
+	for _, c := range r.handed.all(true) {
+		if err := r.cfg.Store.EndChunk(work, c, nil, postgres.Rest{}); err != nil {
+			r.cfg.Logger.WarnContext(work, "chunk left to its lease", "chunk_id", c.ID, "err", err)
+		}
+	}
+}
