@@ -31,7 +31,7 @@ func finishSchema(name string, schema object) {
 func enumWords(ed protoreflect.EnumDescriptor) []any {
 	var words []any
 	prefix := upperSnake(string(ed.Name())) + "_"
-	for i := range ed.Values().Len() {
+	for i := 1; i < ed.Values().Len(); i++ {
 		words = append(words, strings.ToLower(strings.TrimPrefix(string(ed.Values().Get(i).Name()), prefix)))
 	}
 	return words
@@ -55,6 +55,7 @@ func finishProperties(md protoreflect.MessageDescriptor, schema object) {
 	if old == nil {
 		return
 	}
+	defer finishOneofs(md, schema)
 	renamed := object{}
 	var required []any
 	for key, p := range old {
@@ -64,6 +65,9 @@ func finishProperties(md protoreflect.MessageDescriptor, schema object) {
 			continue
 		}
 		prop, _ := p.(object)
+		if fd.Kind() == protoreflect.Uint32Kind {
+			prop["format"] = "int32" // so says every rule of the contract; the generator says int64
+		}
 		limit(fd, prop)
 		renamed[string(fd.Name())] = prop
 		if rules(fd).GetRequired() || rules(fd).GetString().GetMinLen() > 0 && !fd.HasPresence() {
@@ -75,6 +79,42 @@ func finishProperties(md protoreflect.MessageDescriptor, schema object) {
 		slices.SortFunc(required, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
 		schema["required"] = required
 	}
+}
+
+// finishOneofs replaces what the generator says about the oneofs of a message: of a
+// required one, exactly one field is there, and a client sees one type per field.
+func finishOneofs(md protoreflect.MessageDescriptor, schema object) {
+	delete(schema, "oneOf")
+	delete(schema, "allOf")
+	var all []any
+	for i := range md.Oneofs().Len() {
+		od := md.Oneofs().Get(i)
+		rule, _ := proto.GetExtension(od.Options(), validate.E_Oneof).(*validate.OneofRules)
+		if rule.GetRequired() {
+			all = append(all, object{"oneOf": oneof(od, schema)})
+		}
+	}
+	switch len(all) {
+	case 0:
+	case 1:
+		schema["oneOf"] = all[0].(object)["oneOf"]
+	default:
+		schema["allOf"] = all
+	}
+	if props, _ := schema["properties"].(object); len(props) == 0 {
+		delete(schema, "properties")
+	}
+}
+
+// oneof moves the fields of a oneof out of the properties: one schema for each.
+func oneof(od protoreflect.OneofDescriptor, schema object) (kinds []any) {
+	props := child(schema, "properties")
+	for i := range od.Fields().Len() {
+		name := string(od.Fields().Get(i).Name())
+		kinds = append(kinds, object{"type": "object", "title": name, "required": []any{name}, "properties": object{name: props[name]}})
+		delete(props, name)
+	}
+	return kinds
 }
 
 func rules(fd protoreflect.FieldDescriptor) *validate.FieldRules {
