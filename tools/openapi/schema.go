@@ -27,6 +27,9 @@ func finishSchema(name string, schema object) {
 	}
 }
 
+// zeroWord is the word of the zero value of every enum.
+const zeroWord = "unspecified"
+
 // enumWords are the words of REST, without the zero value's.
 func enumWords(ed protoreflect.EnumDescriptor) []any {
 	var words []any
@@ -125,10 +128,16 @@ func rules(fd protoreflect.FieldDescriptor) *validate.FieldRules {
 // limit writes the validation of a field into its schema. A reference to
 // another schema keeps its own limits.
 func limit(fd protoreflect.FieldDescriptor, schema object) {
-	if schema == nil || schema["$ref"] != nil {
+	if schema == nil {
 		return
 	}
 	r := rules(fd)
+	if r.GetIgnore() == validate.Ignore_IGNORE_IF_ZERO_VALUE {
+		defer orEmpty(fd, schema)
+	}
+	if schema["$ref"] != nil {
+		return
+	}
 	limitString(r.GetString(), schema)
 	limitInt(r, schema)
 	if rep := r.GetRepeated(); rep != nil {
@@ -147,6 +156,36 @@ func limit(fd protoreflect.FieldDescriptor, schema object) {
 	if proto.GetExtension(fd.Options(), optionsv1.E_Secret) == true {
 		schema["writeOnly"] = true
 		schema["format"] = "password"
+	}
+}
+
+// orEmpty says that a field whose rules do not hold for its zero value may have it:
+// no text, or the word of an enum's zero.
+func orEmpty(fd protoreflect.FieldDescriptor, schema object) {
+	var empty object
+	limits := object{}
+	switch {
+	case fd.IsList() || fd.IsMap():
+		return
+	case fd.Kind() == protoreflect.EnumKind:
+		empty = object{"type": "string", "const": zeroWord}
+		move(schema, limits, "$ref")
+	case fd.Kind() == protoreflect.StringKind:
+		empty = object{"type": "string", "const": ""}
+		move(schema, limits, "type", "format", "pattern", "minLength", "maxLength")
+	default:
+		return
+	}
+	schema["anyOf"] = []any{limits, empty}
+}
+
+// move moves what is there of the keys.
+func move(from, to object, keys ...string) {
+	for _, k := range keys {
+		if v, ok := from[k]; ok {
+			to[k] = v
+			delete(from, k)
+		}
 	}
 }
 

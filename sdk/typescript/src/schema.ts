@@ -1829,7 +1829,7 @@ export interface components {
         /** @description AccountUpdate holds the fields of an account that can change. */
         "turumba.account.v1.AccountUpdate": {
             /** @description Region of phone numbers without a country code. */
-            default_country?: string;
+            default_country?: string | "";
             /** @description Free description. */
             description?: string;
             /** @description Name that people see. */
@@ -1921,16 +1921,10 @@ export interface components {
             account_id: string;
             /** @description What was done: the resource and a verb, for example "contact.update". */
             action: string;
-            /**
-             * Format: uuid
-             * @description The API key that did it; empty for a person.
-             */
-            actor_api_key_id: string;
-            /**
-             * Format: uuid
-             * @description The user who did it; empty for a machine.
-             */
-            actor_user_id: string;
+            /** @description The API key that did it; empty for a person. */
+            actor_api_key_id: string | "";
+            /** @description The user who did it; empty for a machine. */
+            actor_user_id: string | "";
             /**
              * @description The fields that changed: each with "from" and "to", or only one of them. Secrets
              *     are never in it.
@@ -1980,11 +1974,8 @@ export interface components {
             contact?: components["schemas"]["turumba.account.v1.Contact"];
             /** @description The error as a sentence. */
             detail: string;
-            /**
-             * Format: uuid
-             * @description The contact that already has the address.
-             */
-            existing_id: string;
+            /** @description The contact that already has the address. */
+            existing_id: string | "";
         };
         /** @description Contact is a person outside the organisation, who gets messages. */
         "turumba.account.v1.Contact": {
@@ -1998,11 +1989,8 @@ export interface components {
              * @description When it was created.
              */
             created_at?: string;
-            /**
-             * Format: email
-             * @description E-mail address; unique in the account.
-             */
-            email: string;
+            /** @description E-mail address; unique in the account. */
+            email: string | "";
             /** @description Id in the caller's own system; unique in the account. */
             external_id: string;
             /** @description First name. */
@@ -2025,7 +2013,7 @@ export interface components {
             /** @description Full name; first and last name when absent. */
             name: string;
             /** @description Phone number in E.164; unique in the account. */
-            phone: string;
+            phone: string | "";
             /**
              * @description Kind of channel that the contact likes best: sms, smpp, telegram, whatsapp,
              *     messenger or email; empty for none.
@@ -2096,11 +2084,8 @@ export interface components {
              * @description When the upload began.
              */
             created_at?: string;
-            /**
-             * Format: uuid
-             * @description The user who imports.
-             */
-            created_by_user_id: string;
+            /** @description The user who imports. */
+            created_by_user_id: string | "";
             /**
              * Format: int32
              * @description Rows that became new contacts.
@@ -2178,11 +2163,8 @@ export interface components {
         "turumba.account.v1.ContactImportStatus": "uploading" | "queued" | "processing" | "completed" | "failed" | "cancelled";
         /** @description ContactInput describes one contact of a batch. */
         "turumba.account.v1.ContactInput": {
-            /**
-             * Format: email
-             * @description E-mail address; unique in the account.
-             */
-            email?: string;
+            /** @description E-mail address; unique in the account. */
+            email?: string | "";
             /** @description Id in the caller's own system; unique in the account. */
             external_id?: string;
             /** @description First name. */
@@ -2221,11 +2203,8 @@ export interface components {
         "turumba.account.v1.ContactKey": "external_id" | "phone" | "email";
         /** @description ContactUpdate holds the fields of a contact that can change. */
         "turumba.account.v1.ContactUpdate": {
-            /**
-             * Format: email
-             * @description E-mail address; unique in the account.
-             */
-            email?: string;
+            /** @description E-mail address; unique in the account. */
+            email?: string | "";
             /** @description Id in the caller's own system; unique in the account. */
             external_id?: string;
             /** @description First name. */
@@ -2296,11 +2275,8 @@ export interface components {
             memberships: components["schemas"]["turumba.account.v1.ContextMembership"][];
             /** @description The caller's own roles in them. */
             role_ids: string[];
-            /**
-             * Format: uuid
-             * @description The caller.
-             */
-            user_id: string;
+            /** @description The caller. */
+            user_id: string | "";
         };
         /** @description GetDiscoveryResponse is the discovery document (OpenID Connect Discovery 1.0). */
         "turumba.account.v1.GetDiscoveryResponse": {
@@ -2674,7 +2650,7 @@ export interface components {
             /** @description Given name. */
             given_name?: string;
             /** @description Phone number in E.164; empty for none. */
-            phone?: string;
+            phone?: string | "";
         };
         /** @description VerifyEmailResponse names what was created. */
         "turumba.account.v1.VerifyEmailResponse": {
@@ -2840,7 +2816,7 @@ export interface components {
              */
             credentials?: components["schemas"]["turumba.messaging.v1.ChannelCredentials"];
             /** @description Calling code for numbers without one. */
-            default_country_code?: string;
+            default_country_code?: string | "";
             /** @description False switches the channel off. */
             is_enabled?: boolean;
             /** @description Name that people see. */
@@ -2887,7 +2863,7 @@ export interface components {
         /** @description EstimateMessageResponse is what the text needs. */
         "turumba.messaging.v1.EstimateMessageResponse": {
             /** @description How the SMS would travel: UCS-2 as soon as one message needs it. */
-            encoding: components["schemas"]["turumba.messaging.v1.MessageEncoding"];
+            encoding: components["schemas"]["turumba.messaging.v1.MessageEncoding"] | "unspecified";
             /** @description Text for the first recipient. */
             message_body: string;
             /**
@@ -2920,11 +2896,8 @@ export interface components {
         };
         /** @description EstimateSkip is a recipient who would get no message. */
         "turumba.messaging.v1.EstimateSkip": {
-            /**
-             * Format: uuid
-             * @description The contact; empty for an address.
-             */
-            contact_id: string;
+            /** @description The contact; empty for an address. */
+            contact_id: string | "";
             /** @description The address; empty for a contact. */
             delivery_address: string;
             /**
@@ -2953,11 +2926,8 @@ export interface components {
              * @description Recipients whose message was cancelled.
              */
             cancelled_count: number;
-            /**
-             * Format: uuid
-             * @description The channel that sends.
-             */
-            channel_id: string;
+            /** @description The channel that sends. */
+            channel_id: string | "";
             /**
              * Format: date-time
              * @description When the last recipient got its outcome.
@@ -2970,11 +2940,8 @@ export interface components {
              * @description When it was created.
              */
             created_at?: string;
-            /**
-             * Format: uuid
-             * @description The user who created it.
-             */
-            created_by_user_id: string;
+            /** @description The user who created it. */
+            created_by_user_id: string | "";
             /** @description Values for every recipient; they win over all other sources. */
             custom_values: {
                 [key: string]: string;
@@ -3024,11 +2991,8 @@ export interface components {
             started_at?: string;
             /** @description State of the send. */
             status: components["schemas"]["turumba.messaging.v1.GroupMessageStatus"];
-            /**
-             * Format: uuid
-             * @description The template; made from message_body when none was named.
-             */
-            template_id: string;
+            /** @description The template; made from message_body when none was named. */
+            template_id: string | "";
             /**
              * Format: int32
              * @description Recipients that got a message row.
@@ -3130,18 +3094,12 @@ export interface components {
              *     when it was deleted. The next three likewise.
              */
             channel?: components["schemas"]["turumba.messaging.v1.ChannelSummary"];
-            /**
-             * Format: uuid
-             * @description The channel that carried it.
-             */
-            channel_id: string;
+            /** @description The channel that carried it. */
+            channel_id: string | "";
             /** @description The contact; also absent while the account service cannot be asked. */
             contact?: components["schemas"]["turumba.messaging.v1.ContactSummary"];
-            /**
-             * Format: uuid
-             * @description The recipient or sender.
-             */
-            contact_id: string;
+            /** @description The recipient or sender. */
+            contact_id: string | "";
             /**
              * Format: date-time
              * @description When it was created.
@@ -3165,11 +3123,8 @@ export interface components {
             failed_at?: string;
             /** @description The send. */
             group_message?: components["schemas"]["turumba.messaging.v1.GroupMessageSummary"];
-            /**
-             * Format: uuid
-             * @description The bulk send it belongs to.
-             */
-            group_message_id: string;
+            /** @description The bulk send it belongs to. */
+            group_message_id: string | "";
             /**
              * Format: uuid
              * @description UUIDv7; its time is created_at.
@@ -3191,22 +3146,16 @@ export interface components {
              * @description When the provider accepted it.
              */
             sent_at?: string;
-            /**
-             * Format: uuid
-             * @description The user who sent it.
-             */
-            sent_by_user_id: string;
+            /** @description The user who sent it. */
+            sent_by_user_id: string | "";
             /** @description State of the message. */
             status: components["schemas"]["turumba.messaging.v1.MessageStatus"];
             /** @description Subject line, e-mail only. */
             subject: string;
             /** @description The template. */
             template?: components["schemas"]["turumba.messaging.v1.TemplateSummary"];
-            /**
-             * Format: uuid
-             * @description The template it was rendered from.
-             */
-            template_id: string;
+            /** @description The template it was rendered from. */
+            template_id: string | "";
             /**
              * Format: date-time
              * @description When it last changed.
@@ -3258,22 +3207,18 @@ export interface components {
         };
         /** @description MessageInput describes one message of a batch. */
         "turumba.messaging.v1.MessageInput": {
-            /**
-             * Format: uuid
-             * @description The channel that sends.
-             */
-            channel_id?: string;
+            /** @description The channel that sends. */
+            channel_id?: string | "";
             /**
              * @description Instead of channel_id: the account's enabled channel of this type with the
              *     highest priority; one in error only where there is no other.
              */
             channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"];
             /**
-             * Format: uuid
              * @description The recipient; gives the address where there is no delivery_address, and values
              *     to the template.
              */
-            contact_id?: string;
+            contact_id?: string | "";
             /** @description Values of the template's variables; they come before the contact's own. */
             custom_values?: {
                 [key: string]: string;
@@ -3294,11 +3239,8 @@ export interface components {
             not_after?: string;
             /** @description Subject of message_body, e-mail only; the channel's subject line when empty. */
             subject?: string;
-            /**
-             * Format: uuid
-             * @description The template to render.
-             */
-            template_id?: string;
+            /** @description The template to render. */
+            template_id?: string | "";
         };
         /**
          * @description MessageStatus is the state of a message.
@@ -3310,7 +3252,7 @@ export interface components {
             /** @description Rendered plain text. */
             body: string;
             /** @description How the text would travel; only SMS have an encoding. */
-            encoding: components["schemas"]["turumba.messaging.v1.MessageEncoding"];
+            encoding: components["schemas"]["turumba.messaging.v1.MessageEncoding"] | "unspecified";
             /** @description Rendered HTML. */
             html_body: string;
             /**
@@ -3406,11 +3348,8 @@ export interface components {
              * @description When it was added.
              */
             created_at?: string;
-            /**
-             * Format: uuid
-             * @description The user who added it; empty where the platform did.
-             */
-            created_by_user_id: string;
+            /** @description The user who added it; empty where the platform did. */
+            created_by_user_id: string | "";
             /**
              * Format: uuid
              * @description UUIDv7.
@@ -3434,7 +3373,7 @@ export interface components {
              */
             account_id: string;
             /** @description The provider's verdict. */
-            approval_status: components["schemas"]["turumba.messaging.v1.TemplateApproval"];
+            approval_status: components["schemas"]["turumba.messaging.v1.TemplateApproval"] | "unspecified";
             /**
              * @description Plain text; {NAME} is a variable, {{NAME}} prints {NAME}. A message holds at most
              *     64 KiB of text (an SMS 10 segments) once its variables are filled in.
@@ -3443,17 +3382,14 @@ export interface components {
             /** @description Free category; "auto-generated" marks templates made from a message_body. */
             category: string;
             /** @description Kind of channel it is meant for; unspecified means any. */
-            channel_type: components["schemas"]["turumba.messaging.v1.ChannelType"];
+            channel_type: components["schemas"]["turumba.messaging.v1.ChannelType"] | "unspecified";
             /**
              * Format: date-time
              * @description When the template was created.
              */
             created_at?: string;
-            /**
-             * Format: uuid
-             * @description The user who created it.
-             */
-            created_by_user_id: string;
+            /** @description The user who created it. */
+            created_by_user_id: string | "";
             /** @description Values under use_default. */
             default_values: {
                 [key: string]: string;
@@ -3506,13 +3442,13 @@ export interface components {
         /** @description TemplateUpdate holds the fields of a template that can change. */
         "turumba.messaging.v1.TemplateUpdate": {
             /** @description The provider's verdict. */
-            approval_status?: components["schemas"]["turumba.messaging.v1.TemplateApproval"];
+            approval_status?: components["schemas"]["turumba.messaging.v1.TemplateApproval"] | "unspecified";
             /** @description Plain text with variables. */
             body?: string;
             /** @description Free category; "auto-generated" is reserved. */
             category?: string;
             /** @description Kind of channel; unspecified means any. */
-            channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"];
+            channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"] | "unspecified";
             /** @description Values under use_default. */
             default_values?: {
                 [key: string]: string;
@@ -3837,7 +3773,7 @@ export interface operations {
             content: {
                 "application/json": {
                     /** @description Region of phone numbers without a country code. */
-                    default_country?: string;
+                    default_country?: string | "";
                     /** @description Free description. */
                     description?: string;
                     /** @description Name that people see. */
@@ -4040,21 +3976,15 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: email
-                     * @description E-mail address of the user.
-                     */
-                    email?: string;
+                    /** @description E-mail address of the user. */
+                    email?: string | "";
                     /**
                      * Format: uuid
                      * @description The role to give.
                      */
                     role_id?: string;
-                    /**
-                     * Format: uuid
-                     * @description The user.
-                     */
-                    user_id?: string;
+                    /** @description The user. */
+                    user_id?: string | "";
                 };
             };
         };
@@ -4218,11 +4148,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /**
                      * Format: date-time
                      * @description When it ends, in the future; absent for never.
@@ -5161,11 +5088,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /**
                      * Format: int32
                      * @description Connections that one worker keeps; default 4.
@@ -5174,7 +5098,7 @@ export interface operations {
                     /** @description What the provider needs. */
                     credentials: components["schemas"]["turumba.messaging.v1.ChannelCredentials"];
                     /** @description Calling code for numbers without one. */
-                    default_country_code?: string;
+                    default_country_code?: string | "";
                     /** @description Name that people see. */
                     name: string;
                     /** @description What to do when an outcome stays unknown; default hold. */
@@ -5493,16 +5417,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
-                    /**
-                     * Format: email
-                     * @description E-mail address; unique in the account.
-                     */
-                    email?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
+                    /** @description E-mail address; unique in the account. */
+                    email?: string | "";
                     /** @description Id in the caller's own system; unique in the account. */
                     external_id?: string;
                     /** @description First name. */
@@ -5573,11 +5491,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /** @description The contacts, 1 to 1000. */
                     contacts?: components["schemas"]["turumba.account.v1.ContactInput"][];
                 };
@@ -5650,7 +5565,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description The account to import into; needed when the caller may import into several. */
-                account_id?: string;
+                account_id?: string | "";
                 /** @description Name of the file, for people. */
                 file_name?: string;
                 /** @description Stores nothing: the counts and errors are what an import would give. */
@@ -5675,7 +5590,7 @@ export interface operations {
                  * @description Continues the upload of this import instead of beginning one: the bytes that
                  *     follow are those from offset on, and all other settings are those of the import.
                  */
-                contact_import_id?: string;
+                contact_import_id?: string | "";
                 /** @description Where the bytes begin in the file: the import's received_bytes. */
                 offset?: number;
             };
@@ -6091,11 +6006,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /**
                      * Format: uuid
                      * @description The channel that sends.
@@ -6119,11 +6031,8 @@ export interface operations {
                     status?: components["schemas"]["turumba.messaging.v1.GroupMessageStatus"];
                     /** @description Subject for message_body, e-mail only; may hold variables. */
                     subject?: string;
-                    /**
-                     * Format: uuid
-                     * @description The template to render.
-                     */
-                    template_id?: string;
+                    /** @description The template to render. */
+                    template_id?: string | "";
                 };
             };
         };
@@ -6415,11 +6324,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /** @description Free description. */
                     description?: string;
                     /** @description Name; unique in the account. */
@@ -6735,11 +6641,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to invite to; needed when the caller may invite to several.
-                     */
-                    account_id?: string;
+                    /** @description The account to invite to; needed when the caller may invite to several. */
+                    account_id?: string | "";
                     /**
                      * Format: email
                      * @description The address to invite.
@@ -7008,27 +6911,20 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
-                    /**
-                     * Format: uuid
-                     * @description The channel that sends.
-                     */
-                    channel_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
+                    /** @description The channel that sends. */
+                    channel_id?: string | "";
                     /**
                      * @description Instead of channel_id: the account's enabled channel of this type with the
                      *     highest priority; one in error only where there is no other.
                      */
                     channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"];
                     /**
-                     * Format: uuid
                      * @description The recipient; gives the address where there is no delivery_address, and values
                      *     to the template.
                      */
-                    contact_id?: string;
+                    contact_id?: string | "";
                     /** @description Values of the template's variables; they come before the contact's own. */
                     custom_values?: {
                         [key: string]: string;
@@ -7049,11 +6945,8 @@ export interface operations {
                     not_after?: string;
                     /** @description Subject of message_body, e-mail only; the channel's subject line when empty. */
                     subject?: string;
-                    /**
-                     * Format: uuid
-                     * @description The template to render.
-                     */
-                    template_id?: string;
+                    /** @description The template to render. */
+                    template_id?: string | "";
                 };
             };
         };
@@ -7094,11 +6987,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /** @description The messages, 1 to 1000. */
                     messages?: components["schemas"]["turumba.messaging.v1.MessageInput"][];
                 };
@@ -7138,16 +7028,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account; needed when the caller may send in several.
-                     */
-                    account_id?: string;
-                    /**
-                     * Format: uuid
-                     * @description The channel that would send.
-                     */
-                    channel_id?: string;
+                    /** @description The account; needed when the caller may send in several. */
+                    account_id?: string | "";
+                    /** @description The channel that would send. */
+                    channel_id?: string | "";
                     /** @description Instead of channel_id: the type of channel; the account need not have one. */
                     channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"];
                     /** @description Contacts that would get it. */
@@ -7160,11 +7044,8 @@ export interface operations {
                     delivery_addresses?: string[];
                     /** @description The text, as it is: braces are no variables here. */
                     message_body?: string;
-                    /**
-                     * Format: uuid
-                     * @description The template to render.
-                     */
-                    template_id?: string;
+                    /** @description The template to render. */
+                    template_id?: string | "";
                 };
             };
         };
@@ -7525,11 +7406,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /** @description Name; unique in the account. */
                     name: string;
                     /**
@@ -7727,11 +7605,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /** @description The address; a number with its country. */
                     address: string;
                     /** @description The type of channel. */
@@ -7888,17 +7763,14 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /**
-                     * Format: uuid
-                     * @description The account to create in; needed when the caller may create in several.
-                     */
-                    account_id?: string;
+                    /** @description The account to create in; needed when the caller may create in several. */
+                    account_id?: string | "";
                     /** @description Plain text with variables. */
                     body: string;
                     /** @description Free category; "auto-generated" is reserved. */
                     category?: string;
                     /** @description Kind of channel; unspecified means any. */
-                    channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"];
+                    channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"] | "unspecified";
                     /** @description Values under use_default. */
                     default_values?: {
                         [key: string]: string;
@@ -8112,11 +7984,10 @@ export interface operations {
                     /** @description The kind of channel to render for; unspecified means the template's own. */
                     channel_type?: components["schemas"]["turumba.messaging.v1.ChannelType"];
                     /**
-                     * Format: uuid
                      * @description The contact to render for, one that the caller may read; without it a sample
                      *     person is used.
                      */
-                    contact_id?: string;
+                    contact_id?: string | "";
                     /**
                      * @description Values by variable name, like the custom_values of a send: they win over what is
                      *     known of the contact, or over the built-in samples.
