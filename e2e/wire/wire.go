@@ -44,8 +44,9 @@ type Answer struct {
 	// Raw is the error as sent, without the request id; the headers are in it.
 	Raw string
 	// ContentType and Sent are the REST body as it came: of a stream its first line.
+	// Sent has the request id, so answers are compared without it.
 	ContentType string
-	Sent        []byte
+	Sent        []byte `json:"-"`
 }
 
 // The two ways into the mesh.
