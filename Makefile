@@ -29,8 +29,15 @@ $(BIN)/ferretdb: tools/ferretdb/go.mod tools/ferretdb/main.go
 .PHONY: ferretdb
 ferretdb: $(BIN)/ferretdb ## Build the MongoDB wire server that the tests use
 
+WEB := tools/web/node_modules/.package-lock.json
+
+$(WEB): tools/web/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: make deps installs it, with node" >&2; exit 1; }
+	@echo "installing tools/web" && cd tools/web && npm ci --loglevel=error
+	@touch $@
+
 .PHONY: generate
-generate: tools ## Generate Go and OpenAPI from proto/
+generate: tools $(WEB) ## Generate Go, OpenAPI and the TypeScript client's types from proto/
 	$(BIN)/buf format -w proto
 	find gen/turumba -name '*.go' -delete 2>/dev/null || true
 	rm -rf $(BIN)/openapi
@@ -38,6 +45,11 @@ generate: tools ## Generate Go and OpenAPI from proto/
 	find $(BIN)/openapi -name '*.json' | sort | xargs $(BIN)/openapiv3-merge > $(BIN)/openapi.merged.json
 	GOWORK=off go -C tools/openapi run . < $(BIN)/openapi.merged.json > $(BIN)/openapi.json
 	mv $(BIN)/openapi.json gen/openapi/openapi.json
+	cd tools/web && npm run --silent types
+
+.PHONY: openapi
+openapi: $(WEB) ## Lint the OpenAPI document (redocly recommended, spectral:oas)
+	cd tools/web && npm run --silent lint
 
 .PHONY: verify
 verify: generate ## Fail on any drift: generated code, tidy, format, contract, import walls

@@ -10,6 +10,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/pquerna/otp v1.5.0
 	github.com/rabbitmq/amqp091-go v1.16.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
 	github.com/stretchr/testify v1.12.1
 	github.com/turumba/turumba/cmd/turumba v0.0.0-00010101000000-000000000000
 	github.com/turumba/turumba/gateway v0.0.0-00010101000000-000000000000

@@ -47,6 +47,8 @@ func runCases(t *testing.T, w *world.World, wanted func(name string) bool) {
 	t.Helper()
 	files, err := golden.Load(os.DirFS("."), "testdata")
 	require.NoError(t, err)
+	document, err := wire.ReadDocument()
+	require.NoError(t, err)
 	names := slices.Sorted(maps.Keys(files))
 	ran := 0
 	for i, name := range names {
@@ -58,7 +60,7 @@ func runCases(t *testing.T, w *world.World, wanted func(name string) bool) {
 		t.Run(short, func(t *testing.T) {
 			t.Parallel()
 			for _, over := range wire.All() {
-				run := golden.NewRun(w, over, fmt.Sprintf("f%d", i))
+				run := golden.NewRun(w, document, over, fmt.Sprintf("f%d", i))
 				w.ForgetAttempts(t)
 				for _, c := range file.Cases {
 					if run.Skips(file.RPC, c) {

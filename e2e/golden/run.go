@@ -15,15 +15,17 @@ import (
 
 // Run is one file over one wire: it keeps what cases saved.
 type Run struct {
-	world *world.World
-	over  string
-	vars  map[string]string
-	seen  map[string]wire.Answer
+	world    *world.World
+	document *wire.Document
+	over     string
+	vars     map[string]string
+	seen     map[string]wire.Answer
 }
 
 // NewRun starts a file over a wire. ${wire} and ${unique} differ between runs,
 // so that both wires can create the same things; ${name} is also ${name_wire}.
-func NewRun(w *world.World, over, unique string) *Run {
+// Every REST answer is held to the OpenAPI document.
+func NewRun(w *world.World, document *wire.Document, over, unique string) *Run {
 	vars := maps.Clone(w.Vars)
 	vars["wire"], vars["unique"] = over, unique+"-"+over
 	for name, v := range w.Vars { // what there is once for each wire
@@ -31,7 +33,7 @@ func NewRun(w *world.World, over, unique string) *Run {
 			vars[own] = v
 		}
 	}
-	return &Run{world: w, over: over, vars: vars, seen: map[string]wire.Answer{}}
+	return &Run{world: w, document: document, over: over, vars: vars, seen: map[string]wire.Answer{}}
 }
 
 // Skips tells whether the case belongs to the other wire only. An RPC without a
@@ -71,6 +73,11 @@ func (r *Run) Do(ctx context.Context, rpc string, c Case) error {
 		return err
 	}
 	r.seen[c.Name] = got
+	if r.over == wire.REST {
+		if err := r.document.Check(md, got.HTTP, got.ContentType, got.Sent); err != nil {
+			return fmt.Errorf("%w\nanswer: %s", err, got.Sent)
+		}
+	}
 	if err := r.check(c, got); err != nil {
 		return fmt.Errorf("%w\nanswer: %d %s %s %q fields %v body %s", err, got.HTTP, got.Code, got.Reason, got.Detail, got.Fields, wire.Canonical(got.Body))
 	}

@@ -43,6 +43,10 @@ type Answer struct {
 	Body any
 	// Raw is the error as sent, without the request id; the headers are in it.
 	Raw string
+	// ContentType and Sent are the REST body as it came: of a stream its first line.
+	// Sent has the request id, so answers are compared without it.
+	ContentType string
+	Sent        []byte `json:"-"`
 }
 
 // The two ways into the mesh.
@@ -338,25 +342,29 @@ func callREST(ctx context.Context, client *http.Client, base string, c Call) (An
 		return Answer{}, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	var reader io.Reader = res.Body
 	if c.Method.IsStreamingServer() && res.StatusCode == http.StatusOK {
 		return streamAnswer(res)
 	}
-	data, err := io.ReadAll(reader)
+	data, err := io.ReadAll(res.Body)
 	if err != nil {
 		return Answer{}, err
 	}
-	return restAnswer(res.StatusCode, data)
+	return restAnswer(res, data)
 }
 
 func streamAnswer(res *http.Response) (Answer, error) {
-	a := Answer{HTTP: res.StatusCode}
-	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/csv") {
+	a := Answer{HTTP: res.StatusCode, ContentType: res.Header.Get("Content-Type")}
+	if strings.HasPrefix(a.ContentType, "text/csv") {
 		text, err := io.ReadAll(res.Body)
-		a.Body = map[string]any{"csv": string(text)}
+		a.Body, a.Sent = map[string]any{"csv": string(text)}, text
 		return a, err
 	}
-	return a, json.NewDecoder(res.Body).Decode(&a.Body)
+	var line json.RawMessage
+	if err := json.NewDecoder(res.Body).Decode(&line); err != nil {
+		return a, err
+	}
+	a.Sent = line
+	return a, json.Unmarshal(line, &a.Body)
 }
 
 func restRequest(ctx context.Context, base string, c Call) (*http.Request, error) {
@@ -439,15 +447,15 @@ func verbOf(rule *annotations.HttpRule) (verb, path string) {
 	return "", ""
 }
 
-func restAnswer(httpStatus int, data []byte) (Answer, error) {
-	a := Answer{HTTP: httpStatus}
+func restAnswer(res *http.Response, data []byte) (Answer, error) {
+	a := Answer{HTTP: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Sent: data}
 	if len(data) == 0 {
 		return a, nil
 	}
 	if err := json.Unmarshal(data, &a.Body); err != nil {
 		return a, fmt.Errorf("answer is not JSON: %w: %.200s", err, data)
 	}
-	if httpStatus < http.StatusBadRequest {
+	if a.HTTP < http.StatusBadRequest {
 		return a, nil
 	}
 	var e struct {

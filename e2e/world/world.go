@@ -83,21 +83,7 @@ func New(t *testing.T, env ...string) *World {
 	if os.Getenv("E2E_STORE") == "mongodb" {
 		env = append(env, Documents(t))
 	}
-	dir := t.TempDir()
-	cfg, err := config.Load[single.Config](append([]string{
-		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
-		"TURUMBA_OPERATORS=Operator@golden.example",
-	}, env...))
-	require.NoError(t, err)
-	in, err := single.Start(t.Context(), cfg, telemetry.Discard(), true)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- in.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		require.NoError(t, <-done)
-	})
+	in, dir := Start(t, env...)
 	conn, err := grpcserver.Mesh{}.Dial("passthrough:///"+in.GRPC, "", clock.System())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
@@ -117,6 +103,28 @@ func New(t *testing.T, env ...string) *World {
 		},
 		Instance: in, DataDir: dir, Conn: conn, Tokens: b.tokens, Vars: b.vars,
 	}
+}
+
+// Start starts the whole mesh as `turumba up` does, on free ports and an own
+// PostgreSQL, with nobody in it. env are further settings.
+func Start(t *testing.T, env ...string) (in *single.Instance, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	cfg, err := config.Load[single.Config](append([]string{
+		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
+		"TURUMBA_OPERATORS=Operator@golden.example",
+	}, env...))
+	require.NoError(t, err)
+	in, err = single.Start(t.Context(), cfg, telemetry.Discard(), true)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- in.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	return in, dir
 }
 
 // Documents is the setting that puts contacts into MongoDB.

@@ -42,8 +42,9 @@ func finish(doc object) error {
 		"version":     "1",
 		"description": "Message automation: accounts, contacts, channels, templates and group sends. The same contract is served as gRPC.",
 		"license":     object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
+		"contact":     object{"name": "Turumba", "url": "https://github.com/turumba/turumba"},
 	}
-	doc["servers"] = []any{object{"url": "http://localhost:8080", "description": "One machine (make up)"}}
+	doc["servers"] = []any{object{"url": "/", "description": "The server that this document came from; http://localhost:8080 for `make up`."}}
 	components := child(doc, "components")
 	schemas := child(components, "schemas")
 	for name, s := range schemas {
@@ -51,7 +52,7 @@ func finish(doc object) error {
 			finishSchema(name, schema)
 		}
 	}
-	addErrors(components, schemas)
+	addErrors(components)
 	components["securitySchemes"] = object{"bearer": object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 	for path, item := range child(doc, "paths") {
 		for verb, op := range item.(object) {
@@ -64,6 +65,7 @@ func finish(doc object) error {
 			}
 		}
 	}
+	finishUse(doc, schemas)
 	return nil
 }
 

@@ -30,7 +30,7 @@ func finishOperation(op, schemas object) error {
 	op["summary"] = words(string(md.Name()))
 	finishParameters(md, op, schemas)
 	finishBody(md, op)
-	finishResponses(md, op, schemas)
+	finishResponses(md, op)
 	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
 	if auth.GetPublic() {
 		op["security"] = []any{}
@@ -111,7 +111,6 @@ func finishParameters(md protoreflect.MethodDescriptor, op, schemas object) {
 func uploadParameters(md protoreflect.MethodDescriptor, schemas object) (params []any) {
 	settings := md.Input().Fields().ByName("settings").Message()
 	schema, _ := schemas[string(settings.FullName())].(object)
-	delete(schemas, string(settings.FullName()))
 	for i := range settings.Fields().Len() {
 		fd := settings.Fields().Get(i)
 		prop := child(child(schema, "properties"), string(fd.Name()))
@@ -171,13 +170,15 @@ var statuses = [...]struct {
 	{"404", "The resource does not exist in the caller's accounts."},
 	{"409", "The state of the resource does not allow it, or it exists already."},
 	{"413", "The body is too large."},
+	{"415", "The body is not of a type that the route takes."},
 	{"422", "Fields of the request break their rules; `fields` names them."},
 	{"429", "Too many requests; see Retry-After."},
 	{"500", "Something failed on our side."},
 	{"503", "A dependency cannot be reached; try again."},
+	{"504", "The time for the request ran out; try again."},
 }
 
-func finishResponses(md protoreflect.MethodDescriptor, op, schemas object) {
+func finishResponses(md protoreflect.MethodDescriptor, op object) {
 	responses := child(op, "responses")
 	ok, _ := responses["200"].(object)
 	code := "200"
@@ -188,7 +189,6 @@ func finishResponses(md protoreflect.MethodDescriptor, op, schemas object) {
 		code = "204"
 		ok = object{"description": "Done; no body."}
 	case isFile(md):
-		delete(schemas, string(md.Output().FullName()))
 		ok = object{"description": "The file.", "content": object{"text/csv": object{"schema": object{"type": "string", "format": "binary"}}}}
 	case md.IsStreamingServer():
 		ok = object{"description": "One JSON object a line, until the stream ends.", "content": object{
@@ -197,6 +197,9 @@ func finishResponses(md protoreflect.MethodDescriptor, op, schemas object) {
 	}
 	fresh := object{code: ok}
 	for _, s := range statuses {
+		if s.code == "415" && op["requestBody"] == nil {
+			continue
+		}
 		fresh[s.code] = object{"$ref": "#/components/responses/Error" + s.code}
 	}
 	op["responses"] = fresh
@@ -212,13 +215,13 @@ func streamed(md protoreflect.MethodDescriptor) protoreflect.FullName {
 }
 
 // addErrors adds the one error body and a response per status.
-func addErrors(components, schemas object) {
+func addErrors(components object) {
 	var reasons []any
 	values := errorv1.Reason(0).Descriptor().Values()
 	for i := 1; i < values.Len(); i++ {
 		reasons = append(reasons, strings.TrimPrefix(string(values.Get(i).Name()), "REASON_"))
 	}
-	schemas["Error"] = object{
+	child(components, "schemas")["Error"] = object{
 		"type": "object", "description": "The only shape of an error.", "required": []any{"detail", "code", "request_id"},
 		"properties": object{
 			"detail":     object{"type": "string", "description": "The error as a sentence."},

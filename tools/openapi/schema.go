@@ -27,11 +27,14 @@ func finishSchema(name string, schema object) {
 	}
 }
 
+// zeroWord is the word of the zero value of every enum.
+const zeroWord = "unspecified"
+
 // enumWords are the words of REST, without the zero value's.
 func enumWords(ed protoreflect.EnumDescriptor) []any {
 	var words []any
 	prefix := upperSnake(string(ed.Name())) + "_"
-	for i := range ed.Values().Len() {
+	for i := 1; i < ed.Values().Len(); i++ {
 		words = append(words, strings.ToLower(strings.TrimPrefix(string(ed.Values().Get(i).Name()), prefix)))
 	}
 	return words
@@ -55,6 +58,7 @@ func finishProperties(md protoreflect.MessageDescriptor, schema object) {
 	if old == nil {
 		return
 	}
+	defer finishOneofs(md, schema)
 	renamed := object{}
 	var required []any
 	for key, p := range old {
@@ -64,6 +68,9 @@ func finishProperties(md protoreflect.MessageDescriptor, schema object) {
 			continue
 		}
 		prop, _ := p.(object)
+		if fd.Kind() == protoreflect.Uint32Kind {
+			prop["format"] = "int32" // so says every rule of the contract; the generator says int64
+		}
 		limit(fd, prop)
 		renamed[string(fd.Name())] = prop
 		if rules(fd).GetRequired() || rules(fd).GetString().GetMinLen() > 0 && !fd.HasPresence() {
@@ -77,6 +84,42 @@ func finishProperties(md protoreflect.MessageDescriptor, schema object) {
 	}
 }
 
+// finishOneofs replaces what the generator says about the oneofs of a message: of a
+// required one, exactly one field is there, and a client sees one type per field.
+func finishOneofs(md protoreflect.MessageDescriptor, schema object) {
+	delete(schema, "oneOf")
+	delete(schema, "allOf")
+	var all []any
+	for i := range md.Oneofs().Len() {
+		od := md.Oneofs().Get(i)
+		rule, _ := proto.GetExtension(od.Options(), validate.E_Oneof).(*validate.OneofRules)
+		if rule.GetRequired() {
+			all = append(all, object{"oneOf": oneof(od, schema)})
+		}
+	}
+	switch len(all) {
+	case 0:
+	case 1:
+		schema["oneOf"] = all[0].(object)["oneOf"]
+	default:
+		schema["allOf"] = all
+	}
+	if props, _ := schema["properties"].(object); len(props) == 0 {
+		delete(schema, "properties")
+	}
+}
+
+// oneof moves the fields of a oneof out of the properties: one schema for each.
+func oneof(od protoreflect.OneofDescriptor, schema object) (kinds []any) {
+	props := child(schema, "properties")
+	for i := range od.Fields().Len() {
+		name := string(od.Fields().Get(i).Name())
+		kinds = append(kinds, object{"type": "object", "title": name, "required": []any{name}, "properties": object{name: props[name]}})
+		delete(props, name)
+	}
+	return kinds
+}
+
 func rules(fd protoreflect.FieldDescriptor) *validate.FieldRules {
 	r, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
 	return r
@@ -85,10 +128,16 @@ func rules(fd protoreflect.FieldDescriptor) *validate.FieldRules {
 // limit writes the validation of a field into its schema. A reference to
 // another schema keeps its own limits.
 func limit(fd protoreflect.FieldDescriptor, schema object) {
-	if schema == nil || schema["$ref"] != nil {
+	if schema == nil {
 		return
 	}
 	r := rules(fd)
+	if r.GetIgnore() == validate.Ignore_IGNORE_IF_ZERO_VALUE {
+		defer orEmpty(fd, schema)
+	}
+	if schema["$ref"] != nil {
+		return
+	}
 	limitString(r.GetString(), schema)
 	limitInt(r, schema)
 	if rep := r.GetRepeated(); rep != nil {
@@ -107,6 +156,36 @@ func limit(fd protoreflect.FieldDescriptor, schema object) {
 	if proto.GetExtension(fd.Options(), optionsv1.E_Secret) == true {
 		schema["writeOnly"] = true
 		schema["format"] = "password"
+	}
+}
+
+// orEmpty says that a field whose rules do not hold for its zero value may have it:
+// no text, or the word of an enum's zero.
+func orEmpty(fd protoreflect.FieldDescriptor, schema object) {
+	var empty object
+	limits := object{}
+	switch {
+	case fd.IsList() || fd.IsMap():
+		return
+	case fd.Kind() == protoreflect.EnumKind:
+		empty = object{"type": "string", "const": zeroWord}
+		move(schema, limits, "$ref")
+	case fd.Kind() == protoreflect.StringKind:
+		empty = object{"type": "string", "const": ""}
+		move(schema, limits, "type", "format", "pattern", "minLength", "maxLength")
+	default:
+		return
+	}
+	schema["anyOf"] = []any{limits, empty}
+}
+
+// move moves what is there of the keys.
+func move(from, to object, keys ...string) {
+	for _, k := range keys {
+		if v, ok := from[k]; ok {
+			to[k] = v
+			delete(from, k)
+		}
 	}
 }
 

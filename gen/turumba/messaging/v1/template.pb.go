@@ -345,7 +345,7 @@ var File_turumba_messaging_v1_template_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	"\n" +
-	"#turumba/messaging/v1/template.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xa4\t\n" +
+	"#turumba/messaging/v1/template.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xaa\t\n" +
 	"\bTemplate\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -360,8 +360,8 @@ const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
 	"\asubject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12-\n" +
 	"\bcategory\x18\a \x01(\tB\x11\xbaH\x04r\x02\x18d\x8a\xb5\x18\x06\n" +
-	"\x02\x01\v\x10\x01R\bcategory\x12X\n" +
-	"\fchannel_type\x18\b \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\x12\xbaH\x05\x82\x01\x02\x10\x01\x8a\xb5\x18\x06\n" +
+	"\x02\x01\v\x10\x01R\bcategory\x12[\n" +
+	"\fchannel_type\x18\b \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\x15\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01\x8a\xb5\x18\x06\n" +
 	"\x02\x01\v\x10\x01R\vchannelType\x12+\n" +
 	"\blanguage\x18\t \x01(\tB\x0f\xbaH\x04r\x02\x18#\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\blanguage\x12-\n" +
@@ -369,8 +369,8 @@ const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	" \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xc8\x01\"\x04r\x02\x18@R\tvariables\x12r\n" +
 	"\x0edefault_values\x18\v \x03(\v21.turumba.messaging.v1.Template.DefaultValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\rdefaultValues\x12d\n" +
 	"\x11fallback_strategy\x18\f \x01(\x0e2&.turumba.messaging.v1.FallbackStrategyB\x0f\xbaH\x05\x82\x01\x02\x10\x01\x8a\xb5\x18\x03\n" +
-	"\x01\x01R\x10fallbackStrategy\x12a\n" +
-	"\x0fapproval_status\x18\r \x01(\x0e2&.turumba.messaging.v1.TemplateApprovalB\x10\xbaH\x05\x82\x01\x02\x10\x01\x8a\xb5\x18\x04\n" +
+	"\x01\x01R\x10fallbackStrategy\x12d\n" +
+	"\x0fapproval_status\x18\r \x01(\x0e2&.turumba.messaging.v1.TemplateApprovalB\x13\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x0eapprovalStatus\x12:\n" +
 	"\x14external_template_id\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x12externalTemplateId\x12$\n" +
 	"\tis_active\x18\x0f \x01(\bB\a\x8a\xb5\x18\x03\n" +

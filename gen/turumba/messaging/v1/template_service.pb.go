@@ -1058,7 +1058,7 @@ var File_turumba_messaging_v1_template_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\n" +
-	"+turumba/messaging/v1/template_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a#turumba/messaging/v1/template.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xa4\x05\n" +
+	"+turumba/messaging/v1/template_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a#turumba/messaging/v1/template.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xa7\x05\n" +
 	"\x15CreateTemplateRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1e\n" +
@@ -1069,8 +1069,8 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\thtml_body\x18\x04 \x01(\tB\r\xbaH\n" +
 	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
 	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x123\n" +
-	"\bcategory\x18\x06 \x01(\tB\x17\xbaH\x14r\x12\x18dZ\x0eauto-generatedR\bcategory\x12N\n" +
-	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
+	"\bcategory\x18\x06 \x01(\tB\x17\xbaH\x14r\x12\x18dZ\x0eauto-generatedR\bcategory\x12Q\n" +
+	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12\x7f\n" +
 	"\x0edefault_values\x18\t \x03(\v2>.turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\rdefaultValues\x12]\n" +
 	"\x11fallback_strategy\x18\n" +
@@ -1096,7 +1096,7 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x90\x01\n" +
 	"\x15ListTemplatesResponse\x12=\n" +
 	"\x04data\x18\x01 \x03(\v2\x1e.turumba.messaging.v1.TemplateB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x9e\x06\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\xa4\x06\n" +
 	"\x0eTemplateUpdate\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12#\n" +
@@ -1105,14 +1105,14 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\thtml_body\x18\x04 \x01(\tB\r\xbaH\n" +
 	"r\b\x18\x80\x80\x10(\x80\x80\x10R\bhtmlBody\x12\"\n" +
 	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x123\n" +
-	"\bcategory\x18\x06 \x01(\tB\x17\xbaH\x14r\x12\x18dZ\x0eauto-generatedR\bcategory\x12N\n" +
-	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
+	"\bcategory\x18\x06 \x01(\tB\x17\xbaH\x14r\x12\x18dZ\x0eauto-generatedR\bcategory\x12Q\n" +
+	"\fchannel_type\x18\a \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\vchannelType\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12x\n" +
 	"\x0edefault_values\x18\t \x03(\v27.turumba.messaging.v1.TemplateUpdate.DefaultValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\rdefaultValues\x12]\n" +
 	"\x11fallback_strategy\x18\n" +
 	" \x01(\x0e2&.turumba.messaging.v1.FallbackStrategyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x10fallbackStrategy\x12\x1b\n" +
-	"\tis_active\x18\v \x01(\bR\bisActive\x12Y\n" +
-	"\x0fapproval_status\x18\f \x01(\x0e2&.turumba.messaging.v1.TemplateApprovalB\b\xbaH\x05\x82\x01\x02\x10\x01R\x0eapprovalStatus\x12:\n" +
+	"\tis_active\x18\v \x01(\bR\bisActive\x12\\\n" +
+	"\x0fapproval_status\x18\f \x01(\x0e2&.turumba.messaging.v1.TemplateApprovalB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\x0eapprovalStatus\x12:\n" +
 	"\x14external_template_id\x18\r \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x12externalTemplateId\x1a@\n" +
 	"\x12DefaultValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1144,7 +1144,7 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\fchannel_type\x18\x04 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe0\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe3\x02\n" +
 	"\x17PreviewTemplateResponse\x12\"\n" +
 	"\asubject\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12\x1d\n" +
 	"\x04body\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x04body\x12&\n" +
@@ -1152,8 +1152,8 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\n" +
 	"unresolved\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xc8\x01\"\x04r\x02\x18@R\n" +
 	"unresolved\x12\x18\n" +
-	"\askipped\x18\x05 \x01(\bR\askipped\x12K\n" +
-	"\bencoding\x18\x06 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\b\xbaH\x05\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
+	"\askipped\x18\x05 \x01(\bR\askipped\x12N\n" +
+	"\bencoding\x18\x06 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
 	"\x05units\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05units\x12#\n" +
 	"\bsegments\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments2\xf0\t\n" +
 	"\x0fTemplateService\x12\xa8\x01\n" +
