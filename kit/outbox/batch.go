@@ -109,7 +109,7 @@ func (r *Relay) publish(ctx context.Context, rows []row) []error {
 
 func (w *row) message(mandatory bool) bus.Message {
 	headers := map[string]string{
-		bus.HeaderContentType: "application/json",
+		bus.HeaderContentType: contentType,
 		"event_type":          w.EventType,
 		"aggregate_type":      w.AggregateType,
 		"aggregate_id":        w.AggregateID,

@@ -83,6 +83,7 @@ type App struct {
 	fanout   *fanout.Role
 	dispatch *dispatch.Role
 	upkeep   *upkeep.Role
+	store    *postgres.Store
 }
 
 // New opens the database, which the messaging service must have migrated, and
@@ -117,6 +118,7 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	if err != nil {
 		return err
 	}
+	a.store = store
 	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger})
 	accounts := directory.New(a.deps.Account)
 	a.fanout = fanout.New(store, accounts, a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
@@ -146,13 +148,13 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	if a.has(RoleFanout) {
 		g.Go(func() error { return a.fanout.Run(ctx) })
-		a.consume(ctx, g, relay.GroupQueue, a.fanout.Wake)
+		a.consume(ctx, g, relay.GroupQueue, a.knownSend, a.fanout.Wake)
 	}
 	if a.has(RoleDispatch) {
 		g.Go(func() error { return a.dispatch.Run(ctx) })
 		for _, t := range a.dispatch.Types() {
 			for _, lane := range []string{postgres.LaneTransactional, postgres.LaneBulk} {
-				a.consume(ctx, g, relay.DispatchQueue(t, lane), a.dispatch.Wake)
+				a.consume(ctx, g, relay.DispatchQueue(t, lane), nil, a.dispatch.Wake)
 			}
 		}
 	}
@@ -160,18 +162,4 @@ func (a *App) Run(ctx context.Context) error {
 		g.Go(func() error { return a.upkeep.Run(ctx) })
 	}
 	return g.Wait()
-}
-
-// prefetch is how many hints a queue may have in hand; a hint is one wake-up.
-const prefetch = 100
-
-// consume takes the hints of a queue. The work itself is claimed from the
-// database, so a hint that is lost or comes twice does no harm.
-func (a *App) consume(ctx context.Context, g *errgroup.Group, queue string, wake func()) {
-	g.Go(func() error {
-		return a.deps.Bus.Consume(ctx, queue, prefetch, func(context.Context, bus.Message) error {
-			wake()
-			return nil
-		})
-	})
 }
