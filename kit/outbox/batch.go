@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // beginBatch also lets the server end a transaction whose relay was frozen, so
@@ -197,6 +199,10 @@ func (r *Relay) report(ctx context.Context, res results) {
 	now := r.Clock.Now()
 	for _, w := range res.confirmed {
 		r.Metrics.latency.Observe(max(now.Sub(w.CreatedAt).Seconds(), 0))
+		if r.Tracer != nil && telemetry.Sampled(w.Traceparent) {
+			_, span := r.Tracer.Start(telemetry.WithTraceparent(ctx, w.Traceparent), "publish "+w.EventType, trace.WithSpanKind(trace.SpanKindProducer), trace.WithTimestamp(w.CreatedAt))
+			span.End(trace.WithTimestamp(now))
+		}
 	}
 	for text, rows := range res.failed {
 		r.Metrics.failures.WithLabelValues(reason(res.errs[text])).Add(float64(len(rows)))

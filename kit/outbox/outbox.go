@@ -18,12 +18,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // MaxPayload is the largest event as JSON, in bytes. Events carry ids and
@@ -117,18 +117,9 @@ func complete(ctx context.Context, ev *eventv1.Event) error {
 		return fmt.Errorf("event %s does not say when it occurred", ev.GetEventType())
 	}
 	if ev.GetTraceparent() == "" {
-		ev.Traceparent = traceparent(ctx)
+		ev.Traceparent = telemetry.Traceparent(ctx)
 	}
 	return nil
-}
-
-// traceparent is the W3C header of the span in ctx, or "".
-func traceparent(ctx context.Context) string {
-	span := trace.SpanContextFromContext(ctx)
-	if !span.IsValid() {
-		return ""
-	}
-	return fmt.Sprintf("00-%s-%s-%s", span.TraceID(), span.SpanID(), span.TraceFlags())
 }
 
 // SchemaVersion is the newest shape of events' data that this program reads.

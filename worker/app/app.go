@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
@@ -63,9 +65,11 @@ func (c Config) Validate() error {
 
 // Deps are what the worker stands on.
 type Deps struct {
-	Logger    *slog.Logger
-	Clock     clock.Clock
+	Logger *slog.Logger
+	Clock  clock.Clock
+	// Registry gets the measurements, Tracing makes spans; both may be nil.
 	Registry  prometheus.Registerer
+	Tracing   *telemetry.Tracing
 	MasterKey []byte
 	// Account is a connection to the account service as "worker".
 	Account  grpc.ClientConnInterface
@@ -84,6 +88,7 @@ type App struct {
 	dispatch *dispatch.Role
 	upkeep   *upkeep.Role
 	store    *postgres.Store
+	tracer   trace.Tracer
 }
 
 // New opens the database, which the messaging service must have migrated, and
@@ -109,6 +114,7 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
 		return err
 	}
+	a.relay.Tracer, a.tracer = a.deps.Tracing.Tracer("outbox"), a.deps.Tracing.Tracer("consumer")
 	wake := a.relay.Wake
 	if !a.has(RoleRelay) {
 		a.notifier = outbox.NewNotifier(a.db.Pool(), a.deps.Clock, a.deps.Logger)
@@ -119,11 +125,40 @@ func (a *App) wire(v *vault.Vault) (err error) {
 		return err
 	}
 	a.store = store
-	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger})
+	m, err := newMetrics(a.deps, a.db)
+	if err != nil {
+		return err
+	}
 	accounts := directory.New(a.deps.Account)
+	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch})
 	a.fanout = fanout.New(store, accounts, a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
-	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake}
+	a.fanout.Metrics, a.fanout.Tracing = m.fanout, a.deps.Tracing
+	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake, Metrics: m.upkeep}
 	return nil
+}
+
+// metrics are the figures of all roles.
+type metrics struct {
+	dispatch *dispatch.Metrics
+	fanout   *fanout.Metrics
+	upkeep   *upkeep.Metrics
+}
+
+func newMetrics(deps Deps, db *pg.DB) (m metrics, err error) {
+	if m.dispatch, err = dispatch.NewMetrics(deps.Registry, deps.Clock); err != nil {
+		return m, err
+	}
+	if m.fanout, err = fanout.NewMetrics(deps.Registry); err != nil {
+		return m, err
+	}
+	var types []string
+	for _, a := range deps.Adapters {
+		types = append(types, a.Type())
+	}
+	if m.upkeep, err = upkeep.NewMetrics(deps.Registry, types); err != nil || deps.Registry == nil {
+		return m, err
+	}
+	return m, deps.Registry.Register(pg.Collector("worker", db))
 }
 
 func (a *App) has(role string) bool { return slices.Contains(a.cfg.Roles, role) }

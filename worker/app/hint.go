@@ -6,11 +6,13 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/outbox"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // prefetch is how many hints a queue may have in hand; a hint is one wake-up.
@@ -25,6 +27,11 @@ type check func(context.Context, *eventv1.Event) error
 func (a *App) consume(ctx context.Context, g *errgroup.Group, queue string, known check, wake func()) {
 	g.Go(func() error {
 		return a.deps.Bus.Consume(ctx, queue, prefetch, func(ctx context.Context, m bus.Message) error {
+			if telemetry.Sampled(m.Headers["traceparent"]) {
+				var span trace.Span
+				ctx, span = a.tracer.Start(telemetry.WithTraceparent(ctx, m.Headers["traceparent"]), "take "+queue, trace.WithSpanKind(trace.SpanKindConsumer))
+				defer span.End()
+			}
 			ev, err := hint(m)
 			if err == nil && known != nil {
 				err = known(ctx, ev)

@@ -15,6 +15,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -50,12 +51,17 @@ type Role struct {
 	Logger    *slog.Logger
 	// Written is called after every chunk.
 	Written func()
+	// Metrics counts; nil counts nothing that anybody sees.
+	Metrics *Metrics
+	// Tracing makes spans; nil makes none.
+	Tracing *telemetry.Tracing
 	wake    chan struct{}
 }
 
 // New makes the role.
 func New(store *postgres.Store, directory Directory, c clock.Clock, log *slog.Logger, written func()) *Role {
-	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Written: written, wake: make(chan struct{}, 1)}
+	m, _ := NewMetrics(nil) // fails only to register
+	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Written: written, Metrics: m, wake: make(chan struct{}, 1)}
 }
 
 // Wake makes the role look for work at once. It never blocks.
@@ -107,8 +113,16 @@ func (r *Role) wait(ctx context.Context) {
 // handle does one job and gives it back when that failed for a reason that may
 // pass.
 func (r *Role) handle(ctx context.Context, job postgres.FanoutJob) {
+	began := r.Clock.Now()
+	ctx, span := r.Tracing.Tracer("fanout").Start(telemetry.WithTraceparent(ctx, job.Traceparent), "fan out")
+	defer span.End()
 	err := r.fanout(ctx, job)
-	if err == nil || errors.Is(err, postgres.ErrFenced) {
+	if err == nil {
+		r.Metrics.durations.Observe(r.Clock.Now().Sub(began).Seconds())
+		return
+	}
+	if errors.Is(err, postgres.ErrFenced) {
+		r.Metrics.leasesLost.Inc()
 		return
 	}
 	delay := again
@@ -140,7 +154,12 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 		if err != nil {
 			return err
 		}
-		return r.Store.WriteFanout(ctx, f, p.without(b, suppressed))
+		b = p.without(b, suppressed)
+		if err := r.Store.WriteFanout(ctx, f, b); err != nil {
+			return err
+		}
+		r.Metrics.written(f.ChannelType, len(b.Messages), len(b.Skips))
+		return nil
 	})
 	switch {
 	case err == nil, errors.Is(err, postgres.ErrStopped):
