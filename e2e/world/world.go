@@ -5,6 +5,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -80,6 +81,12 @@ func (w *World) Token(as string) string {
 // contacts into MongoDB, in every test.
 func New(t *testing.T, env ...string) *World {
 	t.Helper()
+	return NewLogged(t, io.Discard, env...)
+}
+
+// NewLogged is New with a place for what the mesh logs.
+func NewLogged(t *testing.T, log io.Writer, env ...string) *World {
+	t.Helper()
 	if os.Getenv("E2E_STORE") == "mongodb" {
 		env = append(env, Documents(t))
 	}
@@ -89,7 +96,7 @@ func New(t *testing.T, env ...string) *World {
 		"TURUMBA_OPERATORS=Operator@golden.example",
 	}, env...))
 	require.NoError(t, err)
-	in, err := single.Start(t.Context(), cfg, telemetry.Discard(), true)
+	in, err := single.Start(t.Context(), cfg, telemetry.NewLogger(log, cfg.LogLevel), true)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
