@@ -22,6 +22,10 @@ const usage = `turumba <command> [flags]
   demo    the same with a demo tenant that sends a group message to the simulator
           [--contacts N] [--body-bytes B] [--connections C] [--exit] [--json]
   health  ask a running turumba whether it is ready
+  recount put the counters of group messages right from their rows, while everything runs
+          [--account ID] [--dry-run] [--json]
+  dlq     list, show or redrive what consumers gave up and what cannot be published
+          list [--type T] | show --id ID | redrive --id ID | --type T | --all   [--json]
 
 turumba <command> --help lists the flags and the environment.
 `
@@ -38,6 +42,10 @@ func run(ctx context.Context, environ, args []string, stdout, stderr io.Writer) 
 		return runDemo(ctx, environ, args, stdout, stderr)
 	case "health":
 		return up(ctx, environ, []string{"health"}, stdout, stderr)
+	case "recount":
+		return recount(ctx, environ, args, stdout, stderr)
+	case "dlq":
+		return dlq(ctx, environ, args, stdout, stderr)
 	case single.SimulatorCommand:
 		return simapp.Main(ctx, environ, args, stdout, stderr)
 	case "help", "--help", "-h":

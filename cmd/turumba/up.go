@@ -29,7 +29,7 @@ func up(ctx context.Context, environ, args []string, stdout, stderr io.Writer) i
 func printAddresses(w io.Writer, in *single.Instance, dataDir string) {
 	fmt.Fprintf(w, "REST      %s  (documentation at %s/docs)\n", in.URL, in.URL)
 	fmt.Fprintf(w, "gRPC      %s\n", in.GRPC)
-	fmt.Fprintf(w, "admin     http://%s  (metrics, pprof, health, gRPC reflection)\n", in.Admin)
+	fmt.Fprintf(w, "metrics   http://%s/metrics  (for operators, with pprof, health and gRPC reflection)\n", in.Admin)
 	if in.Simulator != nil {
 		host, port := in.Simulator.HostPort()
 		fmt.Fprintf(w, "mailbox   %s  (verification codes arrive here)\n", in.Simulator.Mailbox)

@@ -5,6 +5,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -80,10 +81,16 @@ func (w *World) Token(as string) string {
 // contacts into MongoDB, in every test.
 func New(t *testing.T, env ...string) *World {
 	t.Helper()
+	return NewLogged(t, io.Discard, env...)
+}
+
+// NewLogged is New with a place for what the mesh logs.
+func NewLogged(t *testing.T, log io.Writer, env ...string) *World {
+	t.Helper()
 	if os.Getenv("E2E_STORE") == "mongodb" {
 		env = append(env, Documents(t))
 	}
-	in, dir := Start(t, env...)
+	in, dir := start(t, log, env...)
 	conn, err := grpcserver.Mesh{}.Dial("passthrough:///"+in.GRPC, "", clock.System())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
@@ -109,13 +116,18 @@ func New(t *testing.T, env ...string) *World {
 // PostgreSQL, with nobody in it. env are further settings.
 func Start(t *testing.T, env ...string) (in *single.Instance, dir string) {
 	t.Helper()
+	return start(t, io.Discard, env...)
+}
+
+func start(t *testing.T, log io.Writer, env ...string) (in *single.Instance, dir string) {
+	t.Helper()
 	dir = t.TempDir()
 	cfg, err := config.Load[single.Config](append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
 		"TURUMBA_OPERATORS=Operator@golden.example",
 	}, env...))
 	require.NoError(t, err)
-	in, err = single.Start(t.Context(), cfg, telemetry.Discard(), true)
+	in, err = single.Start(t.Context(), cfg, telemetry.NewLogger(log, cfg.LogLevel), true)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)

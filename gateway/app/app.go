@@ -11,8 +11,11 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/turumba/turumba/gateway/rest"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // Config is the gateway's own part of the settings.
@@ -35,6 +38,9 @@ type Deps struct {
 	Backends rest.Backends
 	Logger   *slog.Logger
 	Clock    clock.Clock
+	// Registry gets the measurements and Tracing makes spans; both may be nil.
+	Registry prometheus.Registerer
+	Tracing  *telemetry.Tracing
 	// Ready tells whether the services answer.
 	Ready func(context.Context) error
 }
@@ -49,6 +55,7 @@ type App struct {
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	handler, err := rest.NewHandler(ctx, rest.Config{
 		Backends: deps.Backends, Logger: deps.Logger, CORSOrigins: cfg.CORSOrigins, TrustedProxies: cfg.TrustedProxies, Clock: deps.Clock, Ready: deps.Ready,
+		Registry: deps.Registry, Tracing: deps.Tracing,
 	})
 	if err != nil {
 		return nil, err

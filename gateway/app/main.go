@@ -30,7 +30,12 @@ type Settings struct {
 
 // Main serves REST until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
-	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
+	log, c, registry := telemetry.NewLogger(os.Stderr, cfg.LogLevel), clock.System(), telemetry.NewRegistry()
+	tracing, err := cfg.Traces.Tracing(ctx, "gateway", log)
+	if err != nil {
+		return err
+	}
+	defer tracing.Close(ctx)
 	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "gateway", c)
 	if err != nil {
 		return err
@@ -43,7 +48,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	defer func() { _ = messaging.Close() }() // as above
 	checks := map[string]telemetry.Check{"account": serving(account), "messaging": serving(messaging)}
 	a, err := New(ctx, cfg.Config, Deps{
-		Backends: rest.Backends{Account: account, Messaging: messaging}, Logger: log, Clock: c,
+		Backends: rest.Backends{Account: account, Messaging: messaging}, Logger: log, Clock: c, Registry: registry, Tracing: tracing,
 		Ready: func(ctx context.Context) error {
 			for name, check := range checks {
 				if err := check(ctx); err != nil {

@@ -12,11 +12,13 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // maxBody is the most bytes of a JSON body; larger ones are answered with 413.
@@ -33,6 +35,10 @@ type Config struct {
 	CORSOrigins []string
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Registry gets the measurements; nil measures for nobody.
+	Registry prometheus.Registerer
+	// Tracing makes a span of every request; nil makes none.
+	Tracing *telemetry.Tracing
 	// Clock drives the time limits of slow clients.
 	Clock clock.Clock
 	// Ready tells whether the process can serve; nil error means ready.
@@ -57,6 +63,10 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	files.register(top)
 	top.Handle("/", mux)
 
+	observe, err := newObserver(cfg)
+	if err != nil {
+		return nil, err
+	}
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{"application/json", "text/csv", "text/html", "application/javascript"}))
 	if err != nil {
 		return nil, err
@@ -68,6 +78,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	h = compress(h)
 	h = cors(cfg.CORSOrigins, h)
 	h = requestID(h)
+	h = observe.wrap(h)
 	h = clientAddress(cfg.TrustedProxies, h)
 	return recovering(cfg.Logger, h), nil
 }

@@ -1,6 +1,7 @@
 package grpcserver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -8,11 +9,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // Dial prepares a connection to a service; it connects at the first call.
@@ -37,6 +40,12 @@ func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, err
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(traced(ctx), method, req, reply, cc, opts...)
+		}),
+		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return open(traced(ctx), desc, cc, method, opts...)
+		}),
 	}
 	if service != "" && m.ServiceToken != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(serviceCredentials{name: service, token: m.ServiceToken.Reveal(), clock: c}))
@@ -46,6 +55,16 @@ func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, err
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
 	return conn, nil
+}
+
+// traced lets the call carry on the trace of its context, unless it names one itself,
+// as a gateway does that forwards a header.
+func traced(ctx context.Context) context.Context {
+	traceparent := telemetry.Traceparent(ctx)
+	if md, _ := metadata.FromOutgoingContext(ctx); traceparent == "" || len(md.Get("traceparent")) > 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "traceparent", traceparent)
 }
 
 // clientServiceConfig retries, on UNAVAILABLE, the RPCs that have no side

@@ -52,7 +52,7 @@ func (c callerless) AfterFunc(f func()) func() bool { return context.AfterFunc(c
 
 // serverContext is what arrives at the other side of a network.
 func (c *inprocConn) serverContext(ctx context.Context, t *inprocTransport) context.Context {
-	md, _ := metadata.FromOutgoingContext(ctx)
+	md, _ := metadata.FromOutgoingContext(traced(ctx))
 	out := metadata.NewIncomingContext(callerless{ctx}, md.Copy())
 	out = peer.NewContext(out, &peer.Peer{Addr: inprocAddr{}})
 	out = grpc.NewContextWithServerTransportStream(out, t)

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -150,6 +153,8 @@ type outcomeKey struct{}
 func (s *Server) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	o := &outcome{}
 	start := s.cfg.Clock.Now()
+	ctx, span := s.tracer.Start(ctx, shortName(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
 	resp, err := next(context.WithValue(ctx, outcomeKey{}, o), req)
 	s.observe(ctx, info.FullMethod, start, o, err)
 	return resp, err
@@ -158,8 +163,10 @@ func (s *Server) observeUnary(ctx context.Context, req any, info *grpc.UnaryServ
 func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	o := &outcome{}
 	start := s.cfg.Clock.Now()
-	err := next(srv, &contextStream{ServerStream: ss, ctx: context.WithValue(ss.Context(), outcomeKey{}, o)})
-	s.observe(ss.Context(), info.FullMethod, start, o, err)
+	ctx, span := s.tracer.Start(ss.Context(), shortName(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
+	err := next(srv, &contextStream{ServerStream: ss, ctx: context.WithValue(ctx, outcomeKey{}, o)})
+	s.observe(ctx, info.FullMethod, start, o, err)
 	return err
 }
 
@@ -172,6 +179,12 @@ func (s *Server) observe(ctx context.Context, method string, start time.Time, o 
 	var e *apierr.Error
 	if errors.As(err, &e) {
 		code = e.Code
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(attribute.String("rpc.grpc.status_code", code.String()), attribute.String(telemetry.KeyRequestID, telemetry.RequestID(ctx)))
+		if levelOf(code) == slog.LevelError {
+			span.SetStatus(otelcodes.Error, "")
+		}
 	}
 	s.durations.WithLabelValues(shortName(method), code.String()).Observe(took.Seconds())
 	level := levelOf(code)

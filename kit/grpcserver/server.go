@@ -13,6 +13,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/turumba/turumba/kit/auth"
@@ -39,6 +40,8 @@ type Config struct {
 	Context auth.ContextSource
 	// Registry gets the measurements; nil measures for nobody.
 	Registry prometheus.Registerer
+	// Tracing makes a span of every call; nil makes none.
+	Tracing *telemetry.Tracing
 	// Mesh proves callers of internal RPCs over the network; zero means that only
 	// the in-process connection does.
 	Mesh Mesh
@@ -52,6 +55,7 @@ type Server struct {
 	problems  []error
 	validator protovalidate.Validator
 	durations *prometheus.HistogramVec
+	tracer    trace.Tracer
 	unary     grpc.UnaryServerInterceptor
 	stream    grpc.StreamServerInterceptor
 }
@@ -70,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver")}
 	s.durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/failpoint"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // beginBatch also lets the server end a transaction whose relay was frozen, so
@@ -116,7 +118,7 @@ func (r *Relay) publish(ctx context.Context, rows []row) []error {
 
 func (w *row) message(mandatory bool) bus.Message {
 	headers := map[string]string{
-		bus.HeaderContentType: "application/json",
+		bus.HeaderContentType: contentType,
 		"event_type":          w.EventType,
 		"aggregate_type":      w.AggregateType,
 		"aggregate_id":        w.AggregateID,
@@ -207,6 +209,10 @@ func (r *Relay) report(ctx context.Context, res results) {
 	now := r.Clock.Now()
 	for _, w := range res.confirmed {
 		r.Metrics.latency.Observe(max(now.Sub(w.CreatedAt).Seconds(), 0))
+		if r.Tracer != nil && telemetry.Sampled(w.Traceparent) {
+			_, span := r.Tracer.Start(telemetry.WithTraceparent(ctx, w.Traceparent), "publish "+w.EventType, trace.WithSpanKind(trace.SpanKindProducer), trace.WithTimestamp(w.CreatedAt))
+			span.End(trace.WithTimestamp(now))
+		}
 	}
 	for text, rows := range res.failed {
 		r.Metrics.failures.WithLabelValues(reason(res.errs[text])).Add(float64(len(rows)))

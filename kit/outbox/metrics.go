@@ -23,22 +23,22 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		published: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "outbox_published_total", Help: "Events published and marked.",
+			Name: "turumba_outbox_published_total", Help: "Events published and marked.",
 		}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "outbox_failures_total", Help: "Failed attempts to publish: events, or batches where the broker or the database was away.",
+			Name: "turumba_outbox_failures_total", Help: "Failed attempts to publish: events, or batches where the broker or the database was away.",
 		}, []string{"reason"}),
 		alarms: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "outbox_alarms_total", Help: "Events, or the whole relay, that failed ten more times in a row.",
+			Name: "turumba_outbox_alarms_total", Help: "Events, or the whole relay, that failed ten more times in a row.",
 		}),
 		unpublished: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "outbox_unpublished", Help: "Events waiting, counted up to 10 001.",
+			Name: "turumba_outbox_pending_count", Help: "Events waiting, counted up to 10 001.",
 		}),
 		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "outbox_oldest_seconds", Help: "Age of the oldest event waiting.",
+			Name: "turumba_outbox_oldest_seconds", Help: "Age of the oldest event waiting.",
 		}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "outbox_latency_seconds", Help: "Time from the transaction of an event to its confirm.",
+			Name: "turumba_outbox_latency_seconds", Help: "Time from the transaction of an event to its confirm.",
 			Buckets: []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30, 300, 3600},
 		}),
 	}

@@ -18,17 +18,20 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // MaxPayload is the largest event as JSON, in bytes. Events carry ids and
 // states, never contents.
 const MaxPayload = 64 << 10
+
+// contentType is what events are on the wire.
+const contentType = "application/json"
 
 // maxType is the longest event type, in bytes.
 const maxType = 100
@@ -114,23 +117,25 @@ func complete(ctx context.Context, ev *eventv1.Event) error {
 		return fmt.Errorf("event %s does not say when it occurred", ev.GetEventType())
 	}
 	if ev.GetTraceparent() == "" {
-		ev.Traceparent = traceparent(ctx)
+		ev.Traceparent = telemetry.Traceparent(ctx)
 	}
 	return nil
 }
 
-// traceparent is the W3C header of the span in ctx, or "".
-func traceparent(ctx context.Context) string {
-	span := trace.SpanContextFromContext(ctx)
-	if !span.IsValid() {
-		return ""
-	}
-	return fmt.Sprintf("00-%s-%s-%s", span.TraceID(), span.SpanID(), span.TraceFlags())
-}
+// SchemaVersion is the newest shape of events' data that this program reads.
+const SchemaVersion = 1
 
 // Decode reads the event in a message from the bus. Fields that this program
-// does not know are ignored: the publisher may be newer.
+// does not know are ignored: the publisher may be newer. What is no event, or one
+// of a shape that this program cannot read, is an error that tells nothing of the
+// content: a consumer that returns it sends the message to the dead letters.
 func Decode(m bus.Message) (*eventv1.Event, error) {
+	if len(m.Body) > MaxPayload {
+		return nil, fmt.Errorf("message %q has %d bytes, no event has more than %d", m.ID, len(m.Body), MaxPayload)
+	}
+	if t := m.Headers[bus.HeaderContentType]; t != "" && t != contentType {
+		return nil, fmt.Errorf("message %q is not of the type %s", m.ID, contentType)
+	}
 	ev := &eventv1.Event{}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(m.Body, ev); err != nil {
 		// The library's error quotes the input, which must not reach a log.
@@ -141,6 +146,9 @@ func Decode(m bus.Message) (*eventv1.Event, error) {
 	}
 	if ev.GetEventType() == "" {
 		return nil, fmt.Errorf("message %q holds an event without a type", m.ID)
+	}
+	if ev.GetSchemaVersion() > SchemaVersion {
+		return nil, fmt.Errorf("message %q holds an event of version %d, newer than this program", m.ID, ev.GetSchemaVersion())
 	}
 	return ev, nil
 }

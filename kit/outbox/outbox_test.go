@@ -249,11 +249,15 @@ func TestDecode(t *testing.T) {
 	for name, body := range map[string]string{
 		"empty": "", "broken": `{"event_id":`, "other id": `{"event_id":"2","event_type":"a.b"}`,
 		"no type": `{"event_id":"1"}`, "not an object": `[1]`, "secret": `{"event_id":"hunter2","event_type":5}`,
+		"newer version": `{"event_id":"1","event_type":"a.b","schema_version":2}`,
+		"too large":     `{"event_id":"1","event_type":"a.b","request_id":"` + strings.Repeat("x", outbox.MaxPayload) + `"}`,
 	} {
 		_, err := outbox.Decode(bus.Message{ID: "1", Body: []byte(body)})
 		require.Error(t, err, name)
 		require.NotContains(t, err.Error(), "hunter2")
 	}
+	_, err = outbox.Decode(bus.Message{ID: "1", Body: []byte(`{"event_id":"1","event_type":"a.b"}`), Headers: map[string]string{bus.HeaderContentType: "text/html"}})
+	require.Error(t, err)
 }
 
 func FuzzDecode(f *testing.F) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/bus"
@@ -52,6 +53,8 @@ type Relay struct {
 	Clock clock.Clock
 	// Logger gets failures and alarms.
 	Logger *slog.Logger
+	// Tracer shows the publication in the trace of what caused it; nil shows none.
+	Tracer trace.Tracer
 	// Metrics counts; nil counts nothing that anybody sees.
 	Metrics *Metrics
 

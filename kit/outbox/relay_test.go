@@ -198,7 +198,7 @@ func TestUnroutableWaitsAndOthersPass(t *testing.T) {
 	require.Equal(t, ids[0], receive(t, p.sent).ID, "after its pause of a second or so")
 	b.drained(t)
 	require.Equal(t, 1, scalar[int](t, b, "SELECT count(*) FROM outbox_events WHERE id = $1 AND attempts = 2 AND last_error IS NULL", ids[0]))
-	count, err := testutil.GatherAndCount(registry, "outbox_failures_total")
+	count, err := testutil.GatherAndCount(registry, "turumba_outbox_failures_total")
 	require.NoError(t, err)
 	require.Equal(t, 1, count)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/turumba/turumba/kit/failpoint"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 // rollbackLimit is how long a rollback may take; it outlives the request.
@@ -42,7 +43,7 @@ func (db *DB) InTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 }
 
 func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
-	begin, err := beginQuery(scope)
+	begin, err := beginQuery(ctx, scope)
 	if err != nil {
 		return err
 	}
@@ -92,17 +93,22 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
-// beginQuery starts a transaction and sets its tenants in one round trip. The
-// ids are parsed first: nothing else can get into the statement.
-func beginQuery(scope []string) (string, error) {
+// beginQuery starts a transaction and sets its tenants, and the trace that its rows
+// carry on, in one round trip. The ids are parsed first: nothing else can get into
+// the statement.
+func beginQuery(ctx context.Context, scope []string) (string, error) {
+	begin := "begin"
+	if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
+		begin += "; set local app.traceparent = '" + traceparent + "'"
+	}
 	if scope == nil {
-		return "begin", nil
+		return begin, nil
 	}
 	ids, err := scopeSetting(scope)
 	if err != nil {
 		return "", err
 	}
-	return "begin; set local app.accounts = '" + ids + "'", nil
+	return begin + "; set local app.accounts = '" + ids + "'", nil
 }
 
 func scopeSetting(scope []string) (string, error) {

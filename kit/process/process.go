@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -57,6 +58,10 @@ type Admin struct {
 	// Addr is where metrics, pprof, health and gRPC reflection are served. It must
 	// not be reachable from outside.
 	Addr string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9090" flag:"admin" help:"address of metrics, pprof, health and reflection; for operators only"`
+	// LogLevel is the least level that is logged.
+	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"INFO" help:"DEBUG, INFO, WARN or ERROR"`
+	// Traces say where spans go.
+	Traces telemetry.TraceSettings
 }
 
 // adminDrain is how long open requests of operators may take after the stop.

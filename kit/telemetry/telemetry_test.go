@@ -96,7 +96,7 @@ func TestTracing(t *testing.T) {
 
 	exporter := tracetest.NewInMemoryExporter()
 	on := telemetry.NewTracing(telemetry.TracingOptions{Service: "x", Exporter: keep{exporter}})
-	_, span = on.Provider().Tracer("t").Start(t.Context(), "work")
+	_, span = on.Tracer("t").Start(t.Context(), "work")
 	span.End()
 	require.NoError(t, on.Shutdown(t.Context()))
 	require.Len(t, exporter.GetSpans(), 1)

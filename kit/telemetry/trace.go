@@ -3,12 +3,14 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // TracingOptions configures Tracing.
@@ -23,7 +25,8 @@ type TracingOptions struct {
 	Ratio float64
 }
 
-// Tracing makes spans and carries them over process borders.
+// Tracing makes spans and carries them over process borders. A nil Tracing makes
+// none: what it starts is the span that it is called under.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
 }
@@ -45,14 +48,19 @@ func NewTracing(o TracingOptions) *Tracing {
 	return &Tracing{sdktrace.NewTracerProvider(options...)}
 }
 
-// Provider returns the tracer provider for instrumentation libraries.
-func (t *Tracing) Provider() trace.TracerProvider { return t.provider }
-
 // Tracer returns a tracer for the named package.
-func (t *Tracing) Tracer(name string) trace.Tracer { return t.provider.Tracer(name) }
+func (t *Tracing) Tracer(name string) trace.Tracer {
+	if t == nil {
+		return noop.NewTracerProvider().Tracer(name)
+	}
+	return t.provider.Tracer(name)
+}
 
 // Shutdown exports what is left.
 func (t *Tracing) Shutdown(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
 	if err := t.provider.Shutdown(ctx); err != nil {
 		return fmt.Errorf("shut down tracing: %w", err)
 	}
@@ -63,12 +71,17 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 func Propagator() propagation.TextMapPropagator { return propagation.TraceContext{} }
 
 // Traceparent returns the W3C traceparent of the context's span; empty if there
-// is none. Events carry it.
+// is none. Events and work carry it.
 func Traceparent(ctx context.Context) string {
-	carrier := propagation.MapCarrier{}
-	Propagator().Inject(ctx, carrier)
-	return carrier["traceparent"]
+	span := trace.SpanContextFromContext(ctx)
+	if !span.IsValid() {
+		return ""
+	}
+	return "00-" + span.TraceID().String() + "-" + span.SpanID().String() + "-" + (span.TraceFlags() & trace.FlagsSampled).String()
 }
+
+// Sampled reports whether a traceparent belongs to a trace that is recorded.
+func Sampled(traceparent string) bool { return strings.HasSuffix(traceparent, "-01") }
 
 // WithTraceparent returns a context whose spans continue the given traceparent;
 // a malformed one is ignored.

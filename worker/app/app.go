@@ -10,15 +10,16 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
-	"github.com/turumba/turumba/kit/failpoint"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
@@ -64,9 +65,11 @@ func (c Config) Validate() error {
 
 // Deps are what the worker stands on.
 type Deps struct {
-	Logger    *slog.Logger
-	Clock     clock.Clock
+	Logger *slog.Logger
+	Clock  clock.Clock
+	// Registry gets the measurements, Tracing makes spans; both may be nil.
 	Registry  prometheus.Registerer
+	Tracing   *telemetry.Tracing
 	MasterKey []byte
 	// Account is a connection to the account service as "worker".
 	Account  grpc.ClientConnInterface
@@ -84,6 +87,8 @@ type App struct {
 	fanout   *fanout.Role
 	dispatch *dispatch.Role
 	upkeep   *upkeep.Role
+	store    *postgres.Store
+	tracer   trace.Tracer
 }
 
 // New opens the database, which the messaging service must have migrated, and
@@ -109,6 +114,7 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
 		return err
 	}
+	a.relay.Tracer, a.tracer = a.deps.Tracing.Tracer("outbox"), a.deps.Tracing.Tracer("consumer")
 	wake := a.relay.Wake
 	if !a.has(RoleRelay) {
 		a.notifier = outbox.NewNotifier(a.db.Pool(), a.deps.Clock, a.deps.Logger)
@@ -118,11 +124,41 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	if err != nil {
 		return err
 	}
-	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger})
+	a.store = store
+	m, err := newMetrics(a.deps, a.db)
+	if err != nil {
+		return err
+	}
 	accounts := directory.New(a.deps.Account)
+	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch})
 	a.fanout = fanout.New(store, accounts, a.deps.Clock, a.deps.Logger, a.dispatch)
-	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake}
+	a.fanout.Metrics, a.fanout.Tracing = m.fanout, a.deps.Tracing
+	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake, Metrics: m.upkeep}
 	return nil
+}
+
+// metrics are the figures of all roles.
+type metrics struct {
+	dispatch *dispatch.Metrics
+	fanout   *fanout.Metrics
+	upkeep   *upkeep.Metrics
+}
+
+func newMetrics(deps Deps, db *pg.DB) (m metrics, err error) {
+	if m.dispatch, err = dispatch.NewMetrics(deps.Registry, deps.Clock); err != nil {
+		return m, err
+	}
+	if m.fanout, err = fanout.NewMetrics(deps.Registry); err != nil {
+		return m, err
+	}
+	var types []string
+	for _, a := range deps.Adapters {
+		types = append(types, a.Type())
+	}
+	if m.upkeep, err = upkeep.NewMetrics(deps.Registry, types); err != nil || deps.Registry == nil {
+		return m, err
+	}
+	return m, deps.Registry.Register(pg.Collector("worker", db))
 }
 
 func (a *App) has(role string) bool { return slices.Contains(a.cfg.Roles, role) }
@@ -147,13 +183,13 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	if a.has(RoleFanout) {
 		g.Go(func() error { return a.fanout.Run(ctx) })
-		a.consume(ctx, g, relay.GroupQueue, a.fanout.Wake)
+		a.consume(ctx, g, relay.GroupQueue, a.knownSend, a.fanout.Wake)
 	}
 	if a.has(RoleDispatch) {
 		g.Go(func() error { return a.dispatch.Run(ctx) })
 		for _, t := range a.dispatch.Types() {
 			for _, lane := range []string{postgres.LaneTransactional, postgres.LaneBulk} {
-				a.consume(ctx, g, relay.DispatchQueue(t, lane), a.dispatch.Wake)
+				a.consume(ctx, g, relay.DispatchQueue(t, lane), nil, a.dispatch.Wake)
 			}
 		}
 	}
@@ -161,24 +197,4 @@ func (a *App) Run(ctx context.Context) error {
 		g.Go(func() error { return a.upkeep.Run(ctx) })
 	}
 	return g.Wait()
-}
-
-// prefetch is how many hints a queue may have in hand; a hint is one wake-up.
-const prefetch = 100
-
-// consume takes the hints of a queue. The work itself is claimed from the
-// database, so a hint that is lost or comes twice does no harm.
-func (a *App) consume(ctx context.Context, g *errgroup.Group, queue string, wake func()) {
-	g.Go(func() error {
-		return a.deps.Bus.Consume(ctx, queue, prefetch, func(ctx context.Context, _ bus.Message) error { return hear(ctx, wake) })
-	})
-}
-
-// hear is the whole effect of a hint.
-func hear(ctx context.Context, wake func()) error {
-	if err := failpoint.Hit(ctx, failpoint.ConsumeBeforeEffect); err != nil {
-		return err
-	}
-	wake()
-	return failpoint.Hit(ctx, failpoint.ConsumeBeforeAck)
 }

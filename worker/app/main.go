@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/bus/rabbitmq"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
@@ -39,8 +40,13 @@ type Settings struct {
 
 // Main works until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
-	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
-	deps := Deps{Logger: log, Clock: c, Registry: registry}
+	log, c, registry := telemetry.NewLogger(os.Stderr, cfg.LogLevel), clock.System(), telemetry.NewRegistry()
+	tracing, err := cfg.Traces.Tracing(ctx, "worker", log)
+	if err != nil {
+		return err
+	}
+	defer tracing.Close(ctx)
+	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing}
 	rules, err := egress.ParseAllow(cfg.EgressAllow)
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)
@@ -60,7 +66,9 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer func() { _ = broker.Close() }() // its consumers have ended
-	deps.Bus = broker
+	if deps.Bus, err = bus.Measured(broker, registry); err != nil {
+		return err
+	}
 	a, err := New(ctx, cfg.Config, deps)
 	if err != nil {
 		return err

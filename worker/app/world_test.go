@@ -18,6 +18,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/bus/inproc"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
@@ -245,11 +246,17 @@ func (w *world) queue(exclude ...string) string {
 // start runs a worker until stop is called or the test ends.
 func (w *world) start(roles ...string) (stop func()) {
 	w.t.Helper()
+	b, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
+	require.NoError(w.t, err)
+	return w.startOn(b, roles...)
+}
+
+// startOn is start with a bus of the test's own, which is closed with the worker.
+func (w *world) startOn(b bus.Bus, roles ...string) (stop func()) {
+	w.t.Helper()
 	if len(roles) == 0 {
 		roles = app.AllRoles()
 	}
-	b, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
-	require.NoError(w.t, err)
 	a, err := app.New(w.t.Context(), app.Config{DatabaseURL: config.Secret(w.url), Roles: roles}, app.Deps{
 		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: masterKey, Account: w.conn, Adapters: channel.Adapters{w.provider}, Bus: b,
 	})

@@ -10,9 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -49,6 +51,10 @@ type Config struct {
 	Adapters channel.Adapters
 	Clock    clock.Clock
 	Logger   *slog.Logger
+	// Metrics counts; nil counts nothing that anybody sees.
+	Metrics *Metrics
+	// Tracing makes spans; nil makes none.
+	Tracing *telemetry.Tracing
 	// Runners is how many chunks of a lane are in work at a time; 0 means 64.
 	Runners int
 }
@@ -59,6 +65,7 @@ type Role struct {
 	types   []string
 	serves  map[string]bool // the types, as a set
 	senders *senders
+	tracer  trace.Tracer
 	lanes   []*lane
 	bulk    *lane
 	handed  handed
@@ -69,7 +76,10 @@ func New(cfg Config) *Role {
 	if cfg.Runners == 0 {
 		cfg.Runners = defaultRunners
 	}
-	r := &Role{cfg: cfg, serves: map[string]bool{}, senders: newSenders(cfg)}
+	if cfg.Metrics == nil {
+		cfg.Metrics, _ = NewMetrics(nil, cfg.Clock) // fails only to register
+	}
+	r := &Role{cfg: cfg, serves: map[string]bool{}, senders: newSenders(cfg), tracer: cfg.Tracing.Tracer("dispatch")}
 	for _, a := range cfg.Adapters {
 		if !r.serves[a.Type()] {
 			r.serves[a.Type()] = true
@@ -164,7 +174,10 @@ func (l *lane) run(ctx, work context.Context) {
 		}
 		l.add(r.chunk.ChannelID, 1)
 		running.Go(func() {
+			inWork := l.role.cfg.Metrics.chunks.WithLabelValues(l.name)
+			inWork.Inc()
 			r.run(ctx, work)
+			inWork.Dec()
 			l.add(r.chunk.ChannelID, -1)
 			<-l.slots
 			l.look()

@@ -57,6 +57,8 @@ func newRunner(r *Role, c *postgres.Chunk, messages []postgres.ChunkMessage) *ru
 // run sends until the chunk is done or must be let go. stop ends it between two
 // windows; work bounds what is in flight.
 func (r *runner) run(stop, work context.Context) {
+	work, span := r.trace(work)
+	defer span.End()
 	beat, end := context.WithCancel(work)
 	var beating sync.WaitGroup
 	beating.Go(func() { r.keepLease(beat) })
@@ -73,6 +75,9 @@ func (r *runner) run(stop, work context.Context) {
 	}
 	end()
 	beating.Wait()
+	if errors.Is(err, postgres.ErrFenced) {
+		r.cfg.Metrics.leasesLost.WithLabelValues(r.chunk.Lane).Inc()
+	}
 	if err != nil && !errors.Is(err, postgres.ErrFenced) {
 		r.cfg.Logger.WarnContext(work, "chunk left to its lease", "chunk_id", r.chunk.ID, "err", err)
 	}
@@ -211,6 +216,7 @@ func (r *runner) reserve(stop, work context.Context, want int) (granted int, res
 	if err != nil || granted > 0 {
 		return granted, rest, err
 	}
+	r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byChannel).Inc()
 	if wait > maxWait {
 		return 0, postgres.Rest{Delay: wait}, nil
 	}
@@ -292,6 +298,7 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 // how many really are on their way.
 func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
+	work, span := r.traceWindow(work)
 	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
@@ -303,6 +310,8 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
 	}
 	sending.Wait()
+	endWindow(span, r.outcomes)
+	r.cfg.Metrics.outcomes(r.channel, r.outcomes)
 	r.window = nextWindow(r.window, r.cfg.Clock.Now().Sub(began))
 }
 
@@ -333,7 +342,9 @@ func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time
 func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messaging.Outcome {
 	ctx, cancel := context.WithTimeout(work, sendLimit)
 	defer cancel()
+	began := r.cfg.Clock.Now()
 	res := r.sender.Send(ctx, r.render(m))
+	r.observe(ctx, m, res, r.cfg.Clock.Now().Sub(began))
 	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
 	o.MessageID, o.Expiring = m.ID, m.NotAfter != nil
 	return o
@@ -361,7 +372,9 @@ func (r *runner) effects(ctx context.Context) error {
 		if o.Status != messaging.MessageQueued {
 			continue
 		}
+		r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, o.Class).Inc()
 		if o.Class == channel.ClassRateLimited.String() {
+			r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byProvider).Inc()
 			if err := r.cfg.Store.PauseChannel(ctx, r.chunk.AccountID, r.channel.ID, r.cfg.Clock.Now().Add(o.RetryIn)); err != nil {
 				return err
 			}

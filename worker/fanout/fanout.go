@@ -16,6 +16,7 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/failpoint"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -49,8 +50,13 @@ type Role struct {
 	Directory Directory
 	Clock     clock.Clock
 	Logger    *slog.Logger
-	Dispatch  Dispatch
-	wake      chan struct{}
+	// Dispatch is the dispatch role of the same process.
+	Dispatch Dispatch
+	// Metrics counts; nil counts nothing that anybody sees.
+	Metrics *Metrics
+	// Tracing makes spans; nil makes none.
+	Tracing *telemetry.Tracing
+	wake    chan struct{}
 }
 
 // Dispatch is the dispatch role of the same process.
@@ -66,7 +72,8 @@ type Dispatch interface {
 
 // New makes the role.
 func New(store *postgres.Store, directory Directory, c clock.Clock, log *slog.Logger, dispatch Dispatch) *Role {
-	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Dispatch: dispatch, wake: make(chan struct{}, 1)}
+	m, _ := NewMetrics(nil) // fails only to register
+	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Dispatch: dispatch, Metrics: m, wake: make(chan struct{}, 1)}
 }
 
 // Wake makes the role look for work at once. It never blocks.
@@ -118,8 +125,16 @@ func (r *Role) wait(ctx context.Context) {
 // handle does one job and gives it back when that failed for a reason that may
 // pass.
 func (r *Role) handle(ctx context.Context, job postgres.FanoutJob) {
+	began := r.Clock.Now()
+	ctx, span := r.Tracing.Tracer("fanout").Start(telemetry.WithTraceparent(ctx, job.Traceparent), "fan out")
+	defer span.End()
 	err := r.fanout(ctx, job)
-	if err == nil || errors.Is(err, postgres.ErrFenced) {
+	if err == nil {
+		r.Metrics.durations.Observe(r.Clock.Now().Sub(began).Seconds())
+		return
+	}
+	if errors.Is(err, postgres.ErrFenced) {
+		r.Metrics.leasesLost.Inc()
 		return
 	}
 	delay := again
@@ -179,6 +194,7 @@ func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutB
 	if err != nil {
 		return err
 	}
+	r.Metrics.written(f.ChannelType, len(b.Messages), len(b.Skips))
 	if err := r.pass(ctx, handed); err != nil {
 		return err
 	}

@@ -36,12 +36,14 @@ type Role struct {
 	Logger   *slog.Logger
 	// Ready is called when something became ready for dispatch.
 	Ready func()
+	// Metrics shows what waits.
+	Metrics *Metrics
 }
 
 // Run works until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
 	var g errgroup.Group
-	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.expireMessages, r.blockAccounts, r.partitions} {
+	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.expireMessages, r.blockAccounts, r.partitions, r.measure} {
 		g.Go(func() error {
 			for {
 				if clock.Sleep(ctx, r.Clock, job(ctx)) != nil {
@@ -66,6 +68,8 @@ func (r *Role) recoverLeases(ctx context.Context) time.Duration {
 			r.warn(ctx, "an expired chunk could not be recovered", err)
 			continue
 		}
+		r.Metrics.expired.Inc()
+		r.Metrics.unknown.WithLabelValues(c.ChannelType).Add(float64(unknown))
 		r.Logger.InfoContext(ctx, "chunk recovered from an expired lease", "chunk_id", c.ID, "unknown", unknown)
 		r.Ready()
 	}

@@ -7,7 +7,6 @@ package single
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -48,8 +47,6 @@ type Config struct {
 	Identity account.IdentitySettings
 	// EgressAllow are the private addresses that may be reached.
 	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
-	// LogLevel is the least level that is logged.
-	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"INFO" help:"DEBUG, INFO, WARN or ERROR"`
 }
 
 // Validate reports what Load cannot see by the types.

@@ -56,6 +56,7 @@ type Instance struct {
 	clock    clock.Clock
 	log      *slog.Logger
 	registry *prometheus.Registry
+	tracing  *telemetry.Tracing
 	bus      bus.Bus
 
 	accountURL, messagingURL config.Secret
@@ -84,6 +85,11 @@ func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
 	if err := in.cfg.prepareDataDir(); err != nil {
 		return err
 	}
+	var err error
+	if in.tracing, err = in.cfg.Traces.Tracing(ctx, "turumba", in.log); err != nil {
+		return err
+	}
+	in.closers = append(in.closers, in.tracing.Close)
 	if err := in.listen(ctx); err != nil {
 		return err
 	}
@@ -170,9 +176,11 @@ func (in *Instance) openBus(ctx context.Context) (err error) {
 	} else {
 		in.bus, err = inproc.New(relay.Topology(false, false), inproc.Options{Clock: in.clock, Logger: in.log})
 	}
-	if err == nil {
-		in.closers = append(in.closers, func(context.Context) { _ = in.bus.Close() }) // its consumers have ended
+	if err != nil {
+		return err
 	}
+	in.closers = append(in.closers, func(context.Context) { _ = in.bus.Close() }) // its consumers have ended
+	in.bus, err = bus.Measured(in.bus, in.registry)
 	return err
 }
 
@@ -187,7 +195,7 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 		return err
 	}
 	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Identity: in.cfg.Identity},
-		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
+		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: key, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.account.Close() })
@@ -196,13 +204,13 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 		return err
 	}
 	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, Roles: worker.AllRoles()}, worker.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: key, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.worker.Close() })
 	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL}, messaging.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: key, Verifier: in.account.Verifier,
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: key, Verifier: in.account.Verifier,
 		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
 	}); err != nil {
 		return err
@@ -239,7 +247,7 @@ func (in *Instance) mailURL() string {
 func (in *Instance) face(ctx context.Context) (err error) {
 	in.gateway, err = gateway.New(ctx, in.cfg.Config, gateway.Deps{
 		Backends: rest.Backends{Account: in.account.Server.Conn(""), Messaging: in.messaging.Server.Conn("")},
-		Logger:   in.log, Clock: in.clock, Ready: in.ready,
+		Logger:   in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, Ready: in.ready,
 	})
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ func Dial(ctx context.Context, url string, topology bus.Topology, o Options) (*B
 		return nil, err
 	}
 	if _, err := amqp.ParseURI(url); err != nil {
-		return nil, fmt.Errorf("%w: the AMQP URL is not of the form amqp://user:password@host:port/vhost", bus.ErrInvalid)
+		return nil, errURL()
 	}
 	o = o.withDefaults()
 	b := &Bus{topology: topology, o: o, done: make(chan struct{})}
@@ -121,6 +121,10 @@ func Dial(ctx context.Context, url string, topology bus.Topology, o Options) (*B
 		b.links.Go(func() { b.consuming.run(life) })
 	})
 	return b, nil
+}
+
+func errURL() error {
+	return fmt.Errorf("%w: the AMQP URL is not of the form amqp://user:password@host:port/vhost", bus.ErrInvalid)
 }
 
 // Ready waits until the bus is connected and the topology declared. When ctx

@@ -20,6 +20,7 @@ import (
 	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/kit/mongodb"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/importer"
@@ -51,6 +52,8 @@ type Deps struct {
 	Logger   *slog.Logger
 	Clock    clock.Clock
 	Registry prometheus.Registerer
+	// Tracing makes spans; nil makes none.
+	Tracing *telemetry.Tracing
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
 	Mailer    identity.Mailer
@@ -113,9 +116,14 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err != nil {
 		return err
 	}
+	if deps.Registry != nil {
+		if err := deps.Registry.Register(pg.Collector("account", a.db)); err != nil {
+			return err
+		}
+	}
 	a.Server, err = grpcserver.New(grpcserver.Config{
 		Name: "account", Logger: deps.Logger, Clock: deps.Clock, Verifier: a.Verifier, Context: callers,
-		Registry: deps.Registry, Mesh: cfg.Mesh,
+		Registry: deps.Registry, Tracing: deps.Tracing, Mesh: cfg.Mesh,
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
@@ -40,6 +41,8 @@ type Deps struct {
 	Logger   *slog.Logger
 	Clock    clock.Clock
 	Registry prometheus.Registerer
+	// Tracing makes spans; nil makes none.
+	Tracing *telemetry.Tracing
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
 	// Verifier verifies the tokens of users.
@@ -128,9 +131,14 @@ func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
 		return err
 	}
 	accounts := directory.New(deps.Account)
+	if deps.Registry != nil {
+		if err := deps.Registry.Register(pg.Collector("messaging", a.db)); err != nil {
+			return err
+		}
+	}
 	a.Server, err = grpcserver.New(grpcserver.Config{
 		Name: "messaging", Logger: deps.Logger, Clock: deps.Clock, Verifier: deps.Verifier, Context: auth.NewCachedContext(accounts, deps.Clock),
-		Registry: deps.Registry, Mesh: cfg.Mesh,
+		Registry: deps.Registry, Tracing: deps.Tracing, Mesh: cfg.Mesh,
 	})
 	if err != nil {
 		return err

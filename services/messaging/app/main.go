@@ -47,8 +47,13 @@ const keysLimit = 5 * time.Second
 
 // Main serves the messaging service until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
-	log, c, registry := telemetry.NewLogger(os.Stderr, nil), clock.System(), telemetry.NewRegistry()
-	deps := Deps{Logger: log, Clock: c, Registry: registry}
+	log, c, registry := telemetry.NewLogger(os.Stderr, cfg.LogLevel), clock.System(), telemetry.NewRegistry()
+	tracing, err := cfg.Traces.Tracing(ctx, "messaging", log)
+	if err != nil {
+		return err
+	}
+	defer tracing.Close(ctx)
+	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing}
 	rules, err := egress.ParseAllow(cfg.EgressAllow)
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)

@@ -42,6 +42,9 @@ func TestRedactor(t *testing.T) {
 	for in, want := range map[string]string{
 		"password hunter2 refused":                  "password *** refused",
 		"AUTH aHVudGVyMg==":                         "AUTH ***",
+		"68756e74657232, HUNTER 68756E74657232":     "***, HUNTER ***",
+		"Basic QUMxOmh1bnRlcjI=":                    "Basic QUMxOm***I=", // AC1:hunter2
+		"PLAIN AGJvYgBodW50ZXIy":                    "PLAIN AGJvYgB***y", // \x00bob\x00hunter2
 		"<bob@example.test>: no such user":          "<***>: no such user",
 		"user bob@example.test, or eve@x.y unknown": "user ***, or *** unknown",
 		"number +251900000001 unknown":              "number *** unknown",

@@ -2,6 +2,8 @@ package channel
 
 import (
 	"encoding/base64"
+	"encoding/hex"
+	"net/url"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -17,17 +19,41 @@ type Redactor struct {
 	secrets *strings.Replacer
 }
 
-// NewRedactor returns a Redactor that hides the secrets, also in base64, and
-// everything that looks like an e-mail address.
+// NewRedactor returns a Redactor that hides the secrets, also inside base64, in hex
+// and percent-encoded, and everything that looks like an e-mail address. Of two
+// secrets that begin at the same place the earlier one is hidden.
 func NewRedactor(secrets ...string) *Redactor {
 	var pairs []string
 	for _, s := range secrets {
 		if s == "" {
 			continue
 		}
-		pairs = append(pairs, s, mask, base64.StdEncoding.EncodeToString([]byte(s)), mask)
+		for _, form := range forms(s) {
+			pairs = append(pairs, form, mask)
+		}
 	}
 	return &Redactor{secrets: strings.NewReplacer(pairs...)}
+}
+
+// shortest is the least length of a secret that is looked for in hex and inside other
+// base64: what those make of a shorter one would be found everywhere.
+const shortest = 6
+
+// forms are the ways in which a secret is written, the longest first.
+func forms(s string) []string {
+	plain := []string{base64.StdEncoding.EncodeToString([]byte(s)), s}
+	if len(s) < shortest {
+		return plain
+	}
+	hexed := hex.EncodeToString([]byte(s))
+	list := append([]string{hexed, strings.ToUpper(hexed), base64.URLEncoding.EncodeToString([]byte(s)), url.QueryEscape(s)}, plain...)
+	for shift := range 3 {
+		// The characters at both ends also hold bits of what stands beside it.
+		whole := strings.TrimRight(base64.StdEncoding.EncodeToString([]byte("xx"[:shift]+s)), "=")
+		core := whole[(8*shift+5)/6 : len(whole)-1]
+		list = append(list, core, strings.NewReplacer("+", "-", "/", "_").Replace(core))
+	}
+	return list
 }
 
 // Clean returns text without secrets and addresses, as one line of valid UTF-8

@@ -32,10 +32,12 @@ type Chunk struct {
 	// without a result are unknown once the lease is over.
 	CallingUpto int
 	Epoch       int64
+	// Traceparent is the trace of what made the chunk; empty for none.
+	Traceparent string
 }
 
 const chunkColumns = `id, account_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane,
-	message_ids, first_created_at, last_created_at, calling_upto, epoch`
+	message_ids, first_created_at, last_created_at, calling_upto, epoch, traceparent`
 
 // takeTurn gives a chunk its turn in the lane. Turns go by start-time fair queueing:
 // an account that has had more than its share comes later, one that was away

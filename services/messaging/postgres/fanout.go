@@ -12,6 +12,7 @@ import (
 
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/services/messaging"
 )
 
@@ -38,6 +39,8 @@ type FanoutJob struct {
 	// Cursor is the last contact that was handled; empty at the start.
 	Cursor string
 	Epoch  int64
+	// Traceparent is the trace of what queued the send; empty for none.
+	Traceparent string
 }
 
 // ClaimFanout leases a due job, the one that waits longest; nil if there is none.
@@ -49,7 +52,7 @@ func (s *Store) ClaimFanout(ctx context.Context, lease time.Duration) (*FanoutJo
 			WHERE not_before <= now() AND (lease_until IS NULL OR lease_until < now())
 				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = fanout_jobs.account_id)
 			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, epoch`, interval(lease))
+		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, epoch, traceparent`, interval(lease))
 	if err != nil {
 		return nil, fmt.Errorf("claim fan-out job: %w", err)
 	}
@@ -223,6 +226,7 @@ func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease
 		if c.Epoch == 0 {
 			return outbox.Append(ctx, tx, chunkEvent(ctx, tx, c))
 		}
+		c.Traceparent = telemetry.Traceparent(ctx)
 		handed = &Handed{Chunk: c, Messages: chunkMessages(c, b.Messages)}
 		return nil
 	})

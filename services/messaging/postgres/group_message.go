@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
@@ -71,6 +73,12 @@ func groupEvent(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, event
 func (s *Store) GroupMessage(ctx context.Context, scope []string, id string) (*messaging.GroupMessage, error) {
 	return pg.Read(ctx, s.db, scope, pg.One[messaging.GroupMessage](errGroupMessage),
 		"SELECT "+groupColumns+" FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND deleted_at IS NULL", scope, id)
+}
+
+// SendExists reports whether the account has, or had, the send.
+func (s *Store) SendExists(ctx context.Context, accountID, id string) (bool, error) {
+	return pg.Read(ctx, s.db, []string{accountID}, func(rows pgx.Rows) (bool, error) { return pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool]) },
+		"SELECT EXISTS (SELECT FROM group_messages WHERE account_id = $1 AND id = $2)", accountID, id)
 }
 
 // GroupMessages returns a page of the scope's sends.

@@ -86,12 +86,16 @@ func (a *Adapter) Open(s channel.Settings) (channel.Sender, error) {
 	if err != nil {
 		return nil, err
 	}
+	login := ""
+	if set.Password.Reveal() != "" {
+		login = "\x00" + set.Username + "\x00" + set.Password.Reveal() // as AUTH PLAIN has it
+	}
 	return &sender{
 		cfg:      a.cfg,
 		set:      set,
 		from:     from,
 		tls:      a.tlsConfig(set.Host),
-		redact:   channel.NewRedactor(set.Username, set.Password.Reveal()),
+		redact:   channel.NewRedactor(login, set.Password.Reveal(), set.Username),
 		slots:    make(chan struct{}, set.Connections),
 		shutdown: make(chan struct{}),
 	}, nil

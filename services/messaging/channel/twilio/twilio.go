@@ -96,7 +96,7 @@ func (a *Adapter) Open(s channel.Settings) (channel.Sender, error) {
 		set:      set,
 		user:     user,
 		password: password,
-		redact:   channel.NewRedactor(set.AuthToken.Reveal(), set.APIKeySecret.Reveal(), user+":"+password),
+		redact:   channel.NewRedactor(user+":"+password, set.AuthToken.Reveal(), set.APIKeySecret.Reveal()),
 		http:     a.client(set),
 		slots:    make(chan struct{}, set.Connections),
 		shutdown: make(chan struct{}),
