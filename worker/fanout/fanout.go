@@ -133,15 +133,7 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 	if err != nil {
 		return err
 	}
-	err = r.Directory.Recipients(ctx, job.AccountID, f.Group.ContactGroupIDs, job.Cursor, postgres.MaxChunk, func(list []messaging.Recipient) error {
-		defer r.Written()
-		b := p.batch(list)
-		suppressed, err := r.Store.Suppressed(ctx, job.AccountID, f.ChannelType, p.keys(b))
-		if err != nil {
-			return err
-		}
-		return r.Store.WriteFanout(ctx, f, p.without(b, suppressed))
-	})
+	err = r.recipients(ctx, f, p)
 	switch {
 	case err == nil, errors.Is(err, postgres.ErrStopped):
 		return r.Store.FinishFanout(ctx, f)
@@ -149,6 +141,29 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 		return r.Store.FailFanout(ctx, f, "a contact group of the send does not exist any more")
 	}
 	return err
+}
+
+// recipients writes all recipients: those given by address, whose values then win over
+// what is known of a contact with the same address, then the members of the groups.
+func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
+	write := func(list []messaging.Recipient) error {
+		defer r.Written()
+		b := p.batch(list)
+		if err := p.members.failed(); err != nil {
+			return err
+		}
+		suppressed, err := r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, p.keys(b))
+		if err != nil {
+			return err
+		}
+		return r.Store.WriteFanout(ctx, f, p.without(b, suppressed))
+	}
+	if err := r.Store.AddressRecipients(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, write); err != nil || len(f.Group.ContactGroupIDs) == 0 {
+		return err
+	}
+	p.members = walk(ctx, r.Directory, f.Job.AccountID, f.Group.ExcludeContactGroupIDs, f.Job.Cursor)
+	defer p.members.stop()
+	return r.Directory.Recipients(ctx, f.Job.AccountID, f.Group.ContactGroupIDs, f.Job.Cursor, postgres.MaxChunk, write)
 }
 
 // prepare reads what all recipients of the send share.
@@ -163,7 +178,7 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 		return nil, err
 	}
 	p := newPlan(f, renderer, messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt})
-	if f.Job.Cursor == "" {
+	if f.Job.Cursor == "" && f.Job.AddressCursor == "" {
 		return p, nil
 	}
 	addresses, err := r.Store.SentAddresses(ctx, g)

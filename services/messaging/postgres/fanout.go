@@ -35,7 +35,9 @@ type FanoutJob struct {
 	AccountID      string
 	// Cursor is the last contact that was handled; empty at the start.
 	Cursor string
-	Epoch  int64
+	// AddressCursor is the last recipient given by address that was handled.
+	AddressCursor string
+	Epoch         int64
 }
 
 // ClaimFanout leases a due job, the one that waits longest; nil if there is none.
@@ -47,7 +49,7 @@ func (s *Store) ClaimFanout(ctx context.Context, lease time.Duration) (*FanoutJo
 			WHERE not_before <= now() AND (lease_until IS NULL OR lease_until < now())
 				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = fanout_jobs.account_id)
 			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, epoch`, interval(lease))
+		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, coalesce(address_cursor::text, '') AS address_cursor, epoch`, interval(lease))
 	if err != nil {
 		return nil, fmt.Errorf("claim fan-out job: %w", err)
 	}
@@ -67,6 +69,8 @@ type Fanout struct {
 	Job         FanoutJob
 	Group       *messaging.GroupMessage
 	ChannelType string
+	// CountryCode is the channel's, for numbers without one.
+	CountryCode string
 	subject     string // the channel's own subject line
 	lease       time.Duration
 }
@@ -78,7 +82,7 @@ func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Durat
 	f := &Fanout{Job: job, lease: lease}
 	done := false
 	err := s.db.InTx(ctx, []string{job.AccountID}, func(tx *pg.Tx) error {
-		if err := extendFanout(ctx, tx, job, job.Cursor, lease); err != nil {
+		if err := extendFanout(ctx, tx, job, job.Cursor, job.AddressCursor, lease); err != nil {
 			return err
 		}
 		g, err := lockGroup(ctx, tx, []string{job.AccountID}, job.GroupMessageID)
@@ -127,7 +131,7 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return err
 	}
-	f.ChannelType, f.subject = c.ChannelType, c.SubjectTemplate()
+	f.ChannelType, f.CountryCode, f.subject = c.ChannelType, c.DefaultCountryCode, c.SubjectTemplate()
 	return nil
 }
 
@@ -159,10 +163,10 @@ func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err er
 	return false, groupEvent(ctx, tx, g, "group_message.processing", messaging.GroupQueued)
 }
 
-func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, cursor string, lease time.Duration) error {
+func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, cursor, addressCursor string, lease time.Duration) error {
 	tag, err := tx.Exec(ctx, `
-		UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, lease_until = now() + $4::interval
-		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, cursor, interval(lease))
+		UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, address_cursor = nullif($5, '')::uuid, lease_until = now() + $4::interval
+		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, cursor, interval(lease), addressCursor)
 	if err != nil {
 		return fmt.Errorf("extend fan-out lease: %w", err)
 	}
@@ -172,20 +176,23 @@ func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, cursor string, 
 	return nil
 }
 
-// FanoutMessage is one recipient of a send.
+// FanoutMessage is one recipient of a send; without a ContactID one given by address.
 type FanoutMessage struct {
 	ContactID string
+	// AddressID is the id of a recipient given by address.
+	AddressID string
 	Address   string
 	Values    messaging.Values
 }
 
-// FanoutBatch is a stretch of a send's recipients, in order of contact id.
+// FanoutBatch is a stretch of a send's recipients, in order of their ids.
 type FanoutBatch struct {
-	// Cursor is the last contact of the stretch.
-	Cursor string
+	// Cursor is the last contact that is handled after the stretch, AddressCursor the
+	// last recipient given by address.
+	Cursor, AddressCursor string
 	// Messages are at most MaxChunk.
 	Messages []FanoutMessage
-	// Skips are the contacts left out.
+	// Skips are the recipients left out.
 	Skips []messaging.Skip
 }
 
@@ -194,7 +201,7 @@ type FanoutBatch struct {
 // caller must let go of the send.
 func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch) error {
 	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error {
-		if err := extendFanout(ctx, tx, f.Job, b.Cursor, f.lease); err != nil {
+		if err := extendFanout(ctx, tx, f.Job, b.Cursor, b.AddressCursor, f.lease); err != nil {
 			return err
 		}
 		if err := insertMessages(ctx, tx, f, b.Messages); err != nil {
@@ -233,13 +240,13 @@ func insertMessages(ctx context.Context, tx *pg.Tx, f *Fanout, list []FanoutMess
 		ID: messaging.NewID(), AccountID: g.AccountID, ChannelID: g.ChannelID, ChannelType: f.ChannelType, GroupMessageID: g.ID, Lane: LaneBulk,
 		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total), n), First: *g.StartedAt, Last: *g.StartedAt,
 	}
-	contacts, addresses, vars := make([]string, n), make([]string, n), make([]string, n)
+	contacts, addresses, vars := make([]*string, n), make([]string, n), make([]string, n)
 	for i, m := range list {
 		raw, err := json.Marshal(m.Values)
 		if err != nil {
 			return fmt.Errorf("write values: %w", err)
 		}
-		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(raw)
+		contacts[i], addresses[i], vars[i] = orNull(m.ContactID), m.Address, string(raw)
 	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
@@ -257,18 +264,28 @@ func insertSkips(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, skip
 	if len(skips) == 0 {
 		return nil
 	}
-	contacts, reasons := make([]string, len(skips)), make([]string, len(skips))
+	ids, contacts := make([]string, len(skips)), make([]*string, len(skips))
+	addresses, reasons := make([]string, len(skips)), make([]string, len(skips))
 	for i, skip := range skips {
-		contacts[i], reasons[i] = skip.ContactID, skip.Reason
+		ids[i], contacts[i], addresses[i], reasons[i] = skip.ID, orNull(skip.ContactID), skip.Address, skip.Reason
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO group_message_skips (account_id, group_message_id, contact_id, reason, created_at)
-		SELECT $1, $2, contact_id, reason, $3 FROM unnest($4::uuid[], $5::text[]) AS n (contact_id, reason)`,
-		g.AccountID, g.ID, tx.Now, contacts, reasons)
+		INSERT INTO group_message_skips (account_id, group_message_id, id, contact_id, delivery_address, reason, created_at)
+		SELECT $1, $2, id, contact_id, address, reason, $3
+		FROM unnest($4::uuid[], $5::uuid[], $6::text[], $7::text[]) AS n (id, contact_id, address, reason)`,
+		g.AccountID, g.ID, tx.Now, ids, contacts, addresses, reasons)
 	if err != nil {
 		return fmt.Errorf("insert skipped recipients: %w", err)
 	}
 	return nil
+}
+
+// orNull is the id, or NULL for none.
+func orNull(id string) *string {
+	if id == "" {
+		return nil
+	}
+	return &id
 }
 
 // FinishFanout says that all recipients are written, or that no more will be.
