@@ -170,7 +170,7 @@ func (s *sender) send() int {
 	g := &messaging.GroupMessage{
 		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{uuid.NewString()},
 	}
-	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g) })
+	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g, nil) })
 	for {
 		now, err := s.store.GroupMessage(s.b.Context(), []string{s.account}, g.ID)
 		require.NoError(s.b, err)

@@ -33,26 +33,33 @@ type GroupMessage struct {
 	CustomValues      map[string]string
 	Metadata          []byte
 	Snapshot          *Snapshot
-	Total             int32 `db:"total_recipients"`
-	Pending           int32 `db:"pending_count"`
-	Sent              int32 `db:"sent_count"`
-	Failed            int32 `db:"failed_count"`
-	Cancelled         int32 `db:"cancelled_count"`
-	Unknown           int32 `db:"unknown_count"`
-	Skipped           int32 `db:"skipped_count"`
-	Delivered         int32 `db:"delivered_count"`
-	FanoutDone        bool
-	CreatedByUserID   string
-	ErrorMessage      string
-	StartedAt         *time.Time
-	CompletedAt       *time.Time
-	CreatedAt         time.Time
-	UpdatedAt         time.Time
+	// ExcludeContactGroupIDs are the groups whose members do not receive it.
+	ExcludeContactGroupIDs []string `db:"exclude_contact_group_ids"`
+	// Addresses is how many recipients were given by address.
+	Addresses       int32 `db:"address_count"`
+	Total           int32 `db:"total_recipients"`
+	Pending         int32 `db:"pending_count"`
+	Sent            int32 `db:"sent_count"`
+	Failed          int32 `db:"failed_count"`
+	Cancelled       int32 `db:"cancelled_count"`
+	Unknown         int32 `db:"unknown_count"`
+	Skipped         int32 `db:"skipped_count"`
+	Delivered       int32 `db:"delivered_count"`
+	FanoutDone      bool
+	CreatedByUserID string
+	ErrorMessage    string
+	StartedAt       *time.Time
+	CompletedAt     *time.Time
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
 }
 
-// Skip is a contact that a send left out.
+// Skip is a recipient that a send left out. ID is the contact's, or that of a
+// recipient given by address, which has no ContactID.
 type Skip struct {
+	ID        string
 	ContactID string
+	Address   string `db:"delivery_address"`
 	Reason    string
 	CreatedAt time.Time
 }

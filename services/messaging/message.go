@@ -131,6 +131,7 @@ const (
 
 // Why a contact of a send got no message.
 const (
+	SkipExcluded         = "excluded"
 	SkipNoAddress        = "no_address"
 	SkipUnresolved       = "unresolved_variable"
 	SkipDuplicateAddress = "duplicate_address"

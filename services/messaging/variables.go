@@ -5,9 +5,15 @@ import (
 	"time"
 )
 
-// Recipient is what a send knows of a contact.
+// Recipient is what a send knows of a contact, or of somebody given by address.
 type Recipient struct {
 	ContactID string
+	// AddressID and Given are the id and the address of a recipient given by address,
+	// who is no contact.
+	AddressID string
+	Given     string
+	// Values win over all other sources.
+	Values    map[string]string
 	Name      string
 	FirstName string
 	LastName  string
@@ -17,8 +23,19 @@ type Recipient struct {
 	Attributes map[string]string
 }
 
+// ID is that of the contact, or of the recipient given by address.
+func (r Recipient) ID() string {
+	if r.AddressID != "" {
+		return r.AddressID
+	}
+	return r.ContactID
+}
+
 // Address is where a channel of the type reaches the contact; empty when it cannot.
 func (r Recipient) Address(channelType string) string {
+	if r.AddressID != "" {
+		return r.Given
+	}
 	switch channelType {
 	case TypeEmail:
 		return r.Email
@@ -39,10 +56,14 @@ type Sources struct {
 	Now         time.Time
 }
 
-// Lookup finds the value of a variable: custom values, then the contact's own
+// Lookup finds the value of a variable: the values given for the recipient, custom
+// values, then the contact's own
 // fields, its free data, the account, the sender and the system (decision D3).
 func (s Sources) Lookup(r Recipient) func(name string) (string, bool) {
 	return func(name string) (string, bool) {
+		if v, ok := r.Values[name]; ok {
+			return v, true
+		}
 		if v, ok := s.Custom[name]; ok {
 			return v, true
 		}

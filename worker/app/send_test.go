@@ -40,11 +40,11 @@ func TestSendAccountsForEverybody(t *testing.T) {
 	require.Equal(t, messaging.GroupCompleted, g.Status)
 	require.EqualValues(t, n-6, g.Total)
 	require.EqualValues(t, n-6, g.Sent)
-	require.EqualValues(t, 5, g.Skipped)
+	require.EqualValues(t, 6, g.Skipped)
 	distinct, again := w.provider.received()
 	require.Equal(t, n-6, distinct)
 	require.Zero(t, again)
-	for reason, want := range map[string]int{messaging.SkipNoAddress: 1, messaging.SkipDuplicateAddress: 2, messaging.SkipUnresolved: 1, messaging.SkipTooLong: 1} {
+	for reason, want := range map[string]int{messaging.SkipNoAddress: 1, messaging.SkipDuplicateAddress: 2, messaging.SkipUnresolved: 1, messaging.SkipTooLong: 1, messaging.SkipExcluded: 1} {
 		require.Equal(t, want, w.count("SELECT count(*) FROM group_message_skips WHERE reason = $1", reason), reason)
 	}
 	require.Equal(t, n-6, w.count("SELECT count(*) FROM messages WHERE provider_message_id = 'id-' || id AND attempts = 1 AND sent_at IS NOT NULL"))

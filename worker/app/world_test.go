@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,7 @@ type directory struct {
 	recipients []*accountv1.Recipient
 	failAfter  int // pages; 0 means never
 	blocked    []string
+	excluded   string // the contact group whose members are every third recipient
 }
 
 func (d *directory) ListBlockedAccounts(context.Context, *accountv1.ListBlockedAccountsRequest) (*accountv1.ListBlockedAccountsResponse, error) {
@@ -120,8 +122,8 @@ func (d *directory) StreamRecipients(req *accountv1.StreamRecipientsRequest, str
 	d.mu.Unlock()
 	var page []*accountv1.Recipient
 	pages := 0
-	for _, r := range list {
-		if r.GetContactId() <= req.GetCursor() {
+	for i, r := range list {
+		if r.GetContactId() <= req.GetCursor() || slices.Contains(req.GetContactGroupIds(), d.excluded) && i%3 != 0 {
 			continue
 		}
 		if page = append(page, r); len(page) < int(req.GetPageSize()) {
@@ -239,7 +241,7 @@ func (w *world) queue(exclude ...string) string {
 		ID: messaging.NewID(), AccountID: w.account, ChannelID: w.channel.ID, TemplateID: w.template.ID, Status: messaging.GroupQueued,
 		ContactGroupIDs: []string{uuid.NewString()}, ExcludeContactIDs: exclude,
 	}
-	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateGroupMessage(ctx, tx, g) })
+	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateGroupMessage(ctx, tx, g, nil) })
 	return g.ID
 }
 

@@ -159,14 +159,7 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 	if err != nil {
 		return err
 	}
-	err = r.Directory.Recipients(ctx, job.AccountID, f.Group.ContactGroupIDs, job.Cursor, postgres.MaxChunk, func(list []messaging.Recipient) error {
-		b := p.batch(list)
-		suppressed, err := r.Store.Suppressed(ctx, job.AccountID, f.ChannelType, p.keys(b))
-		if err != nil {
-			return err
-		}
-		return r.write(ctx, f, p.without(b, suppressed))
-	})
+	err = r.recipients(ctx, f, p)
 	switch {
 	case err == nil, errors.Is(err, postgres.ErrStopped):
 		if err := failpoint.Hit(ctx, failpoint.FanoutBeforeEnd); err != nil {
@@ -213,6 +206,28 @@ func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
 	return r.Store.EndChunk(ctx, handed.Chunk, nil, postgres.Rest{})
 }
 
+// recipients writes all recipients: those given by address, whose values then win over
+// what is known of a contact with the same address, then the members of the groups.
+func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
+	stretch := func(list []messaging.Recipient) error {
+		b := p.batch(list)
+		if err := p.members.failed(); err != nil {
+			return err
+		}
+		suppressed, err := r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, p.keys(b))
+		if err != nil {
+			return err
+		}
+		return r.write(ctx, f, p.without(b, suppressed))
+	}
+	if err := r.Store.AddressRecipients(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, stretch); err != nil || len(f.Group.ContactGroupIDs) == 0 {
+		return err
+	}
+	p.members = walk(ctx, r.Directory, f.Job.AccountID, f.Group.ExcludeContactGroupIDs, f.Job.Cursor)
+	defer p.members.stop()
+	return r.Directory.Recipients(ctx, f.Job.AccountID, f.Group.ContactGroupIDs, f.Job.Cursor, postgres.MaxChunk, stretch)
+}
+
 // prepare reads what all recipients of the send share.
 func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 	g := f.Group
@@ -225,7 +240,7 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 		return nil, err
 	}
 	p := newPlan(f, renderer, messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt})
-	if f.Job.Cursor == "" {
+	if f.Job.Cursor == "" && f.Job.AddressCursor == "" {
 		return p, nil
 	}
 	addresses, err := r.Store.SentAddresses(ctx, g)

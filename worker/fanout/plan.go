@@ -12,10 +12,13 @@ import (
 // plan decides, recipient by recipient, who gets a message of the send.
 type plan struct {
 	channelType string
+	countryCode string
 	renderer    *messaging.Renderer
 	sources     messaging.Sources
 	excluded    map[string]bool
-	cursor      string
+	members     *members
+	// cursor is the last contact handled, address the last recipient given by address.
+	cursor, address string
 	// seen are digests of the addresses written to: 16 bytes each, so that a send
 	// of a million needs little memory.
 	seen map[[16]byte]struct{}
@@ -23,7 +26,7 @@ type plan struct {
 
 func newPlan(f *postgres.Fanout, renderer *messaging.Renderer, sources messaging.Sources) *plan {
 	p := &plan{
-		channelType: f.ChannelType, renderer: renderer, sources: sources, cursor: f.Job.Cursor,
+		channelType: f.ChannelType, countryCode: f.CountryCode, renderer: renderer, sources: sources, cursor: f.Job.Cursor, address: f.Job.AddressCursor,
 		excluded: make(map[string]bool, len(f.Group.ExcludeContactIDs)), seen: map[[16]byte]struct{}{},
 	}
 	for _, id := range f.Group.ExcludeContactIDs {
@@ -32,26 +35,35 @@ func newPlan(f *postgres.Fanout, renderer *messaging.Renderer, sources messaging
 	return p
 }
 
-// batch sorts a stretch of recipients into messages and skipped ones. Contacts
-// that were handled before and excluded ones are left out.
+// batch sorts a stretch of recipients into messages and skipped ones. Those that
+// were handled before are left out.
 func (p *plan) batch(list []messaging.Recipient) postgres.FanoutBatch {
 	var b postgres.FanoutBatch
 	for _, r := range list {
-		if r.ContactID <= p.cursor {
-			continue
-		}
-		p.cursor = r.ContactID
-		if p.excluded[r.ContactID] {
+		if !p.next(r) {
 			continue
 		}
 		if m, reason := p.message(r); reason != "" {
-			b.Skips = append(b.Skips, messaging.Skip{ContactID: r.ContactID, Reason: reason})
+			b.Skips = append(b.Skips, messaging.Skip{ID: r.ID(), ContactID: r.ContactID, Address: r.Given, Reason: reason})
 		} else {
 			b.Messages = append(b.Messages, m)
 		}
 	}
-	b.Cursor = p.cursor
+	b.Cursor, b.AddressCursor = p.cursor, p.address
 	return b
+}
+
+// next moves the cursor of the recipient's kind, unless it stands behind them already.
+func (p *plan) next(r messaging.Recipient) bool {
+	cursor := &p.cursor
+	if r.AddressID != "" {
+		cursor = &p.address
+	}
+	if r.ID() <= *cursor {
+		return false
+	}
+	*cursor = r.ID()
+	return true
 }
 
 // keys are the addresses of a stretch as suppressions have them.
@@ -68,17 +80,35 @@ func (p *plan) without(b postgres.FanoutBatch, suppressed map[string]bool) postg
 	b.Messages = slices.DeleteFunc(b.Messages, func(m postgres.FanoutMessage) bool {
 		out := suppressed[messaging.AddressKey(p.channelType, m.Address)]
 		if out {
-			b.Skips = append(b.Skips, messaging.Skip{ContactID: m.ContactID, Reason: messaging.SkipOptedOut})
+			b.Skips = append(b.Skips, skipped(m))
 		}
 		return out
 	})
 	return b
 }
 
+// skipped says that the recipient of a message opted out.
+func skipped(m postgres.FanoutMessage) messaging.Skip {
+	skip := messaging.Skip{ID: m.ContactID, ContactID: m.ContactID, Reason: messaging.SkipOptedOut}
+	if m.AddressID != "" {
+		skip.ID, skip.Address = m.AddressID, m.Address
+	}
+	return skip
+}
+
 func (p *plan) message(r messaging.Recipient) (m postgres.FanoutMessage, skip string) {
+	if r.ContactID != "" && (p.excluded[r.ContactID] || p.members.has(r.ContactID)) {
+		return m, messaging.SkipExcluded
+	}
 	address := r.Address(p.channelType)
 	if address == "" {
 		return m, messaging.SkipNoAddress
+	}
+	if r.AddressID != "" {
+		var ok bool
+		if address, ok = messaging.CheckAddress(p.channelType, address, p.countryCode); !ok {
+			return m, messaging.SkipInvalidAddress
+		}
 	}
 	values, _, unresolved := p.renderer.Resolve(p.sources.Lookup(r))
 	switch {
@@ -90,7 +120,7 @@ func (p *plan) message(r messaging.Recipient) (m postgres.FanoutMessage, skip st
 	if p.duplicate(address) {
 		return m, messaging.SkipDuplicateAddress
 	}
-	return postgres.FanoutMessage{ContactID: r.ContactID, Address: address, Values: values}, ""
+	return postgres.FanoutMessage{AddressID: r.AddressID, ContactID: r.ContactID, Address: address, Values: values}, ""
 }
 
 // duplicate notes an address and reports whether it was noted before.

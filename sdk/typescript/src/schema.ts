@@ -1050,7 +1050,7 @@ export interface paths {
         };
         /**
          * List skipped recipients
-         * @description ListSkippedRecipients returns the contacts that got no message, and why.
+         * @description ListSkippedRecipients returns the recipients that got no message, and why.
          */
         get: operations["GroupMessageService_ListSkippedRecipients"];
         put?: never;
@@ -2673,6 +2673,20 @@ export interface components {
              */
             recovery_codes: string[];
         };
+        /** @description AddressRecipient is somebody who receives a send without being a contact. */
+        "turumba.messaging.v1.AddressRecipient": {
+            /**
+             * @description Where the channel reaches them. One that cannot be an address of the channel is
+             *     skipped as invalid_address.
+             */
+            address?: string;
+            /** @description Their name, for {NAME}, {FIRST_NAME} and {LAST_NAME}. */
+            name?: string;
+            /** @description Values for this recipient; they win over the custom_values of the send. */
+            values?: {
+                [key: string]: string;
+            };
+        };
         /** @description BatchCreateMessagesResponse has one result per item, in order. */
         "turumba.messaging.v1.BatchCreateMessagesResponse": {
             /** @description Results in the order of the request. */
@@ -2923,6 +2937,11 @@ export interface components {
             account_id: string;
             /**
              * Format: int32
+             * @description How many recipients were given by address, besides the contact groups.
+             */
+            address_count: number;
+            /**
+             * Format: int32
              * @description Recipients whose message was cancelled.
              */
             cancelled_count: number;
@@ -2953,6 +2972,8 @@ export interface components {
             delivered_count: number;
             /** @description Why the send failed as a whole. */
             error_message: string;
+            /** @description Contact groups whose members do not receive it. */
+            exclude_contact_group_ids: string[];
             /** @description Contacts that do not receive it. */
             exclude_contact_ids: string[];
             /**
@@ -3285,21 +3306,20 @@ export interface components {
              */
             updated_at?: string;
         };
-        /** @description SkippedRecipient is a contact that got no message, and why. */
+        /** @description SkippedRecipient is a recipient that got no message, and why. */
         "turumba.messaging.v1.SkippedRecipient": {
-            /**
-             * Format: uuid
-             * @description The contact.
-             */
-            contact_id: string;
+            /** @description The contact; empty for a recipient that was given by address. */
+            contact_id: string | "";
             /**
              * Format: date-time
              * @description When it was skipped.
              */
             created_at?: string;
+            /** @description The address that was given; empty for a contact. */
+            delivery_address: string;
             /**
-             * @description "no_address", "unresolved_variable", "duplicate_address", "opted_out" or
-             *     "text_too_long".
+             * @description "excluded", "no_address", "invalid_address", "duplicate_address", "opted_out",
+             *     "unresolved_variable" or "text_too_long".
              */
             reason: string;
         };
@@ -6019,6 +6039,8 @@ export interface operations {
                     custom_values?: {
                         [key: string]: string;
                     };
+                    /** @description Contact groups whose members do not receive it. */
+                    exclude_contact_group_ids?: string[];
                     /** @description Contacts that do not receive it. */
                     exclude_contact_ids?: string[];
                     /** @description Text to render instead; becomes an auto-generated template. */
@@ -6027,6 +6049,12 @@ export interface operations {
                     metadata?: Record<string, never>;
                     /** @description Name that people see. */
                     name?: string;
+                    /**
+                     * @description Recipients by address, at most 10 000. An address gets one message of a send; who
+                     *     is named here gets it with the values given here, also when a contact has the
+                     *     same address.
+                     */
+                    recipients?: components["schemas"]["turumba.messaging.v1.AddressRecipient"][];
                     /** @description draft (the default) or queued, which sends at once. */
                     status?: components["schemas"]["turumba.messaging.v1.GroupMessageStatus"];
                     /** @description Subject for message_body, e-mail only; may hold variables. */
@@ -6203,6 +6231,10 @@ export interface operations {
                 limit?: number;
                 /** @description next_page_token of the previous page. */
                 page_token?: string;
+                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                filter?: string[];
+                /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
+                sort?: string[];
             };
             header?: never;
             path: {

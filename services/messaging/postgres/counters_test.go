@@ -174,7 +174,7 @@ func (h *history) addSend() {
 		g := &messaging.GroupMessage{
 			ID: messaging.NewID(), AccountID: account, ChannelID: c.ID, TemplateID: account, Status: messaging.GroupQueued, ContactGroupIDs: []string{messaging.NewID()},
 		}
-		require.NoError(h.t, h.api.DB().InTx(ctx, []string{account}, func(tx *pg.Tx) error { return h.api.CreateGroupMessage(ctx, tx, g) }))
+		require.NoError(h.t, h.api.DB().InTx(ctx, []string{account}, func(tx *pg.Tx) error { return h.api.CreateGroupMessage(ctx, tx, g, nil) }))
 		job, err := h.work.ClaimFanout(ctx, time.Hour)
 		require.NoError(h.t, err)
 		f, err := h.work.StartFanout(ctx, *job, time.Hour)

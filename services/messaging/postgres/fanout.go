@@ -38,7 +38,9 @@ type FanoutJob struct {
 	AccountID      string
 	// Cursor is the last contact that was handled; empty at the start.
 	Cursor string
-	Epoch  int64
+	// AddressCursor is the last recipient given by address that was handled.
+	AddressCursor string
+	Epoch         int64
 	// Traceparent is the trace of what queued the send; empty for none.
 	Traceparent string
 }
@@ -52,7 +54,8 @@ func (s *Store) ClaimFanout(ctx context.Context, lease time.Duration) (*FanoutJo
 			WHERE not_before <= now() AND (lease_until IS NULL OR lease_until < now())
 				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = fanout_jobs.account_id)
 			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, epoch, traceparent`, interval(lease))
+		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, coalesce(address_cursor::text, '') AS address_cursor,
+			epoch, traceparent`, interval(lease))
 	if err != nil {
 		return nil, fmt.Errorf("claim fan-out job: %w", err)
 	}
@@ -72,6 +75,8 @@ type Fanout struct {
 	Job         FanoutJob
 	Group       *messaging.GroupMessage
 	ChannelType string
+	// CountryCode is the channel's, for numbers without one.
+	CountryCode string
 	// Limited says that the channel has a rate limit.
 	Limited bool
 	subject string // the channel's own subject line
@@ -134,7 +139,7 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return err
 	}
-	f.ChannelType, f.subject, f.Limited = c.ChannelType, c.SubjectTemplate(), c.RateLimit != nil
+	f.ChannelType, f.CountryCode, f.subject, f.Limited = c.ChannelType, c.DefaultCountryCode, c.SubjectTemplate(), c.RateLimit != nil
 	return nil
 }
 
@@ -167,31 +172,34 @@ func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err er
 }
 
 const extendFanoutSQL = `
-	UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, lease_until = now() + $4::interval
+	UPDATE fanout_jobs SET cursor = nullif($3, '')::uuid, address_cursor = nullif($4, '')::uuid, lease_until = now() + $5::interval
 	WHERE group_message_id = $1 AND epoch = $2`
 
 func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, lease time.Duration) error {
-	tag, err := tx.Exec(ctx, extendFanoutSQL, job.GroupMessageID, job.Epoch, job.Cursor, interval(lease))
+	tag, err := tx.Exec(ctx, extendFanoutSQL, job.GroupMessageID, job.Epoch, job.Cursor, job.AddressCursor, interval(lease))
 	if err != nil {
 		return fmt.Errorf("extend fan-out lease: %w", err)
 	}
 	return otherwise(tag, ErrFenced)
 }
 
-// FanoutMessage is one recipient of a send.
+// FanoutMessage is one recipient of a send; without a ContactID one given by address.
 type FanoutMessage struct {
 	ContactID string
+	// AddressID is the id of a recipient given by address.
+	AddressID string
 	Address   string
 	Values    messaging.Values
 }
 
-// FanoutBatch is a stretch of a send's recipients, in order of contact id.
+// FanoutBatch is a stretch of a send's recipients, in order of their ids.
 type FanoutBatch struct {
-	// Cursor is the last contact of the stretch.
-	Cursor string
+	// Cursor is the last contact that is handled after the stretch, AddressCursor the
+	// last recipient given by address.
+	Cursor, AddressCursor string
 	// Messages are at most MaxChunk.
 	Messages []FanoutMessage
-	// Skips are the contacts left out.
+	// Skips are the recipients left out.
 	Skips []messaging.Skip
 }
 
@@ -209,7 +217,7 @@ func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease
 	var handed *Handed
 	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error {
 		step := &pgx.Batch{}
-		queueCursor(step, f.Job, b.Cursor, f.lease)
+		queueCursors(step, f, b)
 		c, err := queueMessages(step, tx, f, b.Messages, lease)
 		if err != nil {
 			return err
@@ -240,9 +248,9 @@ func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease
 	return handed, nil
 }
 
-// queueCursor notes how far the fan-out is, while the job is the caller's.
-func queueCursor(step *pgx.Batch, job FanoutJob, cursor string, lease time.Duration) {
-	step.Queue(extendFanoutSQL, job.GroupMessageID, job.Epoch, cursor, interval(lease)).Exec(func(tag pgconn.CommandTag) error {
+// queueCursors notes how far the fan-out is, while the job is the caller's.
+func queueCursors(step *pgx.Batch, f *Fanout, b FanoutBatch) {
+	step.Queue(extendFanoutSQL, f.Job.GroupMessageID, f.Job.Epoch, b.Cursor, b.AddressCursor, interval(f.lease)).Exec(func(tag pgconn.CommandTag) error {
 		return otherwise(tag, ErrFenced)
 	})
 }
@@ -265,13 +273,13 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []FanoutMessage, 
 		ID: messaging.NewID(), AccountID: g.AccountID, ChannelID: g.ChannelID, ChannelType: f.ChannelType, GroupMessageID: g.ID, Lane: LaneBulk,
 		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total), n), First: *g.StartedAt, Last: *g.StartedAt,
 	}
-	contacts, addresses, vars := make([]string, n), make([]string, n), make([]string, n)
+	contacts, addresses, vars := make([]*string, n), make([]string, n), make([]string, n)
 	for i, m := range list {
 		raw, err := json.Marshal(m.Values)
 		if err != nil {
 			return nil, fmt.Errorf("write values: %w", err)
 		}
-		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(raw)
+		contacts[i], addresses[i], vars[i] = orNull(m.ContactID), m.Address, string(raw)
 	}
 	step.Queue(`
 		INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
@@ -300,14 +308,16 @@ func queueSkips(step *pgx.Batch, tx *pg.Tx, g *messaging.GroupMessage, skips []m
 	if len(skips) == 0 {
 		return
 	}
-	contacts, reasons := make([]string, len(skips)), make([]string, len(skips))
+	ids, contacts := make([]string, len(skips)), make([]*string, len(skips))
+	addresses, reasons := make([]string, len(skips)), make([]string, len(skips))
 	for i, skip := range skips {
-		contacts[i], reasons[i] = skip.ContactID, skip.Reason
+		ids[i], contacts[i], addresses[i], reasons[i] = skip.ID, orNull(skip.ContactID), skip.Address, skip.Reason
 	}
 	step.Queue(`
-		INSERT INTO group_message_skips (account_id, group_message_id, contact_id, reason, created_at)
-		SELECT $1, $2, contact_id, reason, $3 FROM unnest($4::uuid[], $5::text[]) AS n (contact_id, reason)`,
-		g.AccountID, g.ID, tx.Now, contacts, reasons)
+		INSERT INTO group_message_skips (account_id, group_message_id, id, contact_id, delivery_address, reason, created_at)
+		SELECT $1, $2, id, contact_id, address, reason, $3
+		FROM unnest($4::uuid[], $5::uuid[], $6::text[], $7::text[]) AS n (id, contact_id, address, reason)`,
+		g.AccountID, g.ID, tx.Now, ids, contacts, addresses, reasons)
 }
 
 // queueTotals counts the recipients, last of all: the send's row is the one that
@@ -320,6 +330,14 @@ func queueTotals(step *pgx.Batch, tx *pg.Tx, f *Fanout, b FanoutBatch) {
 		f.Job.AccountID, f.Job.GroupMessageID, len(b.Messages), len(b.Skips), tx.Now).Exec(func(tag pgconn.CommandTag) error {
 		return otherwise(tag, ErrStopped)
 	})
+}
+
+// orNull is the id, or NULL for none.
+func orNull(id string) *string {
+	if id == "" {
+		return nil
+	}
+	return &id
 }
 
 // FinishFanout says that all recipients are written, or that no more will be.

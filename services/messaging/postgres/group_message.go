@@ -13,7 +13,7 @@ import (
 	"github.com/turumba/turumba/services/messaging"
 )
 
-const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, custom_values, metadata,
+const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, exclude_contact_group_ids, address_count, custom_values, metadata,
 	snapshot, total_recipients, pending_count, sent_count, failed_count, cancelled_count, unknown_count, skipped_count, delivered_count,
 	fanout_done, coalesce(created_by_user_id::text, '') AS created_by_user_id, error_message, started_at, completed_at, created_at, updated_at`
 
@@ -28,19 +28,23 @@ func groupSpec(tokenKey []byte) (*query.Spec, error) {
 
 // CreateGroupMessage stores a send. Its channel and template must be of the
 // same account; NOT_FOUND if the template is gone. A queued one starts at once.
-func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage) error {
+// to are its recipients by address.
+func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, to []messaging.Recipient) error {
 	if err := holdTemplate(ctx, tx, g.AccountID, g.TemplateID); err != nil {
 		return err
 	}
-	g.CreatedAt, g.UpdatedAt = tx.Now, tx.Now
+	g.CreatedAt, g.UpdatedAt, g.Addresses = tx.Now, tx.Now, int32(len(to))
 	_, err := tx.Exec(ctx, `
 		INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids,
-			custom_values, metadata, created_by_user_id, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, '')::uuid, $12, $12)`,
-		g.ID, g.AccountID, g.Name, g.ChannelID, g.TemplateID, g.Status, g.ContactGroupIDs, texts(g.ExcludeContactIDs),
-		values(g.CustomValues), g.Metadata, g.CreatedByUserID, tx.Now)
+			custom_values, metadata, created_by_user_id, created_at, updated_at, exclude_contact_group_ids, address_count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, '')::uuid, $12, $12, $13, $14)`,
+		g.ID, g.AccountID, g.Name, g.ChannelID, g.TemplateID, g.Status, texts(g.ContactGroupIDs), texts(g.ExcludeContactIDs),
+		values(g.CustomValues), g.Metadata, g.CreatedByUserID, tx.Now, texts(g.ExcludeContactGroupIDs), g.Addresses)
 	if err != nil {
 		return fmt.Errorf("insert group message: %w", err)
+	}
+	if err := insertRecipients(ctx, tx, g, to); err != nil {
+		return err
 	}
 	if err := groupEvent(ctx, tx, g, "group_message.created", ""); err != nil {
 		return err
@@ -142,7 +146,8 @@ func (s *Store) CancelGroupMessage(ctx context.Context, tx *pg.Tx, scope []strin
 	return g, groupEvent(ctx, tx, g, "group_message.cancelled", previous)
 }
 
-// DeleteGroupMessage hides a send that is not running. Its messages stay.
+// DeleteGroupMessage hides a send that is not running. Its messages stay, its list of
+// addresses does not.
 func (s *Store) DeleteGroupMessage(ctx context.Context, scope []string, id string) error {
 	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
 		g, err := lockGroup(ctx, tx, scope, id)
@@ -156,11 +161,11 @@ func (s *Store) DeleteGroupMessage(ctx context.Context, scope []string, id strin
 		if err != nil {
 			return fmt.Errorf("delete group message: %w", err)
 		}
-		return nil
+		return deleteRecipients(ctx, tx, g)
 	})
 }
 
-// Skips returns a page of the contacts that a send left out.
+// Skips returns a page of the recipients that a send left out.
 func (s *Store) Skips(ctx context.Context, scope []string, groupID string, r query.Request) (*query.Page[*messaging.Skip], error) {
 	g, err := s.GroupMessage(ctx, scope, groupID)
 	if err != nil {

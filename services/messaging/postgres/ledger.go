@@ -24,6 +24,7 @@ WITH row_counts AS (
 		count(m.id) FILTER (WHERE m.status = 'cancelled') AS cancelled,
 		count(m.id) FILTER (WHERE m.status = 'permanently_failed' AND m.error_code = 'outcome_unknown') AS unknown,
 		count(DISTINCT lower(m.delivery_address)) AS addresses,
+		count(m.contact_id) AS to_contacts,
 		count(DISTINCT m.contact_id) AS contacts
 	FROM group_messages g LEFT JOIN messages m ON m.group_message_id = g.id AND m.created_at = g.started_at
 	GROUP BY g.id),
@@ -40,8 +41,8 @@ FROM group_messages g JOIN row_counts r USING (id)
 WHERE (g.total_recipients, g.pending_count, g.sent_count, g.failed_count, g.cancelled_count, g.unknown_count)
 	IS DISTINCT FROM (r.total::int, r.pending::int, r.sent::int, r.failed::int, r.cancelled::int, r.unknown::int)
 UNION ALL
-SELECT format('group message %s has %s messages for %s contacts and %s addresses', r.id, r.total, r.contacts, r.addresses)
-FROM row_counts r WHERE r.total <> r.contacts OR r.total <> r.addresses
+SELECT format('group message %s has %s messages, %s of them for %s contacts, for %s addresses', r.id, r.total, r.to_contacts, r.contacts, r.addresses)
+FROM row_counts r WHERE r.to_contacts <> r.contacts OR r.total <> r.addresses
 UNION ALL
 SELECT format('group message %s is %s with %s pending, recipients complete: %s', g.id, g.status, g.pending_count, g.fanout_done)
 FROM group_messages g

@@ -96,8 +96,8 @@ INSERT INTO group_messages (id, account_id, name, channel_id, template_id, statu
 	SELECT plan_id($tenant, 3, i), $account, $text || i, plan_id($tenant, 1, i % 7), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'completed' ELSE 'failed' END, '{}', plan_id($tenant, 9, i % 7),
 		plan_time(i), plan_time(i), plan_time(i % 977)
 	FROM generate_series(1, $rows) AS i;
-INSERT INTO group_message_skips (account_id, group_message_id, contact_id, reason, created_at)
-	SELECT $account, plan_id($tenant, 3, 1 + i % 5), plan_id($tenant, 8, i), 'no_address', plan_time(i) FROM generate_series(1, 5000) AS i;
+INSERT INTO group_message_skips (account_id, group_message_id, id, contact_id, reason, created_at)
+	SELECT $account, plan_id($tenant, 3, 1 + i % 5), plan_id($tenant, 8, i), plan_id($tenant, 8, i), 'no_address', plan_time(i) FROM generate_series(1, 5000) AS i;
 INSERT INTO suppressions (id, account_id, channel_type, address, reason, created_at)
 	SELECT plan_id($tenant, 4, i), $account, CASE $text WHEN 'own' THEN 'email' ELSE 'sms' END, $text || i, 'manual', plan_time(i) FROM generate_series(1, 5000) AS i;
 INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, direction, status, delivery_address, created_at, updated_at)

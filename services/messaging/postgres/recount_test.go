@@ -100,7 +100,7 @@ func TestRecount(t *testing.T) {
 	for _, own := range h.refs(t, ref.AccountID) {
 		require.Equal(t, ref.AccountID, own.AccountID)
 	}
-	b := FanoutBatch{Cursor: messaging.NewID(), Skips: []messaging.Skip{{ContactID: messaging.NewID(), Reason: messaging.SkipNoAddress}}}
+	b := FanoutBatch{Cursor: messaging.NewID(), Skips: []messaging.Skip{{ID: messaging.NewID(), ContactID: messaging.NewID(), Reason: messaging.SkipNoAddress}}}
 	for range 3 {
 		contact := messaging.NewID()
 		b.Messages = append(b.Messages, FanoutMessage{ContactID: contact, Address: contact + "@example.org"})

@@ -114,10 +114,12 @@ func list[T any](ctx context.Context, s *Store, spec *query.Spec, r query.Reques
 	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[T])
 }
 
-// SkippedRecipient is queried by nothing but its place in the send.
+// skipSpec is the list of a send's skipped recipients.
 func skipSpec(tokenKey []byte) (*query.Spec, error) {
 	return query.SpecFor((&messagingv1.SkippedRecipient{}).ProtoReflect().Descriptor(), query.Table{
-		From: "group_message_skips", Select: []string{"contact_id, reason, created_at"}, ID: "contact_id", TokenKey: tokenKey,
-		Columns: map[string]query.Column{"group_message_id": uuidColumn("group_message_id")},
+		From: "group_message_skips", Select: []string{"id, coalesce(contact_id::text, '') AS contact_id, delivery_address, reason, created_at"}, TokenKey: tokenKey,
+		Columns: map[string]query.Column{
+			"group_message_id": uuidColumn("group_message_id"), "contact_id": {Kind: query.KindUUID}, "reason": {NotNull: true}, "created_at": {NotNull: true},
+		},
 	})
 }

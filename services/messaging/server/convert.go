@@ -92,6 +92,7 @@ func toProtoGroup(g *messaging.GroupMessage) *messagingv1.GroupMessage {
 		CustomValues: g.CustomValues, Metadata: toStruct(g.Metadata), TotalRecipients: g.Total, PendingCount: g.Pending, SentCount: g.Sent,
 		FailedCount: g.Failed, CancelledCount: g.Cancelled, UnknownCount: g.Unknown, SkippedCount: g.Skipped, DeliveredCount: g.Delivered,
 		CreatedByUserId: g.CreatedByUserID, ErrorMessage: g.ErrorMessage, StartedAt: stampOrNil(g.StartedAt), CompletedAt: stampOrNil(g.CompletedAt),
+		ExcludeContactGroupIds: g.ExcludeContactGroupIDs, AddressCount: g.Addresses,
 		CreatedAt: stamp(g.CreatedAt), UpdatedAt: stamp(g.UpdatedAt),
 	}
 }
@@ -123,7 +124,7 @@ func toProtoAttempt(a *messaging.Attempt) *messagingv1.MessageAttempt {
 }
 
 func toProtoSkip(s *messaging.Skip) *messagingv1.SkippedRecipient {
-	return &messagingv1.SkippedRecipient{ContactId: s.ContactID, Reason: s.Reason, CreatedAt: stamp(s.CreatedAt)}
+	return &messagingv1.SkippedRecipient{ContactId: s.ContactID, DeliveryAddress: s.Address, Reason: s.Reason, CreatedAt: stamp(s.CreatedAt)}
 }
 
 // toStruct reads stored free data; what we stored is always an object.

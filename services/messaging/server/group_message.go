@@ -34,7 +34,8 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 	g := &messaging.GroupMessage{
 		ID: messaging.NewID(), AccountID: accountID, Name: req.GetName(), ChannelID: req.GetChannelId(), TemplateID: req.GetTemplateId(),
 		Status: messaging.GroupDraft, ContactGroupIDs: req.GetContactGroupIds(), ExcludeContactIDs: req.GetExcludeContactIds(),
-		CustomValues: req.GetCustomValues(), Metadata: metadata, CreatedByUserID: auth.From(ctx).UserID,
+		ExcludeContactGroupIDs: req.GetExcludeContactGroupIds(),
+		CustomValues:           req.GetCustomValues(), Metadata: metadata, CreatedByUserID: auth.From(ctx).UserID,
 	}
 	if req.GetStatus() == messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_QUEUED {
 		g.Status = messaging.GroupQueued
@@ -53,7 +54,7 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 				return err
 			}
 		}
-		if err := s.store.CreateGroupMessage(ctx, tx, g); err != nil {
+		if err := s.store.CreateGroupMessage(ctx, tx, g, mapAll(req.GetRecipients(), fromAddressRecipient)); err != nil {
 			return unresolved(err, "template_id")
 		}
 		resp.GroupMessage = toProtoGroup(g)
@@ -74,8 +75,8 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err != nil {
 		return nil, unresolved(err, "channel_id")
 	}
-	if err := s.directory.CheckGroups(ctx, g.AccountID, g.ContactGroupIDs); err != nil {
-		return nil, unresolved(err, "contact_group_ids")
+	if err := s.checkGroups(ctx, g); err != nil {
+		return nil, err
 	}
 	if req.GetMessageBody() != "" {
 		auto = messaging.AutoTemplate(g.AccountID, g.Name, g.CreatedByUserID, s.clock.Now())
@@ -91,6 +92,26 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 		return nil, err
 	}
 	return nil, t.Fits(c.ChannelType)
+}
+
+// checkGroups answers UNRESOLVED_REFERENCE unless the contact groups that a send names
+// are the account's.
+func (s *Server) checkGroups(ctx context.Context, g *messaging.GroupMessage) error {
+	if len(g.ContactGroupIDs) > 0 {
+		if err := s.directory.CheckGroups(ctx, g.AccountID, g.ContactGroupIDs); err != nil {
+			return unresolved(err, "contact_group_ids")
+		}
+	}
+	if len(g.ExcludeContactGroupIDs) > 0 {
+		if err := s.directory.CheckGroups(ctx, g.AccountID, g.ExcludeContactGroupIDs); err != nil {
+			return unresolved(err, "exclude_contact_group_ids")
+		}
+	}
+	return nil
+}
+
+func fromAddressRecipient(r *messagingv1.AddressRecipient) messaging.Recipient {
+	return messaging.Recipient{Given: r.GetAddress(), Name: r.GetName(), Values: r.GetValues()}
 }
 
 // usable refuses a template that cannot be sent on the channel.
@@ -236,7 +257,7 @@ func (s *Server) WatchGroupMessage(req *messagingv1.WatchGroupMessageRequest, st
 
 // ListSkippedRecipients implements messagingv1.GroupMessageServiceServer.
 func (s *Server) ListSkippedRecipients(ctx context.Context, req *messagingv1.ListSkippedRecipientsRequest) (*messagingv1.ListSkippedRecipientsResponse, error) {
-	page, err := s.store.Skips(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId(), query.Request{Skip: req.GetSkip(), Limit: req.GetLimit(), PageToken: req.GetPageToken()})
+	page, err := s.store.Skips(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId(), query.RequestOf(req))
 	if err != nil {
 		return nil, err
 	}

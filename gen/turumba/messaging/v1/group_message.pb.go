@@ -156,7 +156,11 @@ type GroupMessage struct {
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Contact groups whose members do not receive it.
+	ExcludeContactGroupIds []string `protobuf:"bytes,25,rep,name=exclude_contact_group_ids,json=excludeContactGroupIds,proto3" json:"exclude_contact_group_ids,omitempty"`
+	// How many recipients were given by address, besides the contact groups.
+	AddressCount  int32 `protobuf:"varint,26,opt,name=address_count,json=addressCount,proto3" json:"address_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,23 +363,104 @@ func (x *GroupMessage) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// SkippedRecipient is a contact that got no message, and why.
-type SkippedRecipient struct {
+func (x *GroupMessage) GetExcludeContactGroupIds() []string {
+	if x != nil {
+		return x.ExcludeContactGroupIds
+	}
+	return nil
+}
+
+func (x *GroupMessage) GetAddressCount() int32 {
+	if x != nil {
+		return x.AddressCount
+	}
+	return 0
+}
+
+// AddressRecipient is somebody who receives a send without being a contact.
+type AddressRecipient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The contact.
-	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
-	// "no_address", "unresolved_variable", "duplicate_address", "opted_out" or
-	// "text_too_long".
-	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// When it was skipped.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Where the channel reaches them. One that cannot be an address of the channel is
+	// skipped as invalid_address.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Their name, for {NAME}, {FIRST_NAME} and {LAST_NAME}.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Values for this recipient; they win over the custom_values of the send.
+	Values        map[string]string `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *AddressRecipient) Reset() {
+	*x = AddressRecipient{}
+	mi := &file_turumba_messaging_v1_group_message_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressRecipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressRecipient) ProtoMessage() {}
+
+func (x *AddressRecipient) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressRecipient.ProtoReflect.Descriptor instead.
+func (*AddressRecipient) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AddressRecipient) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddressRecipient) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddressRecipient) GetValues() map[string]string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// SkippedRecipient is a recipient that got no message, and why.
+type SkippedRecipient struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The contact; empty for a recipient that was given by address.
+	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
+	// "excluded", "no_address", "invalid_address", "duplicate_address", "opted_out",
+	// "unresolved_variable" or "text_too_long".
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it was skipped.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The address that was given; empty for a contact.
+	DeliveryAddress string `protobuf:"bytes,4,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
 func (x *SkippedRecipient) Reset() {
 	*x = SkippedRecipient{}
-	mi := &file_turumba_messaging_v1_group_message_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_group_message_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +472,7 @@ func (x *SkippedRecipient) String() string {
 func (*SkippedRecipient) ProtoMessage() {}
 
 func (x *SkippedRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_proto_msgTypes[1]
+	mi := &file_turumba_messaging_v1_group_message_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +485,7 @@ func (x *SkippedRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkippedRecipient.ProtoReflect.Descriptor instead.
 func (*SkippedRecipient) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_proto_rawDescGZIP(), []int{1}
+	return file_turumba_messaging_v1_group_message_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SkippedRecipient) GetContactId() string {
@@ -424,11 +509,18 @@ func (x *SkippedRecipient) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *SkippedRecipient) GetDeliveryAddress() string {
+	if x != nil {
+		return x.DeliveryAddress
+	}
+	return ""
+}
+
 var File_turumba_messaging_v1_group_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xeb\v\n" +
+	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xea\f\n" +
 	"\fGroupMessage\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -473,16 +565,31 @@ const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +
 	"\n" +
 	"updated_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
-	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x1a?\n" +
+	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x12L\n" +
+	"\x19exclude_contact_group_ids\x18\x19 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x16excludeContactGroupIds\x12/\n" +
+	"\raddress_count\x18\x1a \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\faddressCount\x1a?\n" +
 	"\x11CustomValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x01\n" +
-	"\x10SkippedRecipient\x12'\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x01\n" +
+	"\x10AddressRecipient\x12$\n" +
+	"\aaddress\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xfe\x01R\aaddress\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12c\n" +
+	"\x06values\x18\x03 \x03(\v22.turumba.messaging.v1.AddressRecipient.ValuesEntryB\x17\xbaH\x14\x9a\x01\x11\x102\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\x06values\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x01\n" +
+	"\x10SkippedRecipient\x122\n" +
 	"\n" +
-	"contact_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tcontactId\x12\x1f\n" +
-	"\x06reason\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x182R\x06reason\x12C\n" +
+	"contact_id\x18\x01 \x01(\tB\x13\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
+	"\x02\x01\vR\tcontactId\x12'\n" +
+	"\x06reason\x18\x02 \x01(\tB\x0f\xbaH\x04r\x02\x182\x8a\xb5\x18\x04\n" +
+	"\x02\x01\vR\x06reason\x12N\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt*\xd8\x02\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
+	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x123\n" +
+	"\x10delivery_address\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x0fdeliveryAddress*\xd8\x02\n" +
 	"\x12GroupMessageStatus\x12$\n" +
 	" GROUP_MESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aGROUP_MESSAGE_STATUS_DRAFT\x10\x01\x12\"\n" +
@@ -508,29 +615,32 @@ func file_turumba_messaging_v1_group_message_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_messaging_v1_group_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_turumba_messaging_v1_group_message_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_turumba_messaging_v1_group_message_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_turumba_messaging_v1_group_message_proto_goTypes = []any{
 	(GroupMessageStatus)(0),       // 0: turumba.messaging.v1.GroupMessageStatus
 	(*GroupMessage)(nil),          // 1: turumba.messaging.v1.GroupMessage
-	(*SkippedRecipient)(nil),      // 2: turumba.messaging.v1.SkippedRecipient
-	nil,                           // 3: turumba.messaging.v1.GroupMessage.CustomValuesEntry
-	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*AddressRecipient)(nil),      // 2: turumba.messaging.v1.AddressRecipient
+	(*SkippedRecipient)(nil),      // 3: turumba.messaging.v1.SkippedRecipient
+	nil,                           // 4: turumba.messaging.v1.GroupMessage.CustomValuesEntry
+	nil,                           // 5: turumba.messaging.v1.AddressRecipient.ValuesEntry
+	(*structpb.Struct)(nil),       // 6: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_group_message_proto_depIdxs = []int32{
 	0, // 0: turumba.messaging.v1.GroupMessage.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	3, // 1: turumba.messaging.v1.GroupMessage.custom_values:type_name -> turumba.messaging.v1.GroupMessage.CustomValuesEntry
-	4, // 2: turumba.messaging.v1.GroupMessage.metadata:type_name -> google.protobuf.Struct
-	5, // 3: turumba.messaging.v1.GroupMessage.started_at:type_name -> google.protobuf.Timestamp
-	5, // 4: turumba.messaging.v1.GroupMessage.completed_at:type_name -> google.protobuf.Timestamp
-	5, // 5: turumba.messaging.v1.GroupMessage.created_at:type_name -> google.protobuf.Timestamp
-	5, // 6: turumba.messaging.v1.GroupMessage.updated_at:type_name -> google.protobuf.Timestamp
-	5, // 7: turumba.messaging.v1.SkippedRecipient.created_at:type_name -> google.protobuf.Timestamp
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	4, // 1: turumba.messaging.v1.GroupMessage.custom_values:type_name -> turumba.messaging.v1.GroupMessage.CustomValuesEntry
+	6, // 2: turumba.messaging.v1.GroupMessage.metadata:type_name -> google.protobuf.Struct
+	7, // 3: turumba.messaging.v1.GroupMessage.started_at:type_name -> google.protobuf.Timestamp
+	7, // 4: turumba.messaging.v1.GroupMessage.completed_at:type_name -> google.protobuf.Timestamp
+	7, // 5: turumba.messaging.v1.GroupMessage.created_at:type_name -> google.protobuf.Timestamp
+	7, // 6: turumba.messaging.v1.GroupMessage.updated_at:type_name -> google.protobuf.Timestamp
+	5, // 7: turumba.messaging.v1.AddressRecipient.values:type_name -> turumba.messaging.v1.AddressRecipient.ValuesEntry
+	7, // 8: turumba.messaging.v1.SkippedRecipient.created_at:type_name -> google.protobuf.Timestamp
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_proto_init() }
@@ -544,7 +654,7 @@ func file_turumba_messaging_v1_group_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_group_message_proto_rawDesc), len(file_turumba_messaging_v1_group_message_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,7 +28,7 @@ const (
 )
 
 // CreateGroupMessageRequest describes a new send; exactly one of template_id and
-// message_body.
+// message_body, and contact groups or recipients or both.
 type CreateGroupMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account to create in; needed when the caller may create in several.
@@ -52,9 +52,15 @@ type CreateGroupMessageRequest struct {
 	// Free data of the caller, at most 32 KiB.
 	Metadata *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	// draft (the default) or queued, which sends at once.
-	Status        GroupMessageStatus `protobuf:"varint,11,opt,name=status,proto3,enum=turumba.messaging.v1.GroupMessageStatus" json:"status,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Status GroupMessageStatus `protobuf:"varint,11,opt,name=status,proto3,enum=turumba.messaging.v1.GroupMessageStatus" json:"status,omitempty"`
+	// Recipients by address, at most 10 000. An address gets one message of a send; who
+	// is named here gets it with the values given here, also when a contact has the
+	// same address.
+	Recipients []*AddressRecipient `protobuf:"bytes,12,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// Contact groups whose members do not receive it.
+	ExcludeContactGroupIds []string `protobuf:"bytes,13,rep,name=exclude_contact_group_ids,json=excludeContactGroupIds,proto3" json:"exclude_contact_group_ids,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *CreateGroupMessageRequest) Reset() {
@@ -162,6 +168,20 @@ func (x *CreateGroupMessageRequest) GetStatus() GroupMessageStatus {
 		return x.Status
 	}
 	return GroupMessageStatus_GROUP_MESSAGE_STATUS_UNSPECIFIED
+}
+
+func (x *CreateGroupMessageRequest) GetRecipients() []*AddressRecipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *CreateGroupMessageRequest) GetExcludeContactGroupIds() []string {
+	if x != nil {
+		return x.ExcludeContactGroupIds
+	}
+	return nil
 }
 
 // CreateGroupMessageResponse holds the created send.
@@ -808,7 +828,11 @@ type ListSkippedRecipientsRequest struct {
 	// Most rows to return, 1 to 1000; 0 means 100.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_page_token of the previous page.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Filters `field:op:value`, all of which must hold; at most 20.
+	Filter []string `protobuf:"bytes,5,rep,name=filter,proto3" json:"filter,omitempty"`
+	// Sort keys `field:asc` or `field:desc`; at most 5.
+	Sort          []string `protobuf:"bytes,6,rep,name=sort,proto3" json:"sort,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -871,6 +895,20 @@ func (x *ListSkippedRecipientsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListSkippedRecipientsRequest) GetFilter() []string {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ListSkippedRecipientsRequest) GetSort() []string {
+	if x != nil {
+		return x.Sort
+	}
+	return nil
+}
+
 // ListSkippedRecipientsResponse is one page.
 type ListSkippedRecipientsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -930,7 +968,7 @@ var File_turumba_messaging_v1_group_message_service_proto protoreflect.FileDescr
 
 const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\n" +
-	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xe5\x06\n" +
+	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xfc\b\n" +
 	"\x19CreateGroupMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
@@ -941,17 +979,22 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"templateId\x120\n" +
 	"\fmessage_body\x18\x05 \x01(\tB\r\xbaH\n" +
 	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12\"\n" +
-	"\asubject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12?\n" +
-	"\x11contact_group_ids\x18\a \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12B\n" +
+	"\asubject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12=\n" +
+	"\x11contact_group_ids\x18\a \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12B\n" +
 	"\x13exclude_contact_ids\x18\b \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x90N\x18\x01\"\x05r\x03\xb0\x01\x01R\x11excludeContactIds\x12\x80\x01\n" +
 	"\rcustom_values\x18\t \x03(\v2A.turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x123\n" +
 	"\bmetadata\x18\n" +
 	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12P\n" +
-	"\x06status\x18\v \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\x0e\xbaH\v\x82\x01\b\x10\x01\x18\x00\x18\x01\x18\x03R\x06status\x1a?\n" +
+	"\x06status\x18\v \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\x0e\xbaH\v\x82\x01\b\x10\x01\x18\x00\x18\x01\x18\x03R\x06status\x12Q\n" +
+	"\n" +
+	"recipients\x18\f \x03(\v2&.turumba.messaging.v1.AddressRecipientB\t\xbaH\x06\x92\x01\x03\x10\x90NR\n" +
+	"recipients\x12L\n" +
+	"\x19exclude_contact_group_ids\x18\r \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x16excludeContactGroupIds\x1a?\n" +
 	"\x11CustomValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x80\x01\xbaH}\x1a{\n" +
-	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\"m\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xf8\x01\xbaH\xf4\x01\x1a{\n" +
+	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1au\n" +
+	"\bsomebody\x12*contact_group_ids or recipients are needed\x1a=size(this.contact_group_ids) > 0 || size(this.recipients) > 0\"m\n" +
 	"\x1aCreateGroupMessageResponse\x12O\n" +
 	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"L\n" +
 	"\x16GetGroupMessageRequest\x122\n" +
@@ -984,7 +1027,7 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x18WatchGroupMessageRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\"l\n" +
 	"\x19WatchGroupMessageResponse\x12O\n" +
-	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"\xbd\x01\n" +
+	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"\x8f\x02\n" +
 	"\x1cListSkippedRecipientsRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\x12\x1e\n" +
 	"\x04skip\x18\x02 \x01(\x05B\n" +
@@ -992,7 +1035,9 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\x12'\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\xa0\x01\n" +
+	"page_token\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\x12)\n" +
+	"\x06filter\x18\x05 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x14\"\ar\x05\x10\x01\x18\x80 R\x06filter\x12%\n" +
+	"\x04sort\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x05\"\ar\x05\x10\x01\x18\xc8\x01R\x04sort\"\xa0\x01\n" +
 	"\x1dListSkippedRecipientsResponse\x12E\n" +
 	"\x04data\x18\x01 \x03(\v2&.turumba.messaging.v1.SkippedRecipientB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
 	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x83\r\n" +
@@ -1048,44 +1093,46 @@ var file_turumba_messaging_v1_group_message_service_proto_goTypes = []any{
 	nil,                                   // 16: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
 	(*structpb.Struct)(nil),               // 17: google.protobuf.Struct
 	(GroupMessageStatus)(0),               // 18: turumba.messaging.v1.GroupMessageStatus
-	(*GroupMessage)(nil),                  // 19: turumba.messaging.v1.GroupMessage
-	(*v1.ListMeta)(nil),                   // 20: turumba.options.v1.ListMeta
-	(*SkippedRecipient)(nil),              // 21: turumba.messaging.v1.SkippedRecipient
+	(*AddressRecipient)(nil),              // 19: turumba.messaging.v1.AddressRecipient
+	(*GroupMessage)(nil),                  // 20: turumba.messaging.v1.GroupMessage
+	(*v1.ListMeta)(nil),                   // 21: turumba.options.v1.ListMeta
+	(*SkippedRecipient)(nil),              // 22: turumba.messaging.v1.SkippedRecipient
 }
 var file_turumba_messaging_v1_group_message_service_proto_depIdxs = []int32{
 	16, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
 	17, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
 	18, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	19, // 3: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	19, // 4: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	19, // 5: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	19, // 6: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	19, // 7: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
-	20, // 8: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	19, // 9: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	21, // 10: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
-	20, // 11: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 12: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
-	2,  // 13: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
-	8,  // 14: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
-	4,  // 15: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
-	6,  // 16: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
-	10, // 17: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
-	12, // 18: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
-	14, // 19: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
-	1,  // 20: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
-	3,  // 21: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
-	9,  // 22: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
-	5,  // 23: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
-	7,  // 24: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
-	11, // 25: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
-	13, // 26: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
-	15, // 27: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
-	20, // [20:28] is the sub-list for method output_type
-	12, // [12:20] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	19, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
+	20, // 4: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	20, // 5: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	20, // 6: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	20, // 7: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	20, // 8: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
+	21, // 9: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	20, // 10: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 11: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
+	21, // 12: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 13: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
+	2,  // 14: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
+	8,  // 15: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
+	4,  // 16: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
+	6,  // 17: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
+	10, // 18: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
+	12, // 19: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
+	14, // 20: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
+	1,  // 21: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
+	3,  // 22: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
+	9,  // 23: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
+	5,  // 24: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
+	7,  // 25: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
+	11, // 26: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
+	13, // 27: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
+	15, // 28: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
+	21, // [21:29] is the sub-list for method output_type
+	13, // [13:21] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_service_proto_init() }

@@ -35,7 +35,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// GroupMessageService sends one text to the members of contact groups.
+// GroupMessageService sends one text to the members of contact groups and to addresses.
 type GroupMessageServiceClient interface {
 	// CreateGroupMessage stores a draft, or with status queued sends it at once.
 	CreateGroupMessage(ctx context.Context, in *CreateGroupMessageRequest, opts ...grpc.CallOption) (*CreateGroupMessageResponse, error)
@@ -55,7 +55,7 @@ type GroupMessageServiceClient interface {
 	// WatchGroupMessage streams the send whenever its counters change, at most twice
 	// a second, and ends with its final state.
 	WatchGroupMessage(ctx context.Context, in *WatchGroupMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchGroupMessageResponse], error)
-	// ListSkippedRecipients returns the contacts that got no message, and why.
+	// ListSkippedRecipients returns the recipients that got no message, and why.
 	ListSkippedRecipients(ctx context.Context, in *ListSkippedRecipientsRequest, opts ...grpc.CallOption) (*ListSkippedRecipientsResponse, error)
 }
 
@@ -160,7 +160,7 @@ func (c *groupMessageServiceClient) ListSkippedRecipients(ctx context.Context, i
 // All implementations must embed UnimplementedGroupMessageServiceServer
 // for forward compatibility.
 //
-// GroupMessageService sends one text to the members of contact groups.
+// GroupMessageService sends one text to the members of contact groups and to addresses.
 type GroupMessageServiceServer interface {
 	// CreateGroupMessage stores a draft, or with status queued sends it at once.
 	CreateGroupMessage(context.Context, *CreateGroupMessageRequest) (*CreateGroupMessageResponse, error)
@@ -180,7 +180,7 @@ type GroupMessageServiceServer interface {
 	// WatchGroupMessage streams the send whenever its counters change, at most twice
 	// a second, and ends with its final state.
 	WatchGroupMessage(*WatchGroupMessageRequest, grpc.ServerStreamingServer[WatchGroupMessageResponse]) error
-	// ListSkippedRecipients returns the contacts that got no message, and why.
+	// ListSkippedRecipients returns the recipients that got no message, and why.
 	ListSkippedRecipients(context.Context, *ListSkippedRecipientsRequest) (*ListSkippedRecipientsResponse, error)
 	mustEmbedUnimplementedGroupMessageServiceServer()
 }
