@@ -146,6 +146,6 @@ func (c cell) reads() bool {
 }
 
 func (c cell) creates() bool {
-	return strings.Contains(c.f.RPC, "/Create") || strings.Contains(c.f.RPC, "/Import") || strings.Contains(c.f.RPC, "/BatchCreate") ||
+	return strings.Contains(c.f.RPC, "/Create") || strings.Contains(c.f.RPC, "/Import") || strings.Contains(c.f.RPC, "/BatchCreate") || strings.Contains(c.f.RPC, "/SendMessages") ||
 		strings.Contains(c.f.RPC, "/Estimate") // it names an account as a create does
 }

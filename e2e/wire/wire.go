@@ -168,7 +168,7 @@ func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c Call) (Answe
 	ctx = metadata.AppendToOutgoingContext(ctx, header...)
 	full := "/" + Name(c.Method)
 	if c.Method.IsStreamingServer() || c.Method.IsStreamingClient() {
-		err = firstOfStream(ctx, conn, full, in, out)
+		err = firstOfStream(ctx, conn, full, c.Method.IsStreamingClient(), in, out)
 	} else {
 		err = conn.Invoke(ctx, full, in[0], out)
 	}
@@ -190,8 +190,8 @@ func callGRPC(ctx context.Context, conn grpc.ClientConnInterface, c Call) (Answe
 func requests(c Call) ([]proto.Message, error) {
 	bodies := []map[string]any{c.Body}
 	if c.Method.IsStreamingClient() {
-		settings, file := upload(c.Body)
-		bodies = []map[string]any{{"settings": settings}, {"data": file}}
+		settings, parts := upload(c.Method, c.Body)
+		bodies = append([]map[string]any{{"settings": settings}}, parts...)
 	}
 	var out []proto.Message
 	for _, body := range bodies {
@@ -214,13 +214,34 @@ func requests(c Call) ([]proto.Message, error) {
 	return out, nil
 }
 
-// upload splits the body of a call that sends a file: the settings, and the file
-// that stands beside them.
-func upload(body map[string]any) (settings map[string]any, file []byte) {
-	text, _ := body["file"].(string)
+// upload splits the body of a call that streams: the settings, and the file or the
+// items that stand beside them.
+func upload(md protoreflect.MethodDescriptor, body map[string]any) (settings map[string]any, parts []map[string]any) {
 	settings = maps.Clone(body)
 	delete(settings, "file")
-	return settings, []byte(text)
+	delete(settings, "items")
+	if md.Input().Fields().ByName("item") == nil {
+		text, _ := body["file"].(string)
+		return settings, []map[string]any{{"data": []byte(text)}}
+	}
+	items, _ := body["items"].([]any)
+	for _, item := range items {
+		parts = append(parts, map[string]any{"item": item})
+	}
+	return settings, parts
+}
+
+// streamBody is the body of an upload in REST: the file, or a line for each item.
+func streamBody(parts []map[string]any) (contentType string, body []byte) {
+	for _, part := range parts {
+		if data, ok := part["data"].([]byte); ok {
+			return "text/csv", data
+		}
+		if line, err := json.Marshal(part["item"]); err == nil {
+			body = append(append(body, line...), '\n')
+		}
+	}
+	return "application/x-ndjson", body
 }
 
 // Input is the message whose fields the body of a call has: the settings of an
@@ -241,10 +262,10 @@ func fileData(m proto.Message) (text string, ok bool) {
 	return string(piece.GetData()), true
 }
 
-func firstOfStream(ctx context.Context, conn grpc.ClientConnInterface, method string, in []proto.Message, out proto.Message) error {
+func firstOfStream(ctx context.Context, conn grpc.ClientConnInterface, method string, clientStreams bool, in []proto.Message, out proto.Message) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: len(in) > 1}, method)
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: clientStreams}, method)
 	if err != nil {
 		return err
 	}
@@ -374,9 +395,10 @@ func restRequest(ctx context.Context, base string, c Call) (*http.Request, error
 		return nil, errors.New("the RPC has no route")
 	}
 	rest, contentType, file := maps.Clone(c.Body), "application/json", []byte(nil)
-	if c.Method.IsStreamingClient() { // the body is the file
-		rest, file = upload(c.Body)
-		contentType = "text/csv"
+	if c.Method.IsStreamingClient() { // the body is the file or the items
+		var parts []map[string]any
+		rest, parts = upload(c.Method, c.Body)
+		contentType, file = streamBody(parts)
 	}
 	if rest == nil {
 		rest = map[string]any{}

@@ -73,10 +73,9 @@ func (f *csvFiles) importContacts(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *csvFiles) upload(ctx context.Context, w http.ResponseWriter, r *http.Request) (im *accountv1.ContactImport, replayed bool, err error) {
-	if r.Header.Get("Authorization") == "" { // not a byte of the body is read for nobody
-		return nil, false, apierr.Unauthenticated(errors.New("the upload has no token"))
+	if err := openBody(w, r, f.now); err != nil {
+		return nil, false, err
 	}
-	r.Body = &patientBody{ReadCloser: r.Body, rc: http.NewResponseController(w), now: f.now}
 	settings, file, err := openUpload(r)
 	if err != nil {
 		return nil, false, err
@@ -218,6 +217,15 @@ func uploadSettings(values url.Values, charset, fileName string) (*accountv1.Con
 		s.FileName = fileName
 	}
 	return s, nil
+}
+
+// openBody lets a body take its time, unless nobody sends it: not a byte is read then.
+func openBody(w http.ResponseWriter, r *http.Request, now func() time.Time) error {
+	if r.Header.Get("Authorization") == "" {
+		return apierr.Unauthenticated(errors.New("the upload has no token"))
+	}
+	r.Body = &patientBody{ReadCloser: r.Body, rc: http.NewResponseController(w), now: now}
+	return nil
 }
 
 // patientBody is a body that may take as long as it likes while bytes come.

@@ -16,6 +16,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -61,6 +62,8 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
 	}
 	files.register(top)
+	lines := &messageLines{mux: mux, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
+	top.HandleFunc("POST "+messagesPath, lines.send)
 	top.Handle("/", mux)
 
 	observe, err := newObserver(cfg)
@@ -132,8 +135,11 @@ func limited(next http.Handler) http.Handler {
 			return
 		}
 		limit := int64(maxBody)
-		if strings.TrimSuffix(r.URL.Path, "/") == importPath {
+		switch strings.TrimSuffix(r.URL.Path, "/") {
+		case importPath:
 			limit = maxUpload
+		case messagesPath:
+			limit = maxLines
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		next.ServeHTTP(w, r)

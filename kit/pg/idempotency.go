@@ -114,7 +114,12 @@ func replayed(ctx context.Context, q rowQuerier, k *replayKey, hash []byte, sinc
 	if err != nil {
 		return fmt.Errorf("read the idempotency key: %w", err)
 	}
-	if !bytes.Equal(storedHash, hash) {
+	return answeredBefore(bytes.Equal(storedHash, hash), response)
+}
+
+// answeredBefore is the error of a key that was used before.
+func answeredBefore(sameRequest bool, response []byte) error {
+	if !sameRequest {
 		return apierr.New(errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED, "the Idempotency-Key was used with another request")
 	}
 	stored := &anypb.Any{}

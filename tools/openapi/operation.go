@@ -124,8 +124,14 @@ func uploadParameters(md protoreflect.MethodDescriptor, schemas object) (params 
 	return params
 }
 
-// uploadBody is the body of an upload: the file alone, or a form that ends with it.
-func uploadBody() object {
+// uploadBody is the body of an upload: items on lines of their own, or the file alone, or
+// a form that ends with it.
+func uploadBody(md protoreflect.MethodDescriptor) object {
+	if item := md.Input().Fields().ByName("item"); item != nil {
+		return object{"required": true, "description": "One JSON object a line.", "content": object{
+			"application/x-ndjson": object{"schema": object{"$ref": "#/components/schemas/" + string(item.Message().FullName())}},
+		}}
+	}
 	file := object{"type": "string", "format": "binary"}
 	return object{"required": true, "content": object{
 		"text/csv": object{"schema": file},
@@ -139,7 +145,7 @@ func uploadBody() object {
 // finishBody completes the inline schema of a request body.
 func finishBody(md protoreflect.MethodDescriptor, op object) {
 	if md.IsStreamingClient() {
-		op["requestBody"] = uploadBody()
+		op["requestBody"] = uploadBody(md)
 		return
 	}
 	content := child(child(child(op, "requestBody"), "content"), "application/json")

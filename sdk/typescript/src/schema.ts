@@ -1362,6 +1362,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send messages
+         * @description SendMessages sends messages of one account as they arrive: the settings first, then
+         *     up to 100 000 messages. Each has an idempotency key, its own or made of the call's and
+         *     its place, so that a stream that broke is sent again without doubles: what was stored
+         *     stays stored, and answers the same id for 24 hours. A bad message ends nothing; its
+         *     error is in the answer, and sending it again tries it again. In REST the body is
+         *     application/x-ndjson: one message on each line, the settings in the query string.
+         */
+        post: operations["MessageService_SendMessages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/messages/{message_id}": {
         parameters: {
             query?: never;
@@ -3305,6 +3330,60 @@ export interface components {
              * @description When the value was stored.
              */
             updated_at?: string;
+        };
+        /** @description SendMessagesItem is one message of a stream. */
+        "turumba.messaging.v1.SendMessagesItem": {
+            /**
+             * @description Makes the message safe to repeat for 24 hours, in this stream and in others: the
+             *     same key with the same message answers the same id. Empty where the call has an
+             *     Idempotency-Key: then it is that key, `/` and the place of the item, from 0.
+             */
+            idempotency_key?: string;
+            /** @description The message; at most 256 KiB. */
+            message?: components["schemas"]["turumba.messaging.v1.MessageInput"];
+        };
+        /** @description SendMessagesResponse tells what became of a stream that came to its end. */
+        "turumba.messaging.v1.SendMessagesResponse": {
+            /**
+             * Format: int32
+             * @description Messages that this call stored.
+             */
+            created_count: number;
+            /**
+             * Format: int32
+             * @description Items at the end of the stream whose results did not fit; sending them again, with
+             *     the same keys of their own, answers them.
+             */
+            omitted_count: number;
+            /**
+             * Format: int32
+             * @description Messages with an error; they are not stored.
+             */
+            rejected_count: number;
+            /**
+             * Format: int32
+             * @description Messages that were stored before, under the same key.
+             */
+            replayed_count: number;
+            /**
+             * @description A result per item, in order, as far as they fit into 3 MiB: some 60 000 without
+             *     errors.
+             */
+            results: components["schemas"]["turumba.messaging.v1.SendMessagesResult"][];
+        };
+        /** @description SendMessagesResult is what became of one message of a stream. */
+        "turumba.messaging.v1.SendMessagesResult": {
+            /** @description Reason of the error, for example UNRESOLVED_REFERENCE; empty on success. */
+            code: string;
+            /** @description The error as a sentence. */
+            detail: string;
+            /**
+             * Format: int32
+             * @description The place of the item in the stream, from 0.
+             */
+            index: number;
+            /** @description Id of the message; empty on error. */
+            message_id: string | "";
         };
         /** @description SkippedRecipient is a recipient that got no message, and why. */
         "turumba.messaging.v1.SkippedRecipient": {
@@ -7089,6 +7168,49 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["turumba.messaging.v1.EstimateMessageResponse"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    MessageService_SendMessages: {
+        parameters: {
+            query?: {
+                /** @description The account to create in; needed when the caller may create in several. */
+                account_id?: string | "";
+            };
+            header?: {
+                /** @description Makes the create safe to repeat for 24 hours: the same key with the same body answers the same resource. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        /** @description One JSON object a line. */
+        requestBody: {
+            content: {
+                "application/x-ndjson": components["schemas"]["turumba.messaging.v1.SendMessagesItem"];
+            };
+        };
+        responses: {
+            /** @description SendMessagesResponse tells what became of a stream that came to its end. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.SendMessagesResponse"];
                 };
             };
             400: components["responses"]["Error400"];

@@ -508,6 +508,353 @@ func (x *BatchCreateMessagesResponse) GetResults() []*BatchCreateMessagesResult 
 	return nil
 }
 
+// SendMessagesSettings are the settings of a stream of messages.
+type SendMessagesSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account to create in; needed when the caller may create in several.
+	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessagesSettings) Reset() {
+	*x = SendMessagesSettings{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessagesSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessagesSettings) ProtoMessage() {}
+
+func (x *SendMessagesSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessagesSettings.ProtoReflect.Descriptor instead.
+func (*SendMessagesSettings) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SendMessagesSettings) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+// SendMessagesItem is one message of a stream.
+type SendMessagesItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Makes the message safe to repeat for 24 hours, in this stream and in others: the
+	// same key with the same message answers the same id. Empty where the call has an
+	// Idempotency-Key: then it is that key, `/` and the place of the item, from 0.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// The message; at most 256 KiB.
+	Message       *MessageInput `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessagesItem) Reset() {
+	*x = SendMessagesItem{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessagesItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessagesItem) ProtoMessage() {}
+
+func (x *SendMessagesItem) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessagesItem.ProtoReflect.Descriptor instead.
+func (*SendMessagesItem) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SendMessagesItem) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *SendMessagesItem) GetMessage() *MessageInput {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// SendMessagesRequest is one part of a stream of messages.
+type SendMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The settings come first and once, then the messages.
+	//
+	// Types that are valid to be assigned to Part:
+	//
+	//	*SendMessagesRequest_Settings
+	//	*SendMessagesRequest_Item
+	Part          isSendMessagesRequest_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessagesRequest) Reset() {
+	*x = SendMessagesRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessagesRequest) ProtoMessage() {}
+
+func (x *SendMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessagesRequest.ProtoReflect.Descriptor instead.
+func (*SendMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SendMessagesRequest) GetPart() isSendMessagesRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *SendMessagesRequest) GetSettings() *SendMessagesSettings {
+	if x != nil {
+		if x, ok := x.Part.(*SendMessagesRequest_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
+func (x *SendMessagesRequest) GetItem() *SendMessagesItem {
+	if x != nil {
+		if x, ok := x.Part.(*SendMessagesRequest_Item); ok {
+			return x.Item
+		}
+	}
+	return nil
+}
+
+type isSendMessagesRequest_Part interface {
+	isSendMessagesRequest_Part()
+}
+
+type SendMessagesRequest_Settings struct {
+	// How to take them.
+	Settings *SendMessagesSettings `protobuf:"bytes,1,opt,name=settings,proto3,oneof"`
+}
+
+type SendMessagesRequest_Item struct {
+	// The next message.
+	Item *SendMessagesItem `protobuf:"bytes,2,opt,name=item,proto3,oneof"`
+}
+
+func (*SendMessagesRequest_Settings) isSendMessagesRequest_Part() {}
+
+func (*SendMessagesRequest_Item) isSendMessagesRequest_Part() {}
+
+// SendMessagesResult is what became of one message of a stream.
+type SendMessagesResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The place of the item in the stream, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Id of the message; empty on error.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Reason of the error, for example UNRESOLVED_REFERENCE; empty on success.
+	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	// The error as a sentence.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessagesResult) Reset() {
+	*x = SendMessagesResult{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessagesResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessagesResult) ProtoMessage() {}
+
+func (x *SendMessagesResult) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessagesResult.ProtoReflect.Descriptor instead.
+func (*SendMessagesResult) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SendMessagesResult) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SendMessagesResult) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *SendMessagesResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *SendMessagesResult) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// SendMessagesResponse tells what became of a stream that came to its end.
+type SendMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Messages that this call stored.
+	CreatedCount int32 `protobuf:"varint,1,opt,name=created_count,json=createdCount,proto3" json:"created_count,omitempty"`
+	// Messages that were stored before, under the same key.
+	ReplayedCount int32 `protobuf:"varint,2,opt,name=replayed_count,json=replayedCount,proto3" json:"replayed_count,omitempty"`
+	// Messages with an error; they are not stored.
+	RejectedCount int32 `protobuf:"varint,3,opt,name=rejected_count,json=rejectedCount,proto3" json:"rejected_count,omitempty"`
+	// A result per item, in order, as far as they fit into 3 MiB: some 60 000 without
+	// errors.
+	Results []*SendMessagesResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
+	// Items at the end of the stream whose results did not fit; sending them again, with
+	// the same keys of their own, answers them.
+	OmittedCount  int32 `protobuf:"varint,5,opt,name=omitted_count,json=omittedCount,proto3" json:"omitted_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendMessagesResponse) Reset() {
+	*x = SendMessagesResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendMessagesResponse) ProtoMessage() {}
+
+func (x *SendMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendMessagesResponse.ProtoReflect.Descriptor instead.
+func (*SendMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SendMessagesResponse) GetCreatedCount() int32 {
+	if x != nil {
+		return x.CreatedCount
+	}
+	return 0
+}
+
+func (x *SendMessagesResponse) GetReplayedCount() int32 {
+	if x != nil {
+		return x.ReplayedCount
+	}
+	return 0
+}
+
+func (x *SendMessagesResponse) GetRejectedCount() int32 {
+	if x != nil {
+		return x.RejectedCount
+	}
+	return 0
+}
+
+func (x *SendMessagesResponse) GetResults() []*SendMessagesResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *SendMessagesResponse) GetOmittedCount() int32 {
+	if x != nil {
+		return x.OmittedCount
+	}
+	return 0
+}
+
 // EstimateMessageRequest describes a text and its recipients.
 type EstimateMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -533,7 +880,7 @@ type EstimateMessageRequest struct {
 
 func (x *EstimateMessageRequest) Reset() {
 	*x = EstimateMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +892,7 @@ func (x *EstimateMessageRequest) String() string {
 func (*EstimateMessageRequest) ProtoMessage() {}
 
 func (x *EstimateMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +905,7 @@ func (x *EstimateMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateMessageRequest.ProtoReflect.Descriptor instead.
 func (*EstimateMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EstimateMessageRequest) GetAccountId() string {
@@ -633,7 +980,7 @@ type EstimateSkip struct {
 
 func (x *EstimateSkip) Reset() {
 	*x = EstimateSkip{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +992,7 @@ func (x *EstimateSkip) String() string {
 func (*EstimateSkip) ProtoMessage() {}
 
 func (x *EstimateSkip) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +1005,7 @@ func (x *EstimateSkip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateSkip.ProtoReflect.Descriptor instead.
 func (*EstimateSkip) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EstimateSkip) GetContactId() string {
@@ -710,7 +1057,7 @@ type EstimateMessageResponse struct {
 
 func (x *EstimateMessageResponse) Reset() {
 	*x = EstimateMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +1069,7 @@ func (x *EstimateMessageResponse) String() string {
 func (*EstimateMessageResponse) ProtoMessage() {}
 
 func (x *EstimateMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +1082,7 @@ func (x *EstimateMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateMessageResponse.ProtoReflect.Descriptor instead.
 func (*EstimateMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EstimateMessageResponse) GetEncoding() MessageEncoding {
@@ -812,7 +1159,7 @@ type CancelMessageRequest struct {
 
 func (x *CancelMessageRequest) Reset() {
 	*x = CancelMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1171,7 @@ func (x *CancelMessageRequest) String() string {
 func (*CancelMessageRequest) ProtoMessage() {}
 
 func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1184,7 @@ func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMessageRequest.ProtoReflect.Descriptor instead.
 func (*CancelMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelMessageRequest) GetMessageId() string {
@@ -858,7 +1205,7 @@ type CancelMessageResponse struct {
 
 func (x *CancelMessageResponse) Reset() {
 	*x = CancelMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1217,7 @@ func (x *CancelMessageResponse) String() string {
 func (*CancelMessageResponse) ProtoMessage() {}
 
 func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1230,7 @@ func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMessageResponse.ProtoReflect.Descriptor instead.
 func (*CancelMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{10}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelMessageResponse) GetMessage() *Message {
@@ -904,7 +1251,7 @@ type RetryMessageRequest struct {
 
 func (x *RetryMessageRequest) Reset() {
 	*x = RetryMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1263,7 @@ func (x *RetryMessageRequest) String() string {
 func (*RetryMessageRequest) ProtoMessage() {}
 
 func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1276,7 @@ func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryMessageRequest.ProtoReflect.Descriptor instead.
 func (*RetryMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RetryMessageRequest) GetMessageId() string {
@@ -950,7 +1297,7 @@ type RetryMessageResponse struct {
 
 func (x *RetryMessageResponse) Reset() {
 	*x = RetryMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1309,7 @@ func (x *RetryMessageResponse) String() string {
 func (*RetryMessageResponse) ProtoMessage() {}
 
 func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1322,7 @@ func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryMessageResponse.ProtoReflect.Descriptor instead.
 func (*RetryMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetryMessageResponse) GetMessage() *Message {
@@ -996,7 +1343,7 @@ type DeleteMessageRequest struct {
 
 func (x *DeleteMessageRequest) Reset() {
 	*x = DeleteMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1355,7 @@ func (x *DeleteMessageRequest) String() string {
 func (*DeleteMessageRequest) ProtoMessage() {}
 
 func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1368,7 @@ func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteMessageRequest) GetMessageId() string {
@@ -1040,7 +1387,7 @@ type DeleteMessageResponse struct {
 
 func (x *DeleteMessageResponse) Reset() {
 	*x = DeleteMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1399,7 @@ func (x *DeleteMessageResponse) String() string {
 func (*DeleteMessageResponse) ProtoMessage() {}
 
 func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1412,7 @@ func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{19}
 }
 
 // GetMessageRequest names a message.
@@ -1079,7 +1426,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1438,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1451,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -1125,7 +1472,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1484,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1497,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -1179,7 +1526,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1538,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1551,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -1255,7 +1602,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1614,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1627,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -1363,7 +1710,30 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
 	"\x06detail\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"s\n" +
 	"\x1bBatchCreateMessagesResponse\x12T\n" +
-	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"\xbf\a\n" +
+	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"B\n" +
+	"\x14SendMessagesSettings\x12*\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\"\x95\x01\n" +
+	"\x10SendMessagesItem\x12;\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]*$R\x0eidempotencyKey\x12D\n" +
+	"\amessage\x18\x02 \x01(\v2\".turumba.messaging.v1.MessageInputB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xac\x01\n" +
+	"\x13SendMessagesRequest\x12H\n" +
+	"\bsettings\x18\x01 \x01(\v2*.turumba.messaging.v1.SendMessagesSettingsH\x00R\bsettings\x12<\n" +
+	"\x04item\x18\x02 \x01(\v2&.turumba.messaging.v1.SendMessagesItemH\x00R\x04itemB\r\n" +
+	"\x04part\x12\x05\xbaH\x02\b\x01\"\x9e\x01\n" +
+	"\x12SendMessagesResult\x12\x1d\n" +
+	"\x05index\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05index\x12*\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tmessageId\x12\x1b\n" +
+	"\x04code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
+	"\x06detail\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"\xa2\x02\n" +
+	"\x14SendMessagesResponse\x12,\n" +
+	"\rcreated_count\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fcreatedCount\x12.\n" +
+	"\x0ereplayed_count\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rreplayedCount\x12.\n" +
+	"\x0erejected_count\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rrejectedCount\x12N\n" +
+	"\aresults\x18\x04 \x03(\v2(.turumba.messaging.v1.SendMessagesResultB\n" +
+	"\xbaH\a\x92\x01\x04\x10\xa0\x8d\x06R\aresults\x12,\n" +
+	"\romitted_count\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fomittedCount\"\xbf\a\n" +
 	"\x16EstimateMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
@@ -1433,13 +1803,14 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8e\x01\n" +
 	"\x14ListMessagesResponse\x12<\n" +
 	"\x04data\x18\x01 \x03(\v2\x1d.turumba.messaging.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xdc\n" +
-	"\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x80\f\n" +
 	"\x0eMessageService\x12\xa2\x01\n" +
 	"\rCreateMessage\x12*.turumba.messaging.v1.CreateMessageRequest\x1a+.turumba.messaging.v1.CreateMessageResponse\"8\x8a\xb5\x18\x118\x01\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xb1\x01\n" +
 	"\x13BatchCreateMessages\x120.turumba.messaging.v1.BatchCreateMessagesRequest\x1a1.turumba.messaging.v1.BatchCreateMessagesResponse\"5\x8a\xb5\x18\x118\x01\n" +
-	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa6\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa1\x01\n" +
+	"\fSendMessages\x12).turumba.messaging.v1.SendMessagesRequest\x1a*.turumba.messaging.v1.SendMessagesResponse\"8\x8a\xb5\x18\x130\x018\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/messages/stream\x90\x02\x02(\x01\x12\xa6\x01\n" +
 	"\x0fEstimateMessage\x12,.turumba.messaging.v1.EstimateMessageRequest\x1a-.turumba.messaging.v1.EstimateMessageResponse\"6\x8a\xb5\x18\x0f\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/messages/estimate\x90\x02\x01\x12\xb4\x01\n" +
 	"\rCancelMessage\x12*.turumba.messaging.v1.CancelMessageRequest\x1a+.turumba.messaging.v1.CancelMessageResponse\"J\x8a\xb5\x18\x0f\n" +
@@ -1467,7 +1838,7 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
 	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
@@ -1475,72 +1846,83 @@ var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*BatchCreateMessagesRequest)(nil),  // 3: turumba.messaging.v1.BatchCreateMessagesRequest
 	(*BatchCreateMessagesResult)(nil),   // 4: turumba.messaging.v1.BatchCreateMessagesResult
 	(*BatchCreateMessagesResponse)(nil), // 5: turumba.messaging.v1.BatchCreateMessagesResponse
-	(*EstimateMessageRequest)(nil),      // 6: turumba.messaging.v1.EstimateMessageRequest
-	(*EstimateSkip)(nil),                // 7: turumba.messaging.v1.EstimateSkip
-	(*EstimateMessageResponse)(nil),     // 8: turumba.messaging.v1.EstimateMessageResponse
-	(*CancelMessageRequest)(nil),        // 9: turumba.messaging.v1.CancelMessageRequest
-	(*CancelMessageResponse)(nil),       // 10: turumba.messaging.v1.CancelMessageResponse
-	(*RetryMessageRequest)(nil),         // 11: turumba.messaging.v1.RetryMessageRequest
-	(*RetryMessageResponse)(nil),        // 12: turumba.messaging.v1.RetryMessageResponse
-	(*DeleteMessageRequest)(nil),        // 13: turumba.messaging.v1.DeleteMessageRequest
-	(*DeleteMessageResponse)(nil),       // 14: turumba.messaging.v1.DeleteMessageResponse
-	(*GetMessageRequest)(nil),           // 15: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),          // 16: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),         // 17: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),        // 18: turumba.messaging.v1.ListMessagesResponse
-	nil,                                 // 19: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	nil,                                 // 20: turumba.messaging.v1.MessageInput.CustomValuesEntry
-	nil,                                 // 21: turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
-	(ChannelType)(0),                    // 22: turumba.messaging.v1.ChannelType
-	(*timestamppb.Timestamp)(nil),       // 23: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 24: google.protobuf.Struct
-	(*Message)(nil),                     // 25: turumba.messaging.v1.Message
-	(MessageEncoding)(0),                // 26: turumba.messaging.v1.MessageEncoding
-	(*v1.ListMeta)(nil),                 // 27: turumba.options.v1.ListMeta
+	(*SendMessagesSettings)(nil),        // 6: turumba.messaging.v1.SendMessagesSettings
+	(*SendMessagesItem)(nil),            // 7: turumba.messaging.v1.SendMessagesItem
+	(*SendMessagesRequest)(nil),         // 8: turumba.messaging.v1.SendMessagesRequest
+	(*SendMessagesResult)(nil),          // 9: turumba.messaging.v1.SendMessagesResult
+	(*SendMessagesResponse)(nil),        // 10: turumba.messaging.v1.SendMessagesResponse
+	(*EstimateMessageRequest)(nil),      // 11: turumba.messaging.v1.EstimateMessageRequest
+	(*EstimateSkip)(nil),                // 12: turumba.messaging.v1.EstimateSkip
+	(*EstimateMessageResponse)(nil),     // 13: turumba.messaging.v1.EstimateMessageResponse
+	(*CancelMessageRequest)(nil),        // 14: turumba.messaging.v1.CancelMessageRequest
+	(*CancelMessageResponse)(nil),       // 15: turumba.messaging.v1.CancelMessageResponse
+	(*RetryMessageRequest)(nil),         // 16: turumba.messaging.v1.RetryMessageRequest
+	(*RetryMessageResponse)(nil),        // 17: turumba.messaging.v1.RetryMessageResponse
+	(*DeleteMessageRequest)(nil),        // 18: turumba.messaging.v1.DeleteMessageRequest
+	(*DeleteMessageResponse)(nil),       // 19: turumba.messaging.v1.DeleteMessageResponse
+	(*GetMessageRequest)(nil),           // 20: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 21: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 22: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 23: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 24: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	nil,                                 // 25: turumba.messaging.v1.MessageInput.CustomValuesEntry
+	nil,                                 // 26: turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
+	(ChannelType)(0),                    // 27: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 28: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 29: google.protobuf.Struct
+	(*Message)(nil),                     // 30: turumba.messaging.v1.Message
+	(MessageEncoding)(0),                // 31: turumba.messaging.v1.MessageEncoding
+	(*v1.ListMeta)(nil),                 // 32: turumba.options.v1.ListMeta
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	22, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	19, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	23, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
-	24, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
-	25, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	22, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	20, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
-	23, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
-	24, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
+	27, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	24, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	28, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	29, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	30, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	27, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	25, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
+	28, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
+	29, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
 	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
-	25, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
+	30, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
 	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
-	22, // 12: turumba.messaging.v1.EstimateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	21, // 13: turumba.messaging.v1.EstimateMessageRequest.custom_values:type_name -> turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
-	26, // 14: turumba.messaging.v1.EstimateMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
-	7,  // 15: turumba.messaging.v1.EstimateMessageResponse.skipped:type_name -> turumba.messaging.v1.EstimateSkip
-	25, // 16: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	25, // 17: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	25, // 18: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	25, // 19: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	27, // 20: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 21: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
-	3,  // 22: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
-	6,  // 23: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
-	9,  // 24: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
-	11, // 25: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
-	13, // 26: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
-	15, // 27: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	17, // 28: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1,  // 29: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
-	5,  // 30: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
-	8,  // 31: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
-	10, // 32: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
-	12, // 33: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
-	14, // 34: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
-	16, // 35: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	18, // 36: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	29, // [29:37] is the sub-list for method output_type
-	21, // [21:29] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	2,  // 12: turumba.messaging.v1.SendMessagesItem.message:type_name -> turumba.messaging.v1.MessageInput
+	6,  // 13: turumba.messaging.v1.SendMessagesRequest.settings:type_name -> turumba.messaging.v1.SendMessagesSettings
+	7,  // 14: turumba.messaging.v1.SendMessagesRequest.item:type_name -> turumba.messaging.v1.SendMessagesItem
+	9,  // 15: turumba.messaging.v1.SendMessagesResponse.results:type_name -> turumba.messaging.v1.SendMessagesResult
+	27, // 16: turumba.messaging.v1.EstimateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	26, // 17: turumba.messaging.v1.EstimateMessageRequest.custom_values:type_name -> turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
+	31, // 18: turumba.messaging.v1.EstimateMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
+	12, // 19: turumba.messaging.v1.EstimateMessageResponse.skipped:type_name -> turumba.messaging.v1.EstimateSkip
+	30, // 20: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	30, // 21: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	30, // 22: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	30, // 23: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	32, // 24: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 25: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	3,  // 26: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	8,  // 27: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
+	11, // 28: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
+	14, // 29: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
+	16, // 30: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
+	18, // 31: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
+	20, // 32: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	22, // 33: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 34: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	5,  // 35: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	10, // 36: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
+	13, // 37: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
+	15, // 38: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
+	17, // 39: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
+	19, // 40: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
+	21, // 41: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	23, // 42: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	34, // [34:43] is the sub-list for method output_type
+	25, // [25:34] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -1550,13 +1932,17 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 	}
 	file_turumba_messaging_v1_channel_proto_init()
 	file_turumba_messaging_v1_message_proto_init()
+	file_turumba_messaging_v1_message_service_proto_msgTypes[8].OneofWrappers = []any{
+		(*SendMessagesRequest_Settings)(nil),
+		(*SendMessagesRequest_Item)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

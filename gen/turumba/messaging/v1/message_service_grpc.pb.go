@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	MessageService_CreateMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CreateMessage"
 	MessageService_BatchCreateMessages_FullMethodName = "/turumba.messaging.v1.MessageService/BatchCreateMessages"
+	MessageService_SendMessages_FullMethodName        = "/turumba.messaging.v1.MessageService/SendMessages"
 	MessageService_EstimateMessage_FullMethodName     = "/turumba.messaging.v1.MessageService/EstimateMessage"
 	MessageService_CancelMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CancelMessage"
 	MessageService_RetryMessage_FullMethodName        = "/turumba.messaging.v1.MessageService/RetryMessage"
@@ -46,6 +47,13 @@ type MessageServiceClient interface {
 	// the message or its error. Good items are sent when others are bad. Use a group
 	// message for one text to many.
 	BatchCreateMessages(ctx context.Context, in *BatchCreateMessagesRequest, opts ...grpc.CallOption) (*BatchCreateMessagesResponse, error)
+	// SendMessages sends messages of one account as they arrive: the settings first, then
+	// up to 100 000 messages. Each has an idempotency key, its own or made of the call's and
+	// its place, so that a stream that broke is sent again without doubles: what was stored
+	// stays stored, and answers the same id for 24 hours. A bad message ends nothing; its
+	// error is in the answer, and sending it again tries it again. In REST the body is
+	// application/x-ndjson: one message on each line, the settings in the query string.
+	SendMessages(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SendMessagesRequest, SendMessagesResponse], error)
 	// EstimateMessage tells what a text would need and who would get it; nothing is stored
 	// or sent. Without recipients it measures the text alone.
 	EstimateMessage(ctx context.Context, in *EstimateMessageRequest, opts ...grpc.CallOption) (*EstimateMessageResponse, error)
@@ -95,6 +103,19 @@ func (c *messageServiceClient) BatchCreateMessages(ctx context.Context, in *Batc
 	}
 	return out, nil
 }
+
+func (c *messageServiceClient) SendMessages(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SendMessagesRequest, SendMessagesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[0], MessageService_SendMessages_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SendMessagesRequest, SendMessagesResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MessageService_SendMessagesClient = grpc.ClientStreamingClient[SendMessagesRequest, SendMessagesResponse]
 
 func (c *messageServiceClient) EstimateMessage(ctx context.Context, in *EstimateMessageRequest, opts ...grpc.CallOption) (*EstimateMessageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -171,6 +192,13 @@ type MessageServiceServer interface {
 	// the message or its error. Good items are sent when others are bad. Use a group
 	// message for one text to many.
 	BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error)
+	// SendMessages sends messages of one account as they arrive: the settings first, then
+	// up to 100 000 messages. Each has an idempotency key, its own or made of the call's and
+	// its place, so that a stream that broke is sent again without doubles: what was stored
+	// stays stored, and answers the same id for 24 hours. A bad message ends nothing; its
+	// error is in the answer, and sending it again tries it again. In REST the body is
+	// application/x-ndjson: one message on each line, the settings in the query string.
+	SendMessages(grpc.ClientStreamingServer[SendMessagesRequest, SendMessagesResponse]) error
 	// EstimateMessage tells what a text would need and who would get it; nothing is stored
 	// or sent. Without recipients it measures the text alone.
 	EstimateMessage(context.Context, *EstimateMessageRequest) (*EstimateMessageResponse, error)
@@ -206,6 +234,9 @@ func (UnimplementedMessageServiceServer) CreateMessage(context.Context, *CreateM
 }
 func (UnimplementedMessageServiceServer) BatchCreateMessages(context.Context, *BatchCreateMessagesRequest) (*BatchCreateMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchCreateMessages not implemented")
+}
+func (UnimplementedMessageServiceServer) SendMessages(grpc.ClientStreamingServer[SendMessagesRequest, SendMessagesResponse]) error {
+	return status.Error(codes.Unimplemented, "method SendMessages not implemented")
 }
 func (UnimplementedMessageServiceServer) EstimateMessage(context.Context, *EstimateMessageRequest) (*EstimateMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EstimateMessage not implemented")
@@ -281,6 +312,13 @@ func _MessageService_BatchCreateMessages_Handler(srv interface{}, ctx context.Co
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _MessageService_SendMessages_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(MessageServiceServer).SendMessages(&grpc.GenericServerStream[SendMessagesRequest, SendMessagesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MessageService_SendMessagesServer = grpc.ClientStreamingServer[SendMessagesRequest, SendMessagesResponse]
 
 func _MessageService_EstimateMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(EstimateMessageRequest)
@@ -430,6 +468,12 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _MessageService_ListMessages_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SendMessages",
+			Handler:       _MessageService_SendMessages_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "turumba/messaging/v1/message_service.proto",
 }
