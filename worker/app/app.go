@@ -119,7 +119,7 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	}
 	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger})
 	accounts := directory.New(a.deps.Account)
-	a.fanout = fanout.New(store, accounts, a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
+	a.fanout = fanout.New(store, accounts, a.deps.Adapters, a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
 	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake}
 	return nil
 }

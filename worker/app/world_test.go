@@ -51,6 +51,10 @@ type provider struct {
 func (p *provider) Type() string     { return messaging.TypeEmail }
 func (p *provider) Provider() string { return messaging.ProviderSMTP }
 
+func (p *provider) Capabilities() channel.Capabilities {
+	return channel.Capabilities{Subject: true, HTML: true, Unsubscribe: true, MaxAttachments: 10, MaxAttachmentBytes: 1 << 20}
+}
+
 func (p *provider) Open(channel.Settings) (channel.Sender, error) { return p, nil }
 func (p *provider) Close() error                                  { return nil }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
@@ -46,16 +47,18 @@ type Directory interface {
 type Role struct {
 	Store     *postgres.Store
 	Directory Directory
-	Clock     clock.Clock
-	Logger    *slog.Logger
+	// Adapters say how long a message may be.
+	Adapters channel.Adapters
+	Clock    clock.Clock
+	Logger   *slog.Logger
 	// Written is called after every chunk.
 	Written func()
 	wake    chan struct{}
 }
 
 // New makes the role.
-func New(store *postgres.Store, directory Directory, c clock.Clock, log *slog.Logger, written func()) *Role {
-	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Written: written, wake: make(chan struct{}, 1)}
+func New(store *postgres.Store, directory Directory, adapters channel.Adapters, c clock.Clock, log *slog.Logger, written func()) *Role {
+	return &Role{Store: store, Directory: directory, Adapters: adapters, Clock: c, Logger: log, Written: written, wake: make(chan struct{}, 1)}
 }
 
 // Wake makes the role look for work at once. It never blocks.
@@ -162,7 +165,7 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPlan(f, renderer, messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt})
+	p := newPlan(f, renderer.On(r.Adapters.Capabilities(f.ChannelType, f.Provider)), messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt})
 	if f.Job.Cursor == "" {
 		return p, nil
 	}

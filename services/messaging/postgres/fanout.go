@@ -67,6 +67,7 @@ type Fanout struct {
 	Job         FanoutJob
 	Group       *messaging.GroupMessage
 	ChannelType string
+	Provider    string
 	subject     string // the channel's own subject line
 	lease       time.Duration
 }
@@ -127,7 +128,7 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return err
 	}
-	f.ChannelType, f.subject = c.ChannelType, c.SubjectTemplate()
+	f.ChannelType, f.Provider, f.subject = c.ChannelType, c.Provider, c.SubjectTemplate()
 	return nil
 }
 

@@ -77,11 +77,15 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err := s.directory.CheckGroups(ctx, g.AccountID, g.ContactGroupIDs); err != nil {
 		return nil, unresolved(err, "contact_group_ids")
 	}
+	caps := s.adapters.Capabilities(c.ChannelType, c.Provider)
 	if req.GetMessageBody() != "" {
 		auto = messaging.AutoTemplate(g.AccountID, g.Name, g.CreatedByUserID, s.clock.Now())
 		auto.Body, auto.Subject, auto.ChannelType = req.GetMessageBody(), req.GetSubject(), c.ChannelType
 		g.TemplateID = auto.ID
-		return auto, auto.Prepare()
+		if err := auto.Prepare(); err != nil {
+			return nil, err
+		}
+		return auto, auto.Fits(c.ChannelType, caps)
 	}
 	t, err := s.store.Template(ctx, scope, g.TemplateID)
 	if err != nil {
@@ -90,7 +94,7 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err := usable(t, c); err != nil {
 		return nil, err
 	}
-	return nil, t.Fits(c.ChannelType)
+	return nil, t.Fits(c.ChannelType, caps)
 }
 
 // usable refuses a template that cannot be sent on the channel.

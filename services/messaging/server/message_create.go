@@ -15,6 +15,7 @@ import (
 	"github.com/turumba/turumba/kit/idempotency"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 )
 
 // CreateMessage implements messagingv1.MessageServiceServer.
@@ -83,6 +84,7 @@ type messageInput interface {
 
 // composer makes messages of inputs, from everything that they refer to.
 type composer struct {
+	adapters          channel.Adapters
 	accountID, userID string
 	now               time.Time
 	channels          []*messaging.Channel
@@ -96,7 +98,7 @@ type composer struct {
 // however many inputs there are.
 func (s *Server) newComposer(ctx context.Context, accountID string, inputs []messageInput) (*composer, error) {
 	c := &composer{
-		accountID: accountID, userID: auth.From(ctx).UserID, now: s.clock.Now().UTC(),
+		adapters: s.adapters, accountID: accountID, userID: auth.From(ctx).UserID, now: s.clock.Now().UTC(),
 		templates: map[string]*messaging.Template{}, renderers: map[string]*messaging.Renderer{},
 	}
 	var err error
@@ -258,6 +260,11 @@ func (c *composer) write(m *messaging.Message, in messageInput, channel *messagi
 	return nil
 }
 
+// capabilities are what the channel's adapter carries.
+func (c *composer) capabilities(ch *messaging.Channel) channel.Capabilities {
+	return c.adapters.Capabilities(ch.ChannelType, ch.Provider)
+}
+
 // textField is the field that makes the text too long or leaves a variable open.
 func textField(in messageInput) string {
 	if in.GetTemplateId() == "" {
@@ -267,32 +274,31 @@ func textField(in messageInput) string {
 }
 
 // writer makes the text of an input for any recipient.
-func (c *composer) writer(in messageInput, channel *messaging.Channel) (func(messaging.Recipient) messaging.Composed, error) {
-	sources := c.sources
+func (c *composer) writer(in messageInput, ch *messaging.Channel) (func(messaging.Recipient) messaging.Composed, error) {
+	sources, caps := c.sources, c.capabilities(ch)
 	sources.Custom = in.GetCustomValues()
 	write := func(messaging.Recipient) messaging.Composed {
-		return messaging.Plain(channel.ChannelType, in.GetSubject(), in.GetMessageBody())
+		return messaging.Plain(ch.ChannelType, caps, in.GetSubject(), in.GetMessageBody())
 	}
 	if id := in.GetTemplateId(); id != "" {
 		t := c.templates[id]
 		if t == nil {
 			return nil, unresolved(apierr.NotFound("template"), "template_id")
 		}
-		if err := usable(t, channel); err != nil {
+		if err := usable(t, ch); err != nil {
 			return nil, err
 		}
-		write = func(to messaging.Recipient) messaging.Composed {
-			return c.renderers[id].Compose(channel.ChannelType, sources, to)
-		}
+		text := c.renderers[id].On(caps)
+		write = func(to messaging.Recipient) messaging.Composed { return text.Compose(ch.ChannelType, sources, to) }
 	}
-	line := c.renderers[channel.ID]
+	line := c.renderers[ch.ID]
 	if line == nil {
 		return write, nil
 	}
 	return func(to messaging.Recipient) messaging.Composed {
 		text := write(to)
 		if text.Subject == "" && text.Excess == "" {
-			subject := line.Compose(channel.ChannelType, sources, to)
+			subject := line.Compose(ch.ChannelType, sources, to)
 			text.Subject, text.Excess = subject.Subject, subject.Excess
 		}
 		return text
