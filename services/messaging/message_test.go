@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -68,7 +69,7 @@ func TestPickChannel(t *testing.T) {
 		"not the broken one":                   {[]*messaging.Channel{broken, low}, low},
 		"the broken one where no other can do": {[]*messaging.Channel{off, broken, other}, broken},
 	} {
-		require.Same(t, c.want, messaging.PickChannel(c.list, "email"), name)
+		require.Same(t, c.want, messaging.PickChannel(c.list, "email", time.Unix(1000, 0)), name)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +47,9 @@ type provider struct {
 	answer func(channel.Message) channel.Result
 	sent   map[string]int // by address
 	hold   chan struct{}  // closed: sends go on
+	busy   int            // calls at the same time
+	most   int            // the most of them
+	calls  []time.Time
 }
 
 func (p *provider) Type() string     { return messaging.TypeEmail }
@@ -61,10 +65,24 @@ func (p *provider) Close() error                                  { return nil }
 func (p *provider) Send(_ context.Context, m channel.Message) channel.Result {
 	p.mu.Lock()
 	p.sent[m.To]++
+	p.busy++
+	p.most, p.calls = max(p.most, p.busy), append(p.calls, clock.System().Now())
 	answer, hold := p.answer, p.hold
 	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.busy--
+	}()
 	<-hold
 	return answer(m)
+}
+
+// called are the times of all calls so far, and the most of them at a time.
+func (p *provider) called() (at []time.Time, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.calls), p.most
 }
 
 func (p *provider) set(answer func(channel.Message) channel.Result) {
@@ -197,7 +215,8 @@ func (w *world) setUpAccount() {
 	w.t.Helper()
 	w.channel = &messaging.Channel{
 		ID: messaging.NewID(), AccountID: w.account, Name: "Office", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP,
-		Status: messaging.ChannelConnected, IsEnabled: true, RetryCount: 2, RetryInterval: 1, Connections: 4, OnUnknown: messaging.UnknownHold,
+		Status: messaging.ChannelConnected, IsEnabled: true, RetryCount: 2, RetryInterval: 1, Connections: 88, // a window of a send may be out at once
+		OnUnknown:   messaging.UnknownHold,
 		Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "mail.example.org", Port: 587, FromEmail: "office@example.org"}},
 		Secrets:     map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 	}

@@ -32,10 +32,13 @@ type Chunk struct {
 	// without a result are unknown once the lease is over.
 	CallingUpto int
 	Epoch       int64
+	// ByType says that the messages named no channel, only a type: they may go on
+	// another one of it.
+	ByType bool
 }
 
 const chunkColumns = `id, account_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane,
-	message_ids, first_created_at, last_created_at, calling_upto, epoch`
+	message_ids, first_created_at, last_created_at, calling_upto, epoch, by_type`
 
 // insertChunk stores a ready chunk at its account's turn in the lane and
 // announces it. Turns go by start-time fair queueing: an account that has had
@@ -53,9 +56,9 @@ func insertChunk(ctx context.Context, tx *pg.Tx, c *Chunk, delay time.Duration) 
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, group_message_id, lane, n, message_ids,
-			first_created_at, last_created_at, not_before, vtime, created_at)
-		VALUES ($1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, now() + $11::interval, $12, $13)`,
-		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, n, c.MessageIDs, c.First, c.Last, interval(delay), vtime, tx.Now)
+			first_created_at, last_created_at, not_before, vtime, created_at, by_type)
+		VALUES ($1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, now() + $11::interval, $12, $13, $14)`,
+		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, n, c.MessageIDs, c.First, c.Last, interval(delay), vtime, tx.Now, c.ByType)
 	if err != nil {
 		return fmt.Errorf("insert chunk: %w", err)
 	}
@@ -154,7 +157,8 @@ func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int6
 		err := tx.QueryRow(ctx, `
 			UPDATE dispatch_chunks SET calling_upto = $3, lease_until = now() + $5::interval
 			WHERE id = $1 AND epoch = $2 AND state = 'leased'
-			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
+			AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled
+				AND (c.circuit_probe = $1 OR c.circuit_until IS NULL AND c.status <> 'error')
 				AND (c.paused_until IS NULL OR c.paused_until <= now()))
 			AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
 			AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
@@ -271,17 +275,6 @@ func settleRest(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (counts, er
 		return counts{cancelled: n}, nil
 	}
 	return counts{failed: n}, nil
-}
-
-// HoldChannel keeps the channel's ready chunks from being claimed for a while.
-func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
-	_, err := s.db.Pool().Exec(ctx, `
-		UPDATE dispatch_chunks SET not_before = now() + $2::interval
-		WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval`, channelID, interval(delay))
-	if err != nil {
-		return fmt.Errorf("hold the channel's chunks: %w", err)
-	}
-	return nil
 }
 
 // Work is what a claimed chunk is to be sent with.

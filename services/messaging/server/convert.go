@@ -68,7 +68,7 @@ func (s *Server) toProtoChannel(c *messaging.Channel) *messagingv1.Channel {
 		SenderName: c.SenderName, DefaultCountryCode: c.DefaultCountryCode, RateLimit: c.RateLimit, Priority: c.Priority,
 		RetryCount: c.RetryCount, RetryInterval: c.RetryInterval, Connections: c.Connections,
 		OnUnknown: fromWord[messagingv1.UnknownOutcome](c.OnUnknown), LastVerifiedAt: stampOrNil(c.LastVerifiedAt),
-		ErrorMessage: c.ErrorMessage, PausedUntil: stampOrNil(c.PausedUntil), CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+		ErrorMessage: c.ErrorMessage, PausedUntil: stampOrNil(c.PausedUntil), RetryAt: stampOrNil(c.CircuitUntil), CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
 		Capabilities: toProtoCapabilities(c.ChannelType, s.adapters.Capabilities(c.ChannelType, c.Provider)),
 	}
 	for name, secret := range c.Secrets {

@@ -186,7 +186,7 @@ func (c *composer) message(in messageInput) (*messaging.Message, error) {
 		return nil, err
 	}
 	m := &messaging.Message{
-		AccountID: c.accountID, ChannelID: channel.ID, ChannelType: channel.ChannelType, ContactID: in.GetContactId(), TemplateID: in.GetTemplateId(),
+		AccountID: c.accountID, ChannelID: channel.ID, ChannelType: channel.ChannelType, ByType: in.GetChannelId() == "", ContactID: in.GetContactId(), TemplateID: in.GetTemplateId(),
 		Direction: messaging.DirectionOutbound, Status: messaging.MessageQueued, DeliveryAddress: address, SentByUserID: c.userID, Metadata: metadata,
 	}
 	if in.GetNotAfter() != nil {
@@ -212,7 +212,7 @@ func (c *composer) channel(in messageInput) (*messaging.Channel, error) {
 	if word == "" {
 		return nil, channelRequired("channel_id", "channel_id or channel_type is needed")
 	}
-	channel := messaging.PickChannel(c.channels, word)
+	channel := messaging.PickChannel(c.channels, word, c.now)
 	if channel == nil {
 		return nil, channelRequired("channel_type", "the account has no enabled channel of this type")
 	}

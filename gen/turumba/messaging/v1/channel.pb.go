@@ -843,14 +843,15 @@ type Channel struct {
 	RetryCount int32 `protobuf:"varint,14,opt,name=retry_count,json=retryCount,proto3" json:"retry_count,omitempty"`
 	// Seconds before the first retry; later ones wait longer, with jitter.
 	RetryInterval int32 `protobuf:"varint,15,opt,name=retry_interval,json=retryInterval,proto3" json:"retry_interval,omitempty"`
-	// Connections that one worker keeps to the provider. A quarter of them, at least one,
+	// Connections that one worker keeps to the provider, which is also the most messages
+	// that it hands over at a time. A quarter of them, at least one,
 	// is kept for single messages; a channel with one connection has it for all.
 	Connections int32 `protobuf:"varint,16,opt,name=connections,proto3" json:"connections,omitempty"`
 	// What to do when an outcome stays unknown.
 	OnUnknown UnknownOutcome `protobuf:"varint,17,opt,name=on_unknown,json=onUnknown,proto3,enum=turumba.messaging.v1.UnknownOutcome" json:"on_unknown,omitempty"`
 	// Last time that the provider accepted the credentials.
 	LastVerifiedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_verified_at,json=lastVerifiedAt,proto3" json:"last_verified_at,omitempty"`
-	// Why the status is error or rate_limited.
+	// Why the status is error, or disconnected although it was connected.
 	ErrorMessage string `protobuf:"bytes,19,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	// Sends wait until then.
 	PausedUntil *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
@@ -859,7 +860,10 @@ type Channel struct {
 	// When the channel last changed.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// What the channel can carry.
-	Capabilities  *ChannelCapabilities `protobuf:"bytes,23,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Capabilities *ChannelCapabilities `protobuf:"bytes,23,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// When one message tries a channel again that does not work; messages wait until then,
+	// and those that named only a type go by the next channel of it.
+	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1055,6 +1059,13 @@ func (x *Channel) GetCapabilities() *ChannelCapabilities {
 	return nil
 }
 
+func (x *Channel) GetRetryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryAt
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_channel_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
@@ -1126,7 +1137,7 @@ const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
 	" \x01(\bR\vunsubscribe\x12\x1a\n" +
 	"\breceipts\x18\v \x01(\bR\breceipts\x12\x16\n" +
 	"\x06lookup\x18\f \x01(\bR\x06lookup\x12\x18\n" +
-	"\ainbound\x18\r \x01(\bR\ainbound\"\x86\f\n" +
+	"\ainbound\x18\r \x01(\bR\ainbound\"\xc7\f\n" +
 	"\aChannel\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -1170,7 +1181,8 @@ const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x12M\n" +
-	"\fcapabilities\x18\x17 \x01(\v2).turumba.messaging.v1.ChannelCapabilitiesR\fcapabilities\x1a]\n" +
+	"\fcapabilities\x18\x17 \x01(\v2).turumba.messaging.v1.ChannelCapabilitiesR\fcapabilities\x12?\n" +
+	"\bretry_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\aretryAt\x1a]\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
 	"\x05value\x18\x02 \x01(\v2!.turumba.messaging.v1.SecretStateR\x05value:\x028\x01B\r\n" +
@@ -1244,12 +1256,13 @@ var file_turumba_messaging_v1_channel_proto_depIdxs = []int32{
 	11, // 11: turumba.messaging.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
 	11, // 12: turumba.messaging.v1.Channel.updated_at:type_name -> google.protobuf.Timestamp
 	8,  // 13: turumba.messaging.v1.Channel.capabilities:type_name -> turumba.messaging.v1.ChannelCapabilities
-	7,  // 14: turumba.messaging.v1.Channel.SecretsEntry.value:type_name -> turumba.messaging.v1.SecretState
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	11, // 14: turumba.messaging.v1.Channel.retry_at:type_name -> google.protobuf.Timestamp
+	7,  // 15: turumba.messaging.v1.Channel.SecretsEntry.value:type_name -> turumba.messaging.v1.SecretState
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_channel_proto_init() }
