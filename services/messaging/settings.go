@@ -39,6 +39,19 @@ func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) e
 	return nil
 }
 
+// Rewrap wraps the secrets by the vault's current key, and reports whether that changed
+// anything.
+func (c *Channel) Rewrap(v *vault.Vault) (changed bool, err error) {
+	for name, sealed := range c.Sealed {
+		again, other, err := v.Rewrap(c.aad(name), sealed)
+		if err != nil {
+			return false, fmt.Errorf("wrap the %s of channel %s: %w", name, c.ID, err)
+		}
+		c.Sealed[name], changed = again, changed || other
+	}
+	return changed, nil
+}
+
 // secrets opens all secrets of the channel.
 func (c *Channel) secrets(v *vault.Vault) (map[string]config.Secret, error) {
 	open := make(map[string]config.Secret, len(c.Sealed))

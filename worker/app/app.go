@@ -67,6 +67,8 @@ type Deps struct {
 	Clock     clock.Clock
 	Registry  prometheus.Registerer
 	MasterKey []byte
+	// PreviousKeys also open what was sealed before the master key was changed.
+	PreviousKeys [][]byte
 	// Account is a connection to the account service as "worker".
 	Account  grpc.ClientConnInterface
 	Adapters channel.Adapters
@@ -88,7 +90,7 @@ type App struct {
 // New opens the database, which the messaging service must have migrated, and
 // wires the roles.
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
-	v, err := vault.New(deps.MasterKey)
+	v, err := vault.New(deps.MasterKey, deps.PreviousKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}

@@ -42,6 +42,8 @@ type Deps struct {
 	Registry prometheus.Registerer
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
+	// PreviousKeys also open what was sealed before the master key was changed.
+	PreviousKeys [][]byte
 	// Verifier verifies the tokens of users.
 	Verifier *auth.Verifier
 	// Account is a connection to the account service as "messaging".
@@ -70,7 +72,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err := Migrate(ctx, url); err != nil {
 		return nil, err
 	}
-	v, err := vault.New(deps.MasterKey)
+	v, err := vault.New(deps.MasterKey, deps.PreviousKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}
