@@ -15,6 +15,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 )
@@ -55,6 +56,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
 	}
 	files.register(top)
+	(&wayOut{mux: mux, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
 	top.Handle("/", mux)
 
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.ContentTypes([]string{"application/json", "text/csv", "text/html", "application/javascript"}))

@@ -41,6 +41,8 @@ type Template struct {
 	CreatedByUserID    string
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+	// Attachments are only read for one template alone.
+	Attachments []*Attachment `db:"-"`
 }
 
 // Prepare checks a template before it is stored and finds its variables.
@@ -141,6 +143,8 @@ type Snapshot struct {
 	HTMLBody string            `json:"html_body,omitempty"`
 	Defaults map[string]string `json:"defaults,omitempty"`
 	Fallback string            `json:"fallback,omitempty"`
+	// Attachments are the files; their bytes stay where they are.
+	Attachments []*Attachment `json:"attachments,omitempty"`
 }
 
 // WithSubject is the snapshot with another subject line where it has none of its own.

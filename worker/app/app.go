@@ -19,6 +19,7 @@ import (
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -40,6 +41,8 @@ const (
 type Config struct {
 	// DatabaseURL is the messaging service's PostgreSQL.
 	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"the messaging service's PostgreSQL"`
+	// PublicURL is where people reach the gateway.
+	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Roles are what this process does.
 	Roles []string `env:"WORKER_ROLES" envDefault:"relay,fanout,dispatch,upkeep" flag:"roles" help:"comma-separated: relay, fanout, dispatch, upkeep"`
 }
@@ -49,6 +52,9 @@ func AllRoles() []string { return []string{RoleRelay, RoleFanout, RoleDispatch, 
 
 // Validate refuses roles that do not exist.
 func (c Config) Validate() error {
+	if err := messaging.CheckPublicURL(c.PublicURL); err != nil {
+		return err
+	}
 	all := AllRoles()
 	for _, role := range c.Roles {
 		if !slices.Contains(all, role) {
@@ -99,14 +105,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 		return nil, err
 	}
 	a := &App{db: db, cfg: cfg, deps: deps}
-	if err := a.wire(v); err != nil {
+	if err := a.wire(ctx, v); err != nil {
 		db.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *App) wire(v *vault.Vault) (err error) {
+func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
 		return err
 	}
@@ -119,9 +125,17 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	if err != nil {
 		return err
 	}
-	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger})
+	key, err := store.ServiceKey(ctx, v, messaging.UnsubscribeKey)
+	if err != nil {
+		return err
+	}
+	links, err := messaging.NewUnsubscriber(a.cfg.PublicURL, key)
+	if err != nil {
+		return err
+	}
+	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Unsubscriber: links, Clock: a.deps.Clock, Logger: a.deps.Logger})
 	accounts := directory.New(a.deps.Account)
-	a.fanout = fanout.New(store, accounts, a.deps.Adapters, a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
+	a.fanout = fanout.New(store, accounts, a.deps.Adapters, links, a.deps.Clock, a.deps.Logger, a.dispatch.Wake)
 	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake}
 	return nil
 }

@@ -182,6 +182,7 @@ type world struct {
 	channel   *messaging.Channel
 	template  *messaging.Template
 	url       string
+	publicURL string
 	conn      grpc.ClientConnInterface
 }
 
@@ -273,7 +274,7 @@ func (w *world) start(roles ...string) (stop func()) {
 	}
 	b, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
 	require.NoError(w.t, err)
-	a, err := app.New(w.t.Context(), app.Config{DatabaseURL: config.Secret(w.url), Roles: roles}, app.Deps{
+	a, err := app.New(w.t.Context(), app.Config{DatabaseURL: config.Secret(w.url), PublicURL: w.publicURL, Roles: roles}, app.Deps{
 		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: masterKey, Account: w.conn, Adapters: channel.Adapters{w.provider}, Bus: b,
 	})
 	require.NoError(w.t, err)

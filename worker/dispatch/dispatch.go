@@ -14,6 +14,7 @@ import (
 
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -44,8 +45,10 @@ type Config struct {
 	Store    *postgres.Store
 	Vault    *vault.Vault
 	Adapters channel.Adapters
-	Clock    clock.Clock
-	Logger   *slog.Logger
+	// Unsubscriber makes the links of group sends; may be nil.
+	Unsubscriber *messaging.Unsubscriber
+	Clock        clock.Clock
+	Logger       *slog.Logger
 	// Runners is how many chunks of a lane are in work at a time; 0 means 64.
 	Runners int
 }

@@ -40,6 +40,7 @@ type runner struct {
 	line     *line
 	renderer *messaging.Renderer
 	subject  *messaging.Renderer // the channel's own subject line; nil for none
+	files    []*channel.Attachment
 	messages []postgres.ChunkMessage
 	// outcomes wait for the next passage of the gate.
 	outcomes []messaging.Outcome
@@ -152,7 +153,29 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		err = r.cfg.Store.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error())
 		return rest, false, errors.Join(err, r.hold(ctx, &rest))
 	}
+	if err := r.attach(ctx, w); err != nil {
+		return rest, false, err
+	}
 	return rest, true, r.parse(w)
+}
+
+// attach reads the send's files, once for the chunk.
+func (r *runner) attach(ctx context.Context, w postgres.Work) error {
+	if w.Snapshot == nil || len(w.Snapshot.Attachments) == len(r.files) {
+		return nil
+	}
+	digests := make([]string, len(w.Snapshot.Attachments))
+	for i, a := range w.Snapshot.Attachments {
+		digests[i] = a.Digest
+	}
+	files, err := r.cfg.Store.Files(ctx, r.chunk.AccountID, digests)
+	if err != nil {
+		return err
+	}
+	for _, a := range w.Snapshot.Attachments {
+		r.files = append(r.files, channel.NewAttachment(a.Filename, a.MediaType, a.ContentID, files[a.Digest]))
+	}
+	return nil
 }
 
 func (r *runner) parse(w postgres.Work) (err error) {
@@ -330,8 +353,24 @@ func (r *runner) render(m postgres.ChunkMessage) channel.Message {
 	case m.Body != nil:
 		out.Subject, out.Text, out.HTML = m.Subject, *m.Body, m.HTML
 	}
+	if r.renderer != nil {
+		out.Headers, out.Attachments = r.wayOut(m), r.files
+	}
 	if out.Subject == "" && r.subject != nil {
 		out.Subject = r.subject.Render(m.Values).Subject
 	}
 	return out
+}
+
+// wayOut is the one-click way out of group sends (RFC 8058), where the channel can show
+// it.
+func (r *runner) wayOut(m postgres.ChunkMessage) []channel.Header {
+	if !r.cfg.Adapters.Capabilities(r.channel.ChannelType, r.channel.Provider).Unsubscribe {
+		return nil
+	}
+	link := r.cfg.Unsubscriber.URL(messaging.WayOut{AccountID: r.chunk.AccountID, ChannelType: r.channel.ChannelType, Address: m.Address})
+	if link == "" {
+		return nil
+	}
+	return []channel.Header{{Name: "List-Unsubscribe", Value: "<" + link + ">"}, {Name: "List-Unsubscribe-Post", Value: "List-Unsubscribe=One-Click"}}
 }

@@ -49,16 +49,18 @@ type Role struct {
 	Directory Directory
 	// Adapters say how long a message may be.
 	Adapters channel.Adapters
-	Clock    clock.Clock
-	Logger   *slog.Logger
+	// Unsubscriber makes the recipients' links; may be nil.
+	Unsubscriber *messaging.Unsubscriber
+	Clock        clock.Clock
+	Logger       *slog.Logger
 	// Written is called after every chunk.
 	Written func()
 	wake    chan struct{}
 }
 
 // New makes the role.
-func New(store *postgres.Store, directory Directory, adapters channel.Adapters, c clock.Clock, log *slog.Logger, written func()) *Role {
-	return &Role{Store: store, Directory: directory, Adapters: adapters, Clock: c, Logger: log, Written: written, wake: make(chan struct{}, 1)}
+func New(store *postgres.Store, directory Directory, adapters channel.Adapters, links *messaging.Unsubscriber, c clock.Clock, log *slog.Logger, written func()) *Role {
+	return &Role{Store: store, Directory: directory, Adapters: adapters, Unsubscriber: links, Clock: c, Logger: log, Written: written, wake: make(chan struct{}, 1)}
 }
 
 // Wake makes the role look for work at once. It never blocks.
@@ -165,7 +167,7 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPlan(f, renderer.On(r.Adapters.Capabilities(f.ChannelType, f.Provider)), messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt})
+	p := newPlan(f, renderer.On(r.Adapters.Capabilities(f.ChannelType, f.Provider)), messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt, WayOut: r.wayOut(f)})
 	if f.Job.Cursor == "" {
 		return p, nil
 	}
@@ -177,4 +179,11 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 		p.duplicate(a)
 	}
 	return p, nil
+}
+
+// wayOut makes the links of the send's recipients.
+func (r *Role) wayOut(f *postgres.Fanout) func(messaging.Recipient) string {
+	return func(to messaging.Recipient) string {
+		return r.Unsubscriber.URL(messaging.WayOut{AccountID: f.Group.AccountID, ChannelType: f.ChannelType, Address: to.Address(f.ChannelType)})
+	}
 }

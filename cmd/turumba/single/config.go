@@ -18,6 +18,7 @@ import (
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account/app"
+	"github.com/turumba/turumba/services/messaging"
 )
 
 // Config is everything that can be set; nothing must be.
@@ -46,6 +47,8 @@ type Config struct {
 	PreviousKeys config.Secret `env:"TURUMBA_MASTER_KEY_PREVIOUS" help:"former master keys, comma-separated, while keys are being rotated; default: master.key.previous in the data folder, if there is one"`
 	// Issuer is the iss of tokens.
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the public URL"`
+	// PublicURL is where people reach the gateway.
+	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Identity says where people's logins are.
 	Identity account.IdentitySettings
 	// EgressAllow are the private addresses that may be reached.
@@ -64,6 +67,9 @@ func (c Config) Validate() error {
 		if _, err := vault.ParseKey(c.MasterKey.Reveal()); err != nil {
 			problems = append(problems, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err))
 		}
+	}
+	if err := messaging.CheckPublicURL(c.PublicURL); err != nil {
+		problems = append(problems, err)
 	}
 	if _, err := vault.ParsePrevious(c.PreviousKeys.Reveal()); err != nil {
 		problems = append(problems, fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err))

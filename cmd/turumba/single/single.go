@@ -200,13 +200,13 @@ func (in *Instance) wire(ctx context.Context) (err error) {
 	if err := messaging.Migrate(ctx, in.messagingURL.Reveal()); err != nil {
 		return err
 	}
-	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, Roles: worker.AllRoles()}, worker.Deps{
+	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL, Roles: worker.AllRoles()}, worker.Deps{
 		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.worker.Close() })
-	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL}, messaging.Deps{
+	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL}, messaging.Deps{
 		Logger: in.log, Clock: in.clock, Registry: in.registry, MasterKey: in.key, PreviousKeys: in.previous, Verifier: in.account.Verifier,
 		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
 	}); err != nil {

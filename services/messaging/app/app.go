@@ -21,6 +21,7 @@ import (
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -31,9 +32,14 @@ import (
 type Config struct {
 	// DatabaseURL is the service's PostgreSQL.
 	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"PostgreSQL 15 or newer: postgres://user:password@host:port/turumba_messaging"`
+	// PublicURL is where people reach the gateway.
+	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Mesh proves the services to each other.
 	Mesh grpcserver.Mesh
 }
+
+// Validate refuses a public URL that is none.
+func (c Config) Validate() error { return messaging.CheckPublicURL(c.PublicURL) }
 
 // Deps are what the service stands on.
 type Deps struct {
@@ -81,7 +87,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 		return nil, err
 	}
 	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
-	if err := a.wire(cfg, deps, v); err != nil {
+	if err := a.wire(ctx, cfg, deps, v); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -115,7 +121,7 @@ func TokenKey(masterKey []byte) ([]byte, error) {
 	return key, nil
 }
 
-func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
+func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) error {
 	tokenKey, err := TokenKey(deps.MasterKey)
 	if err != nil {
 		return err
@@ -129,6 +135,14 @@ func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
 	if err != nil {
 		return err
 	}
+	key, err := store.ServiceKey(ctx, v, messaging.UnsubscribeKey)
+	if err != nil {
+		return err
+	}
+	links, err := messaging.NewUnsubscriber(cfg.PublicURL, key)
+	if err != nil {
+		return err
+	}
 	accounts := directory.New(deps.Account)
 	a.Server, err = grpcserver.New(grpcserver.Config{
 		Name: "messaging", Logger: deps.Logger, Clock: deps.Clock, Verifier: deps.Verifier, Context: auth.NewCachedContext(accounts, deps.Clock),
@@ -137,7 +151,7 @@ func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
 	if err != nil {
 		return err
 	}
-	server.Register(a.Server, server.Config{Store: store, Vault: v, Adapters: deps.Adapters, Directory: accounts, Clock: deps.Clock})
+	server.Register(a.Server, server.Config{Store: store, Vault: v, Adapters: deps.Adapters, Directory: accounts, Clock: deps.Clock, Unsubscriber: links})
 	return a.Server.Check()
 }
 

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 
 	"github.com/google/uuid"
 
@@ -36,7 +35,7 @@ func RotateKeys(ctx context.Context, url config.Secret, v *vault.Vault, dryRun b
 		return r, err
 	}
 	for _, name := range names {
-		changed, err := store.ResealKey(ctx, name, !dryRun, func(sealed []byte) ([]byte, bool, error) { return v.Rewrap(keyAAD(name), sealed) })
+		changed, err := store.ResealKey(ctx, name, !dryRun, func(sealed []byte) ([]byte, bool, error) { return v.Rewrap(postgres.KeyAAD(name), sealed) })
 		if err := r.Note("service keys", changed, err); err != nil {
 			return r, err
 		}
@@ -59,25 +58,4 @@ func rotateChannels(ctx context.Context, store *postgres.Store, v *vault.Vault, 
 			after = c.ID
 		}
 	}
-}
-
-func keyAAD(name string) vault.AAD {
-	return vault.AAD{Account: "platform", Resource: name, Field: "key", Version: 1}
-}
-
-// serviceKeySize is the length of a key of the service itself.
-const serviceKeySize = 32
-
-// ServiceKey is a random key of the service that outlives the master key; it is made
-// when it is first asked for.
-func ServiceKey(ctx context.Context, store *postgres.Store, v *vault.Vault, name string) ([]byte, error) {
-	sealed, err := store.SealedKey(ctx, name, func() ([]byte, error) {
-		key := make([]byte, serviceKeySize)
-		_, _ = rand.Read(key) // it never fails on supported systems
-		return v.Seal(keyAAD(name), key)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return v.Open(keyAAD(name), sealed)
 }

@@ -79,7 +79,7 @@ func TestRotateKeys(t *testing.T) {
 	old, both, only := newVault(t, 1), newVault(t, 2, 1), newVault(t, 2)
 	c.create(old, 250)
 	c.create(both, 5)
-	key, err := app.ServiceKey(t.Context(), store, old, "unsubscribe")
+	key, err := store.ServiceKey(t.Context(), old, "unsubscribe")
 	require.NoError(t, err)
 	before, err := store.Channel(t.Context(), []string{c.ids[0].AccountID}, c.ids[0].ID)
 	require.NoError(t, err)
@@ -125,7 +125,7 @@ func TestRotateKeys(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "secret of "+of.ID, got)
 	}
-	again, err := app.ServiceKey(t.Context(), store, only, "unsubscribe")
+	again, err := store.ServiceKey(t.Context(), only, "unsubscribe")
 	require.NoError(t, err)
 	require.Equal(t, key, again)
 	after, err := store.Channel(t.Context(), []string{c.ids[0].AccountID}, c.ids[0].ID)

@@ -149,6 +149,14 @@ func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err er
 		return false, err
 	}
 	snapshot := t.Snapshot().WithSubject(f.subject)
+	if snapshot.Attachments, err = attachmentsOf(ctx, tx, g.AccountID, t.ID); err != nil {
+		return false, err
+	}
+	if len(snapshot.Attachments) > 0 {
+		if err := keepFiles(ctx, tx, g, snapshot.Attachments); err != nil {
+			return false, err
+		}
+	}
 	started := tx.Now.Truncate(time.Millisecond)
 	g.Snapshot, g.StartedAt, g.Status = &snapshot, &started, messaging.GroupProcessing
 	_, err = tx.Exec(ctx, `

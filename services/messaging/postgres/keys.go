@@ -2,18 +2,46 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging"
 )
 
-// SealedKey is the sealed key of this name, made by fresh if there is none. Whoever is
+// serviceKeySize is the length of a key of the service itself.
+const serviceKeySize = 32
+
+// KeyAAD is the place of a key of the service itself.
+func KeyAAD(name string) vault.AAD {
+	return vault.AAD{Account: "platform", Resource: name, Field: "key", Version: 1}
+}
+
+// ServiceKey is a random key of the service that outlives the master key; it is made
+// when it is first asked for.
+func (s *Store) ServiceKey(ctx context.Context, v *vault.Vault, name string) ([]byte, error) {
+	sealed, err := s.sealedKey(ctx, name, func() ([]byte, error) {
+		key := make([]byte, serviceKeySize)
+		_, _ = rand.Read(key) // it never fails on supported systems
+		return v.Seal(KeyAAD(name), key)
+	})
+	if err != nil {
+		return nil, err
+	}
+	key, err := v.Open(KeyAAD(name), sealed)
+	if err != nil {
+		return nil, fmt.Errorf("TURUMBA_MASTER_KEY does not open what was stored in this database: %w", err)
+	}
+	return key, nil
+}
+
+// sealedKey is the sealed key of this name, made by fresh if there is none. Whoever is
 // second gets the key of the first.
-func (s *Store) SealedKey(ctx context.Context, name string, fresh func() ([]byte, error)) (sealed []byte, err error) {
+func (s *Store) sealedKey(ctx context.Context, name string, fresh func() ([]byte, error)) (sealed []byte, err error) {
 	err = s.db.InTx(ctx, nil, func(tx *pg.Tx) error {
 		err := tx.QueryRow(ctx, "SELECT sealed FROM sealed_keys WHERE name = $1", name).Scan(&sealed)
 		if err == nil || !errors.Is(err, pgx.ErrNoRows) {

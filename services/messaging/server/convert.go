@@ -95,7 +95,13 @@ func toProtoTemplate(t *messaging.Template) *messagingv1.Template {
 		ChannelType: fromWord[messagingv1.ChannelType](t.ChannelType), Language: t.Language, Variables: t.Variables, DefaultValues: t.DefaultValues,
 		FallbackStrategy: fromWord[messagingv1.FallbackStrategy](t.FallbackStrategy), ApprovalStatus: fromWord[messagingv1.TemplateApproval](t.ApprovalStatus),
 		ExternalTemplateId: t.ExternalTemplateID, IsActive: t.IsActive, CreatedByUserId: t.CreatedByUserID,
-		CreatedAt: stamp(t.CreatedAt), UpdatedAt: stamp(t.UpdatedAt),
+		CreatedAt: stamp(t.CreatedAt), UpdatedAt: stamp(t.UpdatedAt), Attachments: mapAll(t.Attachments, toProtoAttachment),
+	}
+}
+
+func toProtoAttachment(a *messaging.Attachment) *messagingv1.TemplateAttachment {
+	return &messagingv1.TemplateAttachment{
+		Id: a.ID, TemplateId: a.TemplateID, Filename: a.Filename, MediaType: a.MediaType, ContentId: a.ContentID, Size: a.Size, CreatedAt: stamp(a.CreatedAt),
 	}
 }
 

@@ -94,6 +94,12 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err := usable(t, c); err != nil {
 		return nil, err
 	}
+	if t.Attachments, err = s.store.TemplateAttachments(ctx, scope, t.ID); err != nil {
+		return nil, err
+	}
+	if err := messaging.FitAttachments("template_id", t.Attachments, caps); err != nil {
+		return nil, err
+	}
 	return nil, t.Fits(c.ChannelType, caps)
 }
 

@@ -85,10 +85,12 @@ type messageInput interface {
 // composer makes messages of inputs, from everything that they refer to.
 type composer struct {
 	adapters          channel.Adapters
+	wayOut            func(accountID, channelType, address string) func(messaging.Recipient) string
 	accountID, userID string
 	now               time.Time
 	channels          []*messaging.Channel
 	templates         map[string]*messaging.Template
+	withFiles         map[string]bool                // templates
 	renderers         map[string]*messaging.Renderer // by template or channel
 	contacts          map[string]messaging.Recipient
 	sources           messaging.Sources
@@ -98,7 +100,7 @@ type composer struct {
 // however many inputs there are.
 func (s *Server) newComposer(ctx context.Context, accountID string, inputs []messageInput) (*composer, error) {
 	c := &composer{
-		adapters: s.adapters, accountID: accountID, userID: auth.From(ctx).UserID, now: s.clock.Now().UTC(),
+		adapters: s.adapters, wayOut: s.wayOut, accountID: accountID, userID: auth.From(ctx).UserID, now: s.clock.Now().UTC(),
 		templates: map[string]*messaging.Template{}, renderers: map[string]*messaging.Renderer{},
 	}
 	var err error
@@ -141,6 +143,9 @@ func (s *Server) loadTexts(ctx context.Context, c *composer, templateIDs []strin
 	if len(templateIDs) > 0 {
 		list, err := s.store.TemplatesFor(ctx, c.accountID, templateIDs)
 		if err != nil {
+			return err
+		}
+		if c.withFiles, err = s.store.TemplatesWithFiles(ctx, c.accountID, templateIDs); err != nil {
 			return err
 		}
 		for _, t := range list {
@@ -276,7 +281,7 @@ func textField(in messageInput) string {
 // writer makes the text of an input for any recipient.
 func (c *composer) writer(in messageInput, ch *messaging.Channel) (func(messaging.Recipient) messaging.Composed, error) {
 	sources, caps := c.sources, c.capabilities(ch)
-	sources.Custom = in.GetCustomValues()
+	sources.Custom, sources.WayOut = in.GetCustomValues(), c.wayOut(c.accountID, ch.ChannelType, in.GetDeliveryAddress())
 	write := func(messaging.Recipient) messaging.Composed {
 		return messaging.Plain(ch.ChannelType, caps, in.GetSubject(), in.GetMessageBody())
 	}
@@ -287,6 +292,9 @@ func (c *composer) writer(in messageInput, ch *messaging.Channel) (func(messagin
 		}
 		if err := usable(t, ch); err != nil {
 			return nil, err
+		}
+		if c.withFiles[id] {
+			return nil, invalid("template_id", "has files, which only group messages carry")
 		}
 		text := c.renderers[id].On(caps)
 		write = func(to messaging.Recipient) messaging.Composed { return text.Compose(ch.ChannelType, sources, to) }
