@@ -213,3 +213,22 @@ func TestInFlight(t *testing.T) {
 	close(slow)
 	require.EqualValues(t, 500, w.final(id).Sent)
 }
+
+// TestDeletedChannelKeepsHistory: what a channel sent is still told of when it is gone.
+func TestDeletedChannelKeepsHistory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people(2, nil)
+	id := w.queue()
+	m := w.single("a@example.org")
+	w.create(m)
+	w.start()
+	w.final(id)
+	w.becomes(m, messaging.MessageSent)
+	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID))
+	for _, of := range append(w.recipients(id), m.ID) {
+		got := w.message(of)
+		require.Equal(t, []string{messaging.MessageSent, w.channel.ID}, []string{got.Status, got.ChannelID})
+	}
+	require.EqualValues(t, 2, w.group(id).Sent)
+}
