@@ -21,6 +21,8 @@ const usage = `turumba <command> [flags]
   up      serve everything in one process on localhost
   demo    the same with a demo tenant that sends a group message to the simulator
           [--contacts N] [--body-bytes B] [--connections C] [--exit] [--json]
+  keys    rotate: seal every stored secret with a new master key, while turumba runs
+          [--dry-run] [--json]
   health  ask a running turumba whether it is ready
   recount put the counters of group messages right from their rows, while everything runs
           [--account ID] [--dry-run] [--json]
@@ -40,6 +42,8 @@ func run(ctx context.Context, environ, args []string, stdout, stderr io.Writer) 
 		return up(ctx, environ, args, stdout, stderr)
 	case "demo":
 		return runDemo(ctx, environ, args, stdout, stderr)
+	case "keys":
+		return keys(ctx, environ, args, stdout, stderr)
 	case "health":
 		return up(ctx, environ, []string{"health"}, stdout, stderr)
 	case "recount":

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/turumba/turumba/cmd/turumba/single"
+	"github.com/turumba/turumba/kit/vault"
 )
 
 // TestMain is also the simulator, which the program starts as a process of its
@@ -48,6 +49,22 @@ func TestDemo(t *testing.T) {
 	require.EqualValues(t, 1200, r.ReceivedDistinct, "contacts beyond the file are generated")
 	require.Zero(t, r.ReceivedDuplicates)
 	require.Contains(t, stderr, "Three messages as the simulator received them")
+
+	// Its secrets get a new master key; the old one opens nothing any more.
+	require.NoError(t, os.Rename(filepath.Join(data, "master.key"), filepath.Join(data, "master.key.previous")))
+	require.NoError(t, os.WriteFile(filepath.Join(data, "master.key"), []byte(key(2)), 0o600))
+	code, stdout, stderr = play(t, []string{"TURUMBA_DATA_DIR=" + data}, "keys", "rotate", "--json")
+	require.Zero(t, code, stderr)
+	var rotated vault.Rotation
+	require.NoError(t, json.Unmarshal([]byte(stdout), &rotated), stdout)
+	require.Contains(t, rotated.Kinds, vault.RotationKind{Kind: "signing keys", Seen: 1, Changed: 1})
+	require.NoError(t, os.Remove(filepath.Join(data, "master.key.previous")))
+	code, stdout, stderr = play(t, []string{"TURUMBA_DATA_DIR=" + data}, "keys", "rotate", "--dry-run")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "signing keys    1, 0 to seal anew\n")
+	code, _, stderr = play(t, []string{"TURUMBA_DATA_DIR=" + data, "TURUMBA_MASTER_KEY=" + key(1)}, "keys", "rotate")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "TURUMBA_MASTER_KEY_PREVIOUS, or are damaged")
 
 	// The data folder is that of an installation now; its key opens it.
 	require.NoError(t, os.Rename(filepath.Join(data, "master.key"), filepath.Join(data, "lost.key")))
@@ -83,6 +100,7 @@ func TestBadSurroundings(t *testing.T) {
 		"folder is a file":  {"the data folder cannot be written", []string{"TURUMBA_DATA_DIR=" + file}},
 		"no such server":    {"cannot reach the database turumba_account at 127.0.0.1:1", []string{"DATABASE_URL=postgres://u:secret@127.0.0.1:1/x"}},
 		"another database":  {"DATABASE_URL is not a PostgreSQL URL", []string{"DATABASE_URL=mysql://u:secret@127.0.0.1/x"}},
+		"no previous key":   {"TURUMBA_MASTER_KEY_PREVIOUS", []string{"TURUMBA_MASTER_KEY_PREVIOUS=short"}},
 		"no key at all":     {"TURUMBA_MASTER_KEY", []string{"TURUMBA_MASTER_KEY=short"}},
 		"egress is no list": {"EGRESS_ALLOW", []string{"EGRESS_ALLOW=everything"}},
 		"no broker URL":     {"AMQP URL", []string{"AMQP_URL=nonsense"}},
@@ -108,6 +126,9 @@ func TestProblemsAreReportedTogether(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "--contacts must be between 1 and 1000000\n")
 	require.Contains(t, stderr, "--body-bytes must be between 0 and 60000\n")
+	code, _, stderr = play(t, nil, "keys", "lose")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, "turumba keys rotate")
 	code, _, stderr = play(t, nil, "dance")
 	require.Equal(t, 2, code)
 	require.Contains(t, stderr, `unknown command "dance"`)

@@ -50,6 +50,7 @@ type nothing struct{}
 
 func (nothing) Type() string                                  { return messaging.TypeEmail }
 func (nothing) Provider() string                              { return messaging.ProviderSMTP }
+func (nothing) Capabilities() channel.Capabilities            { return channel.Capabilities{MaxInFlight: 256} }
 func (nothing) Open(channel.Settings) (channel.Sender, error) { return nothing{}, nil }
 func (nothing) Close() error                                  { return nil }
 

@@ -99,6 +99,11 @@ func spare(t *testing.T, w *world.World, name, prefix string) {
 	})
 	require.NoError(t, err)
 	w.Vars[prefix+"spare_template_id"] = tp.GetTemplate().GetId()
+	file, err := messagingv1.NewTemplateServiceClient(w.Conn).CreateTemplateAttachment(ctx, &messagingv1.CreateTemplateAttachmentRequest{
+		TemplateId: tp.GetTemplate().GetId(), Filename: "spare.txt", Content: []byte("spare"),
+	})
+	require.NoError(t, err)
+	w.Vars[prefix+"spare_attachment_id"] = file.GetAttachment().GetId()
 	key, err := accountv1.NewApiKeyServiceClient(w.Conn).CreateApiKey(ctx, &accountv1.CreateApiKeyRequest{
 		AccountId: w.Vars[prefix+"account_id"], Name: "Spare", Permissions: []string{"contacts.read"},
 	})

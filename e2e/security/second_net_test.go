@@ -317,6 +317,7 @@ func lookupsTellIDsOnly(t *testing.T, w *world.World, s *suite) {
 		"turumba_messaging": {
 			"messages_upkeep(ahead_months integer) -> integer",
 			"outbox_upkeep(ahead_days integer, keep_days integer, OUT created integer, OUT dropped integer, OUT held integer, OUT ready_until date) -> record",
+			"sealed_channels(after uuid, most integer) -> TABLE(id uuid, account_id uuid)",
 			"sends_after(after uuid, most integer) -> TABLE(id uuid, account_id uuid)",
 		},
 	}

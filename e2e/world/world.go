@@ -124,7 +124,7 @@ func start(t *testing.T, log io.Writer, env ...string) (in *single.Instance, dir
 	dir = t.TempDir()
 	cfg, err := config.Load[single.Config](append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + dir,
-		"TURUMBA_OPERATORS=Operator@golden.example",
+		"TURUMBA_OPERATORS=Operator@golden.example", "PUBLIC_URL=https://mail.golden.example",
 	}, env...))
 	require.NoError(t, err)
 	in, err = single.Start(t.Context(), cfg, telemetry.NewLogger(log, cfg.LogLevel), true)

@@ -64,6 +64,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	files.register(top)
 	lines := &messageLines{mux: mux, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
 	top.HandleFunc("POST "+messagesPath, lines.send)
+	(&wayOut{mux: mux, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
 	top.Handle("/", mux)
 
 	observe, err := newObserver(cfg)

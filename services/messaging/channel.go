@@ -153,8 +153,14 @@ type Channel struct {
 	LastVerifiedAt *time.Time
 	ErrorMessage   string
 	PausedUntil    *time.Time
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	// CircuitUntil is when a channel that does not work is tried again, by one message;
+	// nil while it works. CircuitTrips is how often that went wrong in a row.
+	CircuitUntil *time.Time
+	CircuitTrips int32
+	// Throttle is a rate that the provider made the channel take; nil for none.
+	Throttle  *Throttle
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
 // SubjectTemplate is the channel's own subject line; empty for none.
@@ -166,18 +172,13 @@ func (c *Channel) SubjectTemplate() string {
 	return smtp.SubjectTemplate
 }
 
-// MaySend reports whether messages may leave now.
-func (c *Channel) MaySend(now time.Time) bool {
-	return c.IsEnabled && c.Status != ChannelError && (c.PausedUntil == nil || !c.PausedUntil.After(now))
-}
-
 // PickChannel returns the channel of the type that a message should take: of those
-// that are enabled the one with the highest priority, one in error only where
-// there is no other (decision D11); nil if there is none.
-func PickChannel(list []*Channel, channelType string) *Channel {
+// that are enabled the one with the highest priority, one that does not work now only
+// where there is no other (decision D11); nil if there is none.
+func PickChannel(list []*Channel, channelType string, now time.Time) *Channel {
 	var best *Channel
 	for _, c := range list {
-		if c.ChannelType == channelType && c.IsEnabled && (best == nil || c.before(best)) {
+		if c.ChannelType == channelType && c.IsEnabled && (best == nil || c.before(best, now)) {
 			best = c
 		}
 	}
@@ -185,9 +186,9 @@ func PickChannel(list []*Channel, channelType string) *Channel {
 }
 
 // before orders channels by what should be tried first; the older one wins a tie.
-func (c *Channel) before(other *Channel) bool {
-	switch broken := c.Status == ChannelError; {
-	case broken != (other.Status == ChannelError):
+func (c *Channel) before(other *Channel, now time.Time) bool {
+	switch broken := c.Broken(now); {
+	case broken != other.Broken(now):
 		return !broken
 	case c.Priority != other.Priority:
 		return c.Priority > other.Priority
@@ -218,6 +219,8 @@ func (c *Channel) ShownStatus(now time.Time) string {
 		return ChannelDisabled
 	case c.Status != ChannelError && c.PausedUntil != nil && c.PausedUntil.After(now):
 		return ChannelRateLimited
+	case c.Status == ChannelConnected && c.CircuitUntil != nil:
+		return ChannelDisconnected
 	}
 	return c.Status
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
@@ -69,4 +70,26 @@ func TestSecretsOfAChannel(t *testing.T) {
 
 	_, err = (&messaging.Channel{}).Settings(v)
 	require.ErrorContains(t, err, "no credentials")
+}
+
+// TestMaskedSecretsAreRefused: what a program shows instead of a secret is not stored
+// as one.
+func TestMaskedSecretsAreRefused(t *testing.T) {
+	t.Parallel()
+	v, err := vault.New(bytes.Repeat([]byte{7}, 32))
+	require.NoError(t, err)
+	c := &messaging.Channel{ID: messaging.NewID(), AccountID: messaging.NewID(), Provider: messaging.ProviderTwilio}
+	now := time.Unix(0, 0)
+	require.NoError(t, c.SetSecret(v, messaging.SecretAuthToken, "a true one", now))
+	before := c.Sealed[messaging.SecretAuthToken]
+	for _, value := range []string{"***", "********", "••••••", "●●●", "sk_live_****1234", "ab***", "****wxyz"} {
+		err := c.SetSecret(v, messaging.SecretAuthToken, value, now)
+		require.Error(t, err, value)
+		require.Equal(t, "credentials.twilio.auth_token", apierr.From(err).Fields[0].Field)
+		require.NotContains(t, err.Error(), value)
+	}
+	require.Equal(t, before, c.Sealed[messaging.SecretAuthToken])
+	for _, value := range []string{"**", "pass*word", "a*b*c*d", "a very long one ***", "***and then more"} {
+		require.NoError(t, c.SetSecret(v, messaging.SecretAuthToken, value, now), value)
+	}
 }

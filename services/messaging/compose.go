@@ -3,9 +3,11 @@ package messaging
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/services/messaging/channel"
 )
 
 // The most that one message holds once its variables are filled in: short values
@@ -68,8 +70,8 @@ func (r *Renderer) Compose(channelType string, s Sources, to Recipient) (c Compo
 }
 
 // Plain is a text that is sent as it is: braces are no variables in it.
-func Plain(channelType, subject, body string) Composed {
-	r := &Renderer{subject: Text{}.literal(subject), body: Text{}.literal(body)}
+func Plain(channelType string, caps channel.Capabilities, subject, body string) Composed {
+	r := &Renderer{subject: Text{}.literal(subject), body: Text{}.literal(body), caps: caps}
 	c := r.Compose(channelType, Sources{}, Recipient{})
 	c.Values = nil
 	return c
@@ -88,6 +90,11 @@ func (r *Renderer) Excess(channelType string, values Values) string {
 	} {
 		if part.size > part.max {
 			return fmt.Sprintf("the %s has %d bytes, at most %d can be sent", part.name, part.size, part.max)
+		}
+	}
+	if most := r.caps.MaxText; most > 0 {
+		if n := utf8.RuneCount(r.body.append(nil, values, nil)); n > most {
+			return fmt.Sprintf("the text has %d characters, at most %d can be sent on this channel", n, most)
 		}
 	}
 	if !IsSMS(channelType) {

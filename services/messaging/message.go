@@ -94,6 +94,7 @@ type Message struct {
 	AccountID         string
 	ChannelID         string
 	ChannelType       string `db:"-"` // only on the way in
+	ByType            bool   `db:"-"` // likewise: it named no channel, only a type
 	ContactID         string
 	GroupMessageID    string
 	TemplateID        string

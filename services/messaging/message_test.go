@@ -5,12 +5,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 )
 
 func TestCheckAddress(t *testing.T) {
@@ -67,7 +69,7 @@ func TestPickChannel(t *testing.T) {
 		"not the broken one":                   {[]*messaging.Channel{broken, low}, low},
 		"the broken one where no other can do": {[]*messaging.Channel{off, broken, other}, broken},
 	} {
-		require.Same(t, c.want, messaging.PickChannel(c.list, "email"), name)
+		require.Same(t, c.want, messaging.PickChannel(c.list, "email", time.Unix(1000, 0)), name)
 	}
 }
 
@@ -97,9 +99,9 @@ func TestCompose(t *testing.T) {
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_VALIDATION_FAILED))
 	require.Equal(t, apierr.Field{Field: "custom_values", Message: "no value for A, B"}, apierr.From(err).Fields[0])
 
-	text = messaging.Plain("sms", "", "{A} stays")
+	text = messaging.Plain("sms", channel.Capabilities{}, "", "{A} stays")
 	require.Equal(t, messaging.Composed{Rendered: messaging.Rendered{Text: "{A} stays"}}, text)
-	text = messaging.Plain("sms", "", strings.Repeat("x", 1531))
+	text = messaging.Plain("sms", channel.Capabilities{}, "", strings.Repeat("x", 1531))
 	require.ErrorContains(t, text.Complete("message_body"), "the request is not valid")
 	require.Equal(t, messaging.SkipTooLong, text.SkipReason())
 	require.Empty(t, text.Text, "nothing is rendered")
@@ -132,8 +134,8 @@ func TestExcess(t *testing.T) {
 	require.True(t, apierr.HasReason(sms.Prepare(), errorv1.Reason_REASON_TEMPLATE_INVALID), "no value makes it short enough")
 	sms.ChannelType = ""
 	require.NoError(t, sms.Prepare())
-	require.NoError(t, sms.Fits(messaging.TypeEmail))
-	require.Error(t, sms.Fits("smpp"), "a send by SMS would reach nobody")
+	require.NoError(t, sms.Fits(messaging.TypeEmail, channel.Capabilities{}))
+	require.Error(t, sms.Fits("smpp", channel.Capabilities{}), "a send by SMS would reach nobody")
 }
 
 // TestStatesAreDrawn holds the picture in docs/states.md to the table.
@@ -170,4 +172,22 @@ func TestEstimate(t *testing.T) {
 	e = messaging.NewEstimate("email")
 	e.Add(messaging.Rendered{Text: strings.Repeat("ሰ", 1000)})
 	require.Equal(t, []any{messaging.Encoding(""), 0, 1, 1}, []any{e.Encoding, e.Units, e.Segments, e.Total})
+}
+
+// TestAdapterLimits: what an adapter cannot carry is known before it is sent.
+func TestAdapterLimits(t *testing.T) {
+	t.Parallel()
+	caps := channel.Capabilities{MaxText: 10}
+	r, err := messaging.NewRenderer(messaging.Snapshot{Body: "1234{A}"})
+	require.NoError(t, err)
+	require.Empty(t, r.On(caps).Excess("telegram", messaging.Values{"A": "ünïçöd"}), "characters, not bytes")
+	require.Equal(t, "the text has 11 characters, at most 10 can be sent on this channel", r.On(caps).Excess("telegram", messaging.Values{"A": "ünïçödé"}))
+	require.Empty(t, r.Excess("telegram", messaging.Values{"A": "ünïçödé"}))
+	err = messaging.Plain("telegram", caps, "", strings.Repeat("x", 11)).Complete("message_body")
+	e := apierr.From(err)
+	require.Equal(t, errorv1.Reason_REASON_VALIDATION_FAILED, e.Reason)
+	require.Equal(t, "message_body", e.Fields[0].Field)
+	long := &messaging.Template{Body: strings.Repeat("x", 11)}
+	require.Error(t, long.Fits("telegram", caps))
+	require.NoError(t, long.Fits("telegram", channel.Capabilities{}))
 }

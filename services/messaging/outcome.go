@@ -26,6 +26,8 @@ type Outcome struct {
 	RetryIn time.Duration
 	// Expiring says that the message has a not_after, which somebody watches.
 	Expiring bool
+	// Slow says that the provider asked to slow down and did not say for how long.
+	Slow bool
 }
 
 // Unknown reports whether the message may or may not have arrived and is held.
@@ -52,7 +54,7 @@ func Decide(r channel.Result, c *Channel, attempts int32, random float64) Outcom
 	case channel.ClassOK:
 		return Outcome{Status: MessageSent, ProviderID: o.ProviderID, Attempt: o.Attempt, Class: o.Class}
 	case channel.ClassRateLimited:
-		o.Status, o.Attempt, o.RetryIn = MessageQueued, "", Pause(r)
+		o.Status, o.Attempt, o.RetryIn, o.Slow = MessageQueued, "", Pause(r), r.RetryAfter <= 0
 	case channel.ClassConfig, channel.ClassBilling:
 		o.Status, o.Attempt, o.RetryIn = MessageQueued, "", MendedCheck
 	case channel.ClassTransient:
@@ -86,6 +88,23 @@ func Pause(r channel.Result) time.Duration {
 		return r.RetryAfter
 	}
 	return DefaultPause
+}
+
+// Failing reports whether the outcome says that the provider does not work. An answer
+// that never came counts: each further call would be one more that nobody knows of.
+func (o Outcome) Failing() bool {
+	return o.Class == channel.ClassTransient.String() || o.Class == channel.ClassUnknown.String()
+}
+
+// Refused reports whether the provider refuses the channel itself.
+func (o Outcome) Refused() bool {
+	return o.Class == channel.ClassConfig.String() || o.Class == channel.ClassBilling.String()
+}
+
+// Held is the outcome of a message that was not called, because an earlier one found
+// out that the channel must wait.
+func Held(messageID, why string, wait time.Duration) Outcome {
+	return Outcome{MessageID: messageID, Status: MessageQueued, Code: why, RetryIn: wait}
 }
 
 // retry is failed with a full-jitter wait while the channel grants retries.

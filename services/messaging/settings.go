@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/turumba/turumba/kit/config"
@@ -20,7 +21,12 @@ func (c *Channel) aad(field string) vault.AAD {
 	return vault.AAD{Account: c.AccountID, Resource: c.ID, Field: field, Version: 1}
 }
 
-// SetSecret seals a secret into the channel; an empty one removes it.
+// masked is what programs show instead of a secret: a short beginning, stars or dots,
+// and a short end. One that is sent back must not become the secret.
+var masked = regexp.MustCompile(`^[^*•●]{0,8}[*•●]{3,}[^*•●]{0,4}$`)
+
+// SetSecret seals a secret into the channel; an empty one removes it, a masked one is
+// refused.
 func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) error {
 	if c.Sealed == nil {
 		c.Sealed, c.Secrets = map[string][]byte{}, map[string]Secret{}
@@ -30,6 +36,9 @@ func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) e
 		delete(c.Secrets, name)
 		return nil
 	}
+	if masked.MatchString(value) {
+		return invalidText("credentials."+c.Provider+"."+name, "is a masked value; leave it out to keep the secret, or send the secret itself")
+	}
 	sealed, err := v.Seal(c.aad(name), []byte(value))
 	if err != nil {
 		return fmt.Errorf("seal the channel's %s: %w", name, err)
@@ -37,6 +46,19 @@ func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) e
 	c.Sealed[name] = sealed
 	c.Secrets[name] = Secret{Fingerprint: v.Fingerprint([]byte(value)), UpdatedAt: now}
 	return nil
+}
+
+// Rewrap wraps the secrets by the vault's current key, and reports whether that changed
+// anything.
+func (c *Channel) Rewrap(v *vault.Vault) (changed bool, err error) {
+	for name, sealed := range c.Sealed {
+		again, other, err := v.Rewrap(c.aad(name), sealed)
+		if err != nil {
+			return false, fmt.Errorf("wrap the %s of channel %s: %w", name, c.ID, err)
+		}
+		c.Sealed[name], changed = again, changed || other
+	}
+	return changed, nil
 }
 
 // secrets opens all secrets of the channel.

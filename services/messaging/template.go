@@ -8,6 +8,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/services/messaging/channel"
 )
 
 // Fallback strategies for variables that no source resolves.
@@ -40,6 +41,8 @@ type Template struct {
 	CreatedByUserID    string
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+	// Attachments are only read for one template alone.
+	Attachments []*Attachment `db:"-"`
 }
 
 // Prepare checks a template before it is stored and finds its variables.
@@ -55,14 +58,14 @@ func (t *Template) Prepare() error {
 	return r.fits(t.ChannelType)
 }
 
-// Fits refuses a template that is too long for a type of channel whatever the values
-// are.
-func (t *Template) Fits(channelType string) error {
+// Fits refuses a template that is too long for a type of channel, or for what its
+// adapter carries, whatever the values are.
+func (t *Template) Fits(channelType string, caps channel.Capabilities) error {
 	r, err := NewRenderer(t.Snapshot())
 	if err != nil {
 		return err
 	}
-	return r.fits(channelType)
+	return r.On(caps).fits(channelType)
 }
 
 func (r *Renderer) fits(channelType string) error {
@@ -140,6 +143,8 @@ type Snapshot struct {
 	HTMLBody string            `json:"html_body,omitempty"`
 	Defaults map[string]string `json:"defaults,omitempty"`
 	Fallback string            `json:"fallback,omitempty"`
+	// Attachments are the files; their bytes stay where they are.
+	Attachments []*Attachment `json:"attachments,omitempty"`
 }
 
 // WithSubject is the snapshot with another subject line where it has none of its own.
@@ -264,6 +269,7 @@ type Renderer struct {
 	defaults            map[string]string
 	fallback            string
 	variables           []string
+	caps                channel.Capabilities
 }
 
 // Rendered is a snapshot with its values filled in.
@@ -297,6 +303,13 @@ func NewRenderer(s Snapshot) (*Renderer, error) {
 		return nil, apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template has more than %d variables", maxVariables)
 	}
 	return r, nil
+}
+
+// On is the renderer with what an adapter carries as a further limit.
+func (r *Renderer) On(caps channel.Capabilities) *Renderer {
+	on := *r
+	on.caps = caps
+	return &on
 }
 
 // Variables are the names in subject, body and HTML, in order of first use.

@@ -54,6 +54,8 @@ type Sources struct {
 	SenderName  string
 	SenderEmail string
 	Now         time.Time
+	// WayOut is the link by which a recipient unsubscribes; nil for none.
+	WayOut func(Recipient) string
 }
 
 // Lookup finds the value of a variable: the values given for the recipient, custom
@@ -72,6 +74,10 @@ func (s Sources) Lookup(r Recipient) func(name string) (string, bool) {
 		}
 		if v := r.Attributes[name]; v != "" {
 			return v, true
+		}
+		if name == VariableUnsubscribe && s.WayOut != nil {
+			v := s.WayOut(r)
+			return v, v != ""
 		}
 		v := s.common(name)
 		return v, v != ""

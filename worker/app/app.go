@@ -21,6 +21,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -42,6 +43,8 @@ const (
 type Config struct {
 	// DatabaseURL is the messaging service's PostgreSQL.
 	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"the messaging service's PostgreSQL"`
+	// PublicURL is where people reach the gateway.
+	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Roles are what this process does.
 	Roles []string `env:"WORKER_ROLES" envDefault:"relay,fanout,dispatch,upkeep" flag:"roles" help:"comma-separated: relay, fanout, dispatch, upkeep"`
 }
@@ -51,6 +54,9 @@ func AllRoles() []string { return []string{RoleRelay, RoleFanout, RoleDispatch, 
 
 // Validate refuses roles that do not exist.
 func (c Config) Validate() error {
+	if err := messaging.CheckPublicURL(c.PublicURL); err != nil {
+		return err
+	}
 	all := AllRoles()
 	for _, role := range c.Roles {
 		if !slices.Contains(all, role) {
@@ -71,6 +77,8 @@ type Deps struct {
 	Registry  prometheus.Registerer
 	Tracing   *telemetry.Tracing
 	MasterKey []byte
+	// PreviousKeys also open what was sealed before the master key was changed.
+	PreviousKeys [][]byte
 	// Account is a connection to the account service as "worker".
 	Account  grpc.ClientConnInterface
 	Adapters channel.Adapters
@@ -94,7 +102,7 @@ type App struct {
 // New opens the database, which the messaging service must have migrated, and
 // wires the roles.
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
-	v, err := vault.New(deps.MasterKey)
+	v, err := vault.New(deps.MasterKey, deps.PreviousKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}
@@ -103,14 +111,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 		return nil, err
 	}
 	a := &App{db: db, cfg: cfg, deps: deps}
-	if err := a.wire(v); err != nil {
+	if err := a.wire(ctx, v); err != nil {
 		db.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *App) wire(v *vault.Vault) (err error) {
+func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
 		return err
 	}
@@ -124,14 +132,24 @@ func (a *App) wire(v *vault.Vault) (err error) {
 	if err != nil {
 		return err
 	}
+	key, err := store.ServiceKey(ctx, v, messaging.UnsubscribeKey)
+	if err != nil {
+		return err
+	}
+	links, err := messaging.NewUnsubscriber(a.cfg.PublicURL, key)
+	if err != nil {
+		return err
+	}
 	a.store = store
 	m, err := newMetrics(a.deps, a.db)
 	if err != nil {
 		return err
 	}
 	accounts := directory.New(a.deps.Account)
-	a.dispatch = dispatch.New(dispatch.Config{Store: store, Vault: v, Adapters: a.deps.Adapters, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch})
-	a.fanout = fanout.New(store, accounts, a.deps.Clock, a.deps.Logger, a.dispatch)
+	a.dispatch = dispatch.New(dispatch.Config{
+		Store: store, Vault: v, Adapters: a.deps.Adapters, Unsubscriber: links, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch,
+	})
+	a.fanout = fanout.New(store, accounts, a.deps.Adapters, links, a.deps.Clock, a.deps.Logger, a.dispatch)
 	a.fanout.Metrics, a.fanout.Tracing = m.fanout, a.deps.Tracing
 	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake, Metrics: m.upkeep}
 	return nil

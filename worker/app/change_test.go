@@ -220,7 +220,7 @@ func TestChangesAtRandom(t *testing.T) {
 	w := newWorld(t)
 	w.people(900, nil)
 	results := []func(channel.Message) channel.Result{
-		accepted, accepted, refuse(channel.ClassTransient), refuse(channel.ClassPermanentRecipient),
+		accepted, accepted, accepted, accepted, refuse(channel.ClassTransient), refuse(channel.ClassPermanentRecipient),
 		func(channel.Message) channel.Result { return channel.Lost("eof", "gone") },
 	}
 	w.provider.set(func(m channel.Message) channel.Result { return results[rand.IntN(len(results))](m) })

@@ -145,7 +145,7 @@ func TestGateStaysShut(t *testing.T) {
 	g, err := w.work.PassGate(t.Context(), c, 64, epoch, time.Minute, nil, nil)
 	require.NoError(t, err)
 	require.False(t, g.Open, "a channel that was changed since it was read")
-	require.NoError(t, w.work.PauseChannel(t.Context(), w.account, w.channel.ID, clock.System().Now().Add(time.Hour)))
+	require.NoError(t, w.work.PauseChannel(t.Context(), postgres.Seen{AccountID: w.account, ChannelID: w.channel.ID}, clock.System().Now().Add(time.Hour), 0))
 	require.False(t, w.pass(c, 64, nil), "a channel that is paused")
 	w.exec("UPDATE channels SET paused_until = NULL")
 	require.True(t, w.pass(c, 64, nil))

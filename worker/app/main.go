@@ -34,6 +34,8 @@ type Settings struct {
 	QuorumQueues bool `env:"AMQP_QUORUM_QUEUES" envDefault:"true" help:"quorum queues (true) or classic durable ones (false); the same in every worker"`
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
+	// PreviousKeys open what was sealed before.
+	PreviousKeys config.Secret `env:"TURUMBA_MASTER_KEY_PREVIOUS" help:"former master keys, comma-separated, while keys are being rotated"`
 	// EgressAllow are the private addresses that may be reached.
 	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
 }
@@ -54,6 +56,9 @@ func Main(ctx context.Context, cfg Settings) error {
 	deps.Adapters = providers.All(providers.Config{Dialer: egress.NewDialer(egress.Options{Allow: rules}), Clock: c})
 	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	if deps.PreviousKeys, err = vault.ParsePrevious(cfg.PreviousKeys.Reveal()); err != nil {
+		return fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err)
 	}
 	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "worker", c)
 	if err != nil {

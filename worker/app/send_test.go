@@ -184,7 +184,7 @@ func TestConfigErrorHoldsUntilMended(t *testing.T) {
 	require.Zero(t, w.count("SELECT count(*) FROM messages WHERE attempts > 0"), "a wrong setting uses no attempt")
 	w.provider.set(accepted)
 	_, err := w.store.UpdateChannel(t.Context(), []string{w.account}, w.channel.ID, func(c *messaging.Channel) error {
-		c.Status, c.ErrorMessage = messaging.ChannelDisconnected, ""
+		c.Mend()
 		return nil
 	})
 	require.NoError(t, err)

@@ -48,10 +48,17 @@ type provider struct {
 	answer func(channel.Message) channel.Result
 	sent   map[string]int // by address
 	hold   chan struct{}  // closed: sends go on
+	busy   int            // calls at the same time
+	most   int            // the most of them
+	calls  []time.Time
 }
 
 func (p *provider) Type() string     { return messaging.TypeEmail }
 func (p *provider) Provider() string { return messaging.ProviderSMTP }
+
+func (p *provider) Capabilities() channel.Capabilities {
+	return channel.Capabilities{Subject: true, HTML: true, Unsubscribe: true, MaxAttachments: 10, MaxAttachmentBytes: 1 << 20}
+}
 
 func (p *provider) Open(channel.Settings) (channel.Sender, error) { return p, nil }
 func (p *provider) Close() error                                  { return nil }
@@ -59,10 +66,24 @@ func (p *provider) Close() error                                  { return nil }
 func (p *provider) Send(_ context.Context, m channel.Message) channel.Result {
 	p.mu.Lock()
 	p.sent[m.To]++
+	p.busy++
+	p.most, p.calls = max(p.most, p.busy), append(p.calls, clock.System().Now())
 	answer, hold := p.answer, p.hold
 	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.busy--
+	}()
 	<-hold
 	return answer(m)
+}
+
+// called are the times of all calls so far, and the most of them at a time.
+func (p *provider) called() (at []time.Time, most int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.calls), p.most
 }
 
 func (p *provider) set(answer func(channel.Message) channel.Result) {
@@ -163,6 +184,7 @@ type world struct {
 	channel   *messaging.Channel
 	template  *messaging.Template
 	url       string
+	publicURL string
 	conn      grpc.ClientConnInterface
 }
 
@@ -196,7 +218,8 @@ func (w *world) setUpAccount() {
 	w.t.Helper()
 	w.channel = &messaging.Channel{
 		ID: messaging.NewID(), AccountID: w.account, Name: "Office", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP,
-		Status: messaging.ChannelConnected, IsEnabled: true, RetryCount: 2, RetryInterval: 1, Connections: 4, OnUnknown: messaging.UnknownHold,
+		Status: messaging.ChannelConnected, IsEnabled: true, RetryCount: 2, RetryInterval: 1, Connections: 88, // a window of a send may be out at once
+		OnUnknown:   messaging.UnknownHold,
 		Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "mail.example.org", Port: 587, FromEmail: "office@example.org"}},
 		Secrets:     map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 	}
@@ -259,7 +282,7 @@ func (w *world) startOn(b bus.Bus, roles ...string) (stop func()) {
 	if len(roles) == 0 {
 		roles = app.AllRoles()
 	}
-	a, err := app.New(w.t.Context(), app.Config{DatabaseURL: config.Secret(w.url), Roles: roles}, app.Deps{
+	a, err := app.New(w.t.Context(), app.Config{DatabaseURL: config.Secret(w.url), PublicURL: w.publicURL, Roles: roles}, app.Deps{
 		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: masterKey, Account: w.conn, Adapters: channel.Adapters{w.provider}, Bus: b,
 	})
 	require.NoError(w.t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -49,8 +50,10 @@ type Config struct {
 	Store    *postgres.Store
 	Vault    *vault.Vault
 	Adapters channel.Adapters
-	Clock    clock.Clock
-	Logger   *slog.Logger
+	// Unsubscriber makes the links of group sends; may be nil.
+	Unsubscriber *messaging.Unsubscriber
+	Clock        clock.Clock
+	Logger       *slog.Logger
 	// Metrics counts; nil counts nothing that anybody sees.
 	Metrics *Metrics
 	// Tracing makes spans; nil makes none.

@@ -40,13 +40,15 @@ type runner struct {
 	*Role
 	chunk    *postgres.Chunk
 	channel  *messaging.Channel
-	sender   channel.Sender
+	line     *line
 	renderer *messaging.Renderer
 	subject  *messaging.Renderer // the channel's own subject line; nil for none
+	files    []*channel.Attachment
 	messages []postgres.ChunkMessage
 	// outcomes wait for the next passage of the gate.
 	outcomes []messaging.Outcome
 	window   int
+	condition
 }
 
 // newRunner sends a chunk, whose messages are read first unless they are given.
@@ -69,6 +71,9 @@ func (r *runner) run(stop, work context.Context) {
 	}
 	if err == nil {
 		err = r.store(work, func(ctx context.Context) error { return r.cfg.Store.EndChunk(ctx, r.chunk, r.outcomes, rest) })
+	}
+	if err == nil {
+		err = r.letOthers(work)
 	}
 	if err == nil {
 		err = failpoint.Hit(work, failpoint.DispatchAfterStore)
@@ -113,7 +118,7 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 		if stop.Err() != nil {
 			return postgres.Rest{}, nil
 		}
-		upto := min(r.chunk.CallingUpto+r.window, len(r.chunk.MessageIDs))
+		upto := min(r.chunk.CallingUpto+r.step(), len(r.chunk.MessageIDs))
 		granted, rest, err := r.reserve(stop, work, upto-r.chunk.CallingUpto)
 		if err != nil || rest.Delay > 0 {
 			return rest, err
@@ -157,17 +162,39 @@ func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err err
 		return postgres.Rest{Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeChannelDeleted}, false, nil
 	case w.Blocked:
 		return postgres.Rest{Delay: blockedCheck}, false, nil
-	case !w.Channel.MaySend(r.cfg.Clock.Now()):
-		return r.hold(ctx, w.Channel)
 	}
 	r.channel = w.Channel
-	if r.sender, err = r.senders.get(w.Channel, r.chunk.Lane); err != nil {
-		if err := r.cfg.Store.FailChannel(ctx, r.chunk.AccountID, w.Channel.ID, w.Channel.SendEpoch, "the channel's settings cannot be used: "+err.Error()); err != nil {
-			return rest, false, err
-		}
-		return r.hold(ctx, w.Channel)
+	if ok, err := r.admitted(ctx); !ok || err != nil {
+		return rest, false, errors.Join(err, r.hold(ctx, &rest))
+	}
+	if r.line, err = r.senders.get(w.Channel, r.chunk.Lane); err != nil {
+		r.broken = true
+		err = r.cfg.Store.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error())
+		return rest, false, errors.Join(err, r.hold(ctx, &rest))
+	}
+	if err := r.attach(ctx, w); err != nil {
+		return rest, false, err
 	}
 	return rest, true, r.parse(w)
+}
+
+// attach reads the send's files, once for the chunk.
+func (r *runner) attach(ctx context.Context, w postgres.Work) error {
+	if w.Snapshot == nil || len(w.Snapshot.Attachments) == len(r.files) {
+		return nil
+	}
+	digests := make([]string, len(w.Snapshot.Attachments))
+	for i, a := range w.Snapshot.Attachments {
+		digests[i] = a.Digest
+	}
+	files, err := r.cfg.Store.Files(ctx, r.chunk.AccountID, digests)
+	if err != nil {
+		return err
+	}
+	for _, a := range w.Snapshot.Attachments {
+		r.files = append(r.files, channel.NewAttachment(a.Filename, a.MediaType, a.ContentID, files[a.Digest]))
+	}
+	return nil
 }
 
 func (r *runner) parse(w postgres.Work) (err error) {
@@ -182,23 +209,13 @@ func (r *runner) parse(w postgres.Work) (err error) {
 	return err
 }
 
-// hold keeps all chunks of a channel that may not send from being claimed in
-// vain.
-func (r *runner) hold(ctx context.Context, c *messaging.Channel) (postgres.Rest, bool, error) {
-	delay := messaging.MendedCheck
-	if c.IsEnabled && c.Status != messaging.ChannelError && c.PausedUntil != nil {
-		delay = min(max(c.PausedUntil.Sub(r.cfg.Clock.Now()), 0)+time.Millisecond, delay)
-	}
-	return postgres.Rest{Delay: delay}, false, r.cfg.Store.HoldChannel(ctx, c.ID, delay)
-}
-
-// reload finds out why the gate was closed. Nothing changed means that the
-// lease is lost.
+// reload finds out why the gate was closed. Nothing changed means that the lease is
+// lost, or that what was wrong is mended since: the chunk is let go either way.
 func (r *runner) reload(ctx context.Context) (postgres.Rest, bool, error) {
-	seen := r.channel.SendEpoch
+	seen, probing := r.channel.SendEpoch, r.probing
 	rest, ok, err := r.load(ctx)
-	if ok && err == nil && r.channel.SendEpoch == seen {
-		return rest, false, postgres.ErrFenced
+	if ok && err == nil && r.channel.SendEpoch == seen && r.probing == probing {
+		return postgres.Rest{Delay: heldLeast}, false, nil
 	}
 	return rest, ok, err
 }
@@ -206,10 +223,11 @@ func (r *runner) reload(ctx context.Context) (postgres.Rest, bool, error) {
 // reserve takes slots of the channel's rate for up to want messages. A short
 // wait is spent here, a long one lets go of the chunk (rest.Delay).
 func (r *runner) reserve(stop, work context.Context, want int) (granted int, rest postgres.Rest, err error) {
-	if r.channel.RateLimit == nil {
+	limit := r.channel.Rate(r.cfg.Clock.Now())
+	if limit == nil {
 		return want, rest, nil
 	}
-	granted, wait, err := r.cfg.Store.Reserve(stop, r.channel.ID, r.chunk.Lane, *r.channel.RateLimit, want)
+	granted, wait, err := r.cfg.Store.Reserve(stop, r.channel.ID, r.chunk.Lane, *limit, want)
 	if stop.Err() != nil {
 		return 0, rest, nil
 	}
@@ -312,7 +330,8 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	sending.Wait()
 	endWindow(span, r.outcomes)
 	r.cfg.Metrics.outcomes(r.channel, r.outcomes)
-	r.window = nextWindow(r.window, r.cfg.Clock.Now().Sub(began))
+	r.took = r.cfg.Clock.Now().Sub(began)
+	r.window = nextWindow(r.window, r.took)
 }
 
 // nextWindow is how many messages the next window has, after one of n took so long.
@@ -339,14 +358,26 @@ func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time
 	return ""
 }
 
+// sendOne calls the provider, unless another call has found out meanwhile that the
+// channel must wait.
 func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messaging.Outcome {
+	if !r.line.take(work) {
+		return messaging.Held(m.ID, codeCircuitOpen, 0)
+	}
+	defer r.line.free()
+	if wait, why := r.line.valve.held(); wait > 0 && !r.probing {
+		return messaging.Held(m.ID, why, wait)
+	}
 	ctx, cancel := context.WithTimeout(work, sendLimit)
 	defer cancel()
 	began := r.cfg.Clock.Now()
-	res := r.sender.Send(ctx, r.render(m))
+	res := r.line.sender.Send(ctx, r.render(m))
 	r.observe(ctx, m, res, r.cfg.Clock.Now().Sub(began))
 	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
 	o.MessageID, o.Expiring = m.ID, m.NotAfter != nil
+	if r.line.valve.note(o) {
+		r.tripped.Store(true)
+	}
 	return o
 }
 
@@ -359,28 +390,24 @@ func (r *runner) render(m postgres.ChunkMessage) channel.Message {
 	case m.Body != nil:
 		out.Subject, out.Text, out.HTML = m.Subject, *m.Body, m.HTML
 	}
+	if r.renderer != nil {
+		out.Headers, out.Attachments = r.wayOut(m), r.files
+	}
 	if out.Subject == "" && r.subject != nil {
 		out.Subject = r.subject.Render(m.Values).Subject
 	}
 	return out
 }
 
-// effects does to the channel what the outcomes of the window ask for, before
-// the gate is passed again.
-func (r *runner) effects(ctx context.Context) error {
-	for _, o := range r.outcomes {
-		if o.Status != messaging.MessageQueued {
-			continue
-		}
-		r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, o.Class).Inc()
-		if o.Class == channel.ClassRateLimited.String() {
-			r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byProvider).Inc()
-			if err := r.cfg.Store.PauseChannel(ctx, r.chunk.AccountID, r.channel.ID, r.cfg.Clock.Now().Add(o.RetryIn)); err != nil {
-				return err
-			}
-			continue
-		}
-		return r.cfg.Store.FailChannel(ctx, r.chunk.AccountID, r.channel.ID, r.channel.SendEpoch, o.Text)
+// wayOut is the one-click way out of group sends (RFC 8058), where the channel can show
+// it.
+func (r *runner) wayOut(m postgres.ChunkMessage) []channel.Header {
+	if !r.cfg.Adapters.Capabilities(r.channel.ChannelType, r.channel.Provider).Unsubscribe {
+		return nil
 	}
-	return nil
+	link := r.cfg.Unsubscriber.URL(messaging.WayOut{AccountID: r.chunk.AccountID, ChannelType: r.channel.ChannelType, Address: m.Address})
+	if link == "" {
+		return nil
+	}
+	return []channel.Header{{Name: "List-Unsubscribe", Value: "<" + link + ">"}, {Name: "List-Unsubscribe-Post", Value: "List-Unsubscribe=One-Click"}}
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/turumba/turumba/services/messaging"
-	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
@@ -19,20 +18,17 @@ const maxSenders = 2000
 type senders struct {
 	cfg Config
 
-	mu   sync.Mutex
-	open map[senderKey]opened
+	mu     sync.Mutex
+	open   map[senderKey]*line
+	valves map[string]*valve // by channel, while it has open connections
 }
 
 // senderKey is whose connections they are; the lane is empty where both share them.
 type senderKey struct{ channel, lane string }
 
-// opened is a sender as the channel was at epoch.
-type opened struct {
-	sender channel.Sender
-	epoch  int64
+func newSenders(cfg Config) *senders {
+	return &senders{cfg: cfg, open: map[senderKey]*line{}, valves: map[string]*valve{}}
 }
-
-func newSenders(cfg Config) *senders { return &senders{cfg: cfg, open: map[senderKey]opened{}} }
 
 // errNoAdapter: the channel is of a kind that this build does not send.
 var errNoAdapter = errors.New("no adapter serves this channel")
@@ -49,14 +45,14 @@ func split(c *messaging.Channel, lane string) (connections int32, key senderKey)
 	return bulk, senderKey{c.ID, lane}
 }
 
-// get returns the sender of the channel, as it is now, for a lane.
-func (s *senders) get(c *messaging.Channel, lane string) (channel.Sender, error) {
+// get returns the connections of the channel, as it is now, for a lane.
+func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 	connections, key := split(c, lane)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.open[key]
 	if ok && old.epoch == c.SendEpoch {
-		return old.sender, nil
+		return old, nil
 	}
 	adapter, known := s.cfg.Adapters.For(c.ChannelType, c.Provider)
 	if !known {
@@ -74,8 +70,20 @@ func (s *senders) get(c *messaging.Channel, lane string) (channel.Sender, error)
 	}
 	s.shutOld(c)
 	s.makeRoom()
-	s.open[key] = opened{sender: sender, epoch: c.SendEpoch}
-	return sender, nil
+	l := &line{sender: sender, epoch: c.SendEpoch, slots: make(chan struct{}, max(connections, 1)), valve: s.valve(c.ID)}
+	s.open[key] = l
+	return l, nil
+}
+
+// valve is the channel's; a changed channel got a new one when its old connections were
+// shut.
+func (s *senders) valve(channelID string) *valve {
+	v, ok := s.valves[channelID]
+	if !ok {
+		v = &valve{clock: s.cfg.Clock}
+		s.valves[channelID] = v
+	}
+	return v
 }
 
 // shutOld closes what was opened for the channel as it was before.
@@ -85,6 +93,7 @@ func (s *senders) shutOld(c *messaging.Channel) {
 		if old, ok := s.open[key]; ok && old.epoch != c.SendEpoch {
 			s.shut(old)
 			delete(s.open, key)
+			delete(s.valves, c.ID)
 		}
 	}
 }
@@ -97,11 +106,12 @@ func (s *senders) makeRoom() {
 	for key, o := range s.open {
 		s.shut(o)
 		delete(s.open, key)
+		delete(s.valves, key.channel)
 		return
 	}
 }
 
-func (s *senders) shut(o opened) {
+func (s *senders) shut(o *line) {
 	if err := o.sender.Close(); err != nil {
 		s.cfg.Logger.Warn("a channel's connections did not close", "err", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/turumba/turumba/kit/failpoint"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
@@ -48,8 +49,12 @@ type Directory interface {
 type Role struct {
 	Store     *postgres.Store
 	Directory Directory
-	Clock     clock.Clock
-	Logger    *slog.Logger
+	// Adapters say how long a message may be.
+	Adapters channel.Adapters
+	// Unsubscriber makes the recipients' links; may be nil.
+	Unsubscriber *messaging.Unsubscriber
+	Clock        clock.Clock
+	Logger       *slog.Logger
 	// Dispatch is the dispatch role of the same process.
 	Dispatch Dispatch
 	// Metrics counts; nil counts nothing that anybody sees.
@@ -71,9 +76,11 @@ type Dispatch interface {
 }
 
 // New makes the role.
-func New(store *postgres.Store, directory Directory, c clock.Clock, log *slog.Logger, dispatch Dispatch) *Role {
+func New(store *postgres.Store, directory Directory, adapters channel.Adapters, links *messaging.Unsubscriber, c clock.Clock, log *slog.Logger, dispatch Dispatch) *Role {
 	m, _ := NewMetrics(nil) // fails only to register
-	return &Role{Store: store, Directory: directory, Clock: c, Logger: log, Dispatch: dispatch, Metrics: m, wake: make(chan struct{}, 1)}
+	return &Role{
+		Store: store, Directory: directory, Adapters: adapters, Unsubscriber: links, Clock: c, Logger: log, Dispatch: dispatch, Metrics: m, wake: make(chan struct{}, 1),
+	}
 }
 
 // Wake makes the role look for work at once. It never blocks.
@@ -239,7 +246,7 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPlan(f, renderer, messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt})
+	p := newPlan(f, renderer.On(r.Adapters.Capabilities(f.ChannelType, f.Provider)), messaging.Sources{Custom: g.CustomValues, AccountName: account, SenderName: sender, SenderEmail: email, Now: *g.StartedAt, WayOut: r.wayOut(f)})
 	if f.Job.Cursor == "" && f.Job.AddressCursor == "" {
 		return p, nil
 	}
@@ -251,4 +258,11 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 		p.duplicate(a)
 	}
 	return p, nil
+}
+
+// wayOut makes the links of the send's recipients.
+func (r *Role) wayOut(f *postgres.Fanout) func(messaging.Recipient) string {
+	return func(to messaging.Recipient) string {
+		return r.Unsubscriber.URL(messaging.WayOut{AccountID: f.Group.AccountID, ChannelType: f.ChannelType, Address: to.Address(f.ChannelType)})
+	}
 }

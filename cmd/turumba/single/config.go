@@ -17,6 +17,7 @@ import (
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account/app"
+	"github.com/turumba/turumba/services/messaging"
 )
 
 // Config is everything that can be set; nothing must be.
@@ -41,8 +42,12 @@ type Config struct {
 	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY" help:"32 bytes in base64; default: master.key in the data folder, made at the first start"`
+	// PreviousKeys open what was sealed before.
+	PreviousKeys config.Secret `env:"TURUMBA_MASTER_KEY_PREVIOUS" help:"former master keys, comma-separated, while keys are being rotated; default: master.key.previous in the data folder, if there is one"`
 	// Issuer is the iss of tokens.
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the public URL"`
+	// PublicURL is where people reach the gateway.
+	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Identity says where people's logins are.
 	Identity account.IdentitySettings
 	// EgressAllow are the private addresses that may be reached.
@@ -59,6 +64,12 @@ func (c Config) Validate() error {
 		if _, err := vault.ParseKey(c.MasterKey.Reveal()); err != nil {
 			problems = append(problems, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err))
 		}
+	}
+	if err := messaging.CheckPublicURL(c.PublicURL); err != nil {
+		problems = append(problems, err)
+	}
+	if _, err := vault.ParsePrevious(c.PreviousKeys.Reveal()); err != nil {
+		problems = append(problems, fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err))
 	}
 	if u, err := url.Parse(c.DatabaseURL.Reveal()); c.DatabaseURL != "" && (err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql")) {
 		problems = append(problems, errors.New("DATABASE_URL is not a PostgreSQL URL (expected postgres://user:password@host:port/database)"))
@@ -90,6 +101,19 @@ func (c Config) masterKey() ([]byte, error) {
 		return nil, fmt.Errorf("the master key is missing: %s does not exist, and the data in %s was stored with one (restore the file or set TURUMBA_MASTER_KEY)", file, c.DataDir)
 	}
 	return vault.LoadOrCreateKey(file)
+}
+
+// previousKeys are those given, or that of the data folder, if there is one.
+func (c Config) previousKeys() ([][]byte, error) {
+	if c.PreviousKeys != "" {
+		return vault.ParsePrevious(c.PreviousKeys.Reveal())
+	}
+	file := filepath.Join(c.DataDir, "master.key.previous")
+	if c.MasterKey != "" || !exists(file) {
+		return nil, nil
+	}
+	key, err := vault.LoadOrCreateKey(file)
+	return [][]byte{key}, err
 }
 
 func exists(path string) bool {

@@ -60,6 +60,8 @@ type Instance struct {
 	bus      bus.Bus
 
 	accountURL, messagingURL config.Secret
+	key                      []byte
+	previous                 [][]byte
 
 	account   *account.App
 	messaging *messaging.App
@@ -90,11 +92,13 @@ func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
 		return err
 	}
 	in.closers = append(in.closers, in.tracing.Close)
-	if err := in.listen(ctx); err != nil {
+	if err = in.listen(ctx); err != nil {
 		return err
 	}
-	key, err := in.cfg.masterKey()
-	if err != nil {
+	if in.key, err = in.cfg.masterKey(); err != nil {
+		return err
+	}
+	if in.previous, err = in.cfg.previousKeys(); err != nil {
 		return err
 	}
 	if wantSimulator || in.cfg.MailURL == "" {
@@ -109,7 +113,7 @@ func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
 	if err := in.openBus(ctx); err != nil {
 		return err
 	}
-	return in.wire(ctx, key)
+	return in.wire(ctx)
 }
 
 // AccountConn is a connection to the account service as the named service of
@@ -185,7 +189,7 @@ func (in *Instance) openBus(ctx context.Context) (err error) {
 }
 
 // wire makes the services and connects them in process.
-func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
+func (in *Instance) wire(ctx context.Context) (err error) {
 	dialer, err := in.dialer()
 	if err != nil {
 		return err
@@ -195,7 +199,7 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 		return err
 	}
 	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Identity: in.cfg.Identity},
-		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: key, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
+		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.account.Close() })
@@ -203,14 +207,14 @@ func (in *Instance) wire(ctx context.Context, key []byte) (err error) {
 	if err := messaging.Migrate(ctx, in.messagingURL.Reveal()); err != nil {
 		return err
 	}
-	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, Roles: worker.AllRoles()}, worker.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: key, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
+	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL, Roles: worker.AllRoles()}, worker.Deps{
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.worker.Close() })
-	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL}, messaging.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: key, Verifier: in.account.Verifier,
+	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL}, messaging.Deps{
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Verifier: in.account.Verifier,
 		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
 	}); err != nil {
 		return err

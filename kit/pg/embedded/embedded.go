@@ -212,6 +212,23 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
+// Running returns the connection strings of the data folder's server while it runs,
+// whoever started it.
+func Running(ctx context.Context, o Options) (urls func(database string) string, ok bool) {
+	dir, err := filepath.Abs(o.DataDir)
+	if err != nil {
+		return nil, false
+	}
+	s := &Server{opts: o, data: filepath.Join(dir, "postgres")}
+	if _, err := os.Stat(s.data); err != nil {
+		return nil, false
+	}
+	if s.socketDir, err = socketDir(s.data); err != nil {
+		return nil, false
+	}
+	return s.URL, s.answers(ctx)
+}
+
 // answers reports whether a server on the socket answers and is the one of this
 // data folder.
 func (s *Server) answers(ctx context.Context) bool {

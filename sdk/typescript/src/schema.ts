@@ -1692,6 +1692,53 @@ export interface paths {
         patch: operations["TemplateService_UpdateTemplate"];
         trace?: never;
     };
+    "/v1/templates/{template_id}/attachments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create template attachment
+         * @description CreateTemplateAttachment adds a file of at most 5 MiB to a template: an image, PDF,
+         *     text, CSV, calendar, MP3, MP4, ZIP or Office document, whatever it is called. Sends
+         *     that have started keep the files they started with.
+         */
+        post: operations["TemplateService_CreateTemplateAttachment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/templates/{template_id}/attachments/{attachment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get template attachment
+         * @description GetTemplateAttachment returns a file with its content.
+         */
+        get: operations["TemplateService_GetTemplateAttachment"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete template attachment
+         * @description DeleteTemplateAttachment takes a file away from a template; copies of the template
+         *     and sends that have started keep it.
+         */
+        delete: operations["TemplateService_DeleteTemplateAttachment"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/templates/{template_id}/duplicate": {
         parameters: {
             query?: never;
@@ -1728,6 +1775,28 @@ export interface paths {
          *     would; nothing is stored.
          */
         post: operations["TemplateService_PreviewTemplate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unsubscribe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unsubscribe
+         * @description Unsubscribe suppresses the address that an unsubscribe link was made for; NOT_FOUND
+         *     for a link that is not ours. The link is all that it takes. Links lead to a page of
+         *     the gateway, which calls this.
+         */
+        post: operations["SuppressionService_Unsubscribe"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2733,11 +2802,14 @@ export interface components {
              * @description The account that owns the channel.
              */
             account_id: string;
+            /** @description What the channel can carry. */
+            capabilities?: components["schemas"]["turumba.messaging.v1.ChannelCapabilities"];
             /** @description Kind of platform; follows from the credentials. */
             channel_type: components["schemas"]["turumba.messaging.v1.ChannelType"];
             /**
              * Format: int32
-             * @description Connections that one worker keeps to the provider. A quarter of them, at least one,
+             * @description Connections that one worker keeps to the provider, which is also the most messages
+             *     that it hands over at a time. A quarter of them, at least one,
              *     is kept for single messages; a channel with one connection has it for all.
              */
             connections: number;
@@ -2750,7 +2822,7 @@ export interface components {
             credentials?: components["schemas"]["turumba.messaging.v1.ChannelCredentials"];
             /** @description Calling code for numbers without one, for example "+251". */
             default_country_code: string;
-            /** @description Why the status is error or rate_limited. */
+            /** @description Why the status is error, or disconnected although it was connected. */
             error_message: string;
             /**
              * Format: uuid
@@ -2786,6 +2858,12 @@ export interface components {
              */
             rate_limit?: number;
             /**
+             * Format: date-time
+             * @description When one message tries a channel again that does not work; messages wait until then,
+             *     and those that named only a type go by the next channel of it.
+             */
+            retry_at?: string;
+            /**
              * Format: int32
              * @description Retries after a transient failure.
              */
@@ -2808,6 +2886,56 @@ export interface components {
              * @description When the channel last changed.
              */
             updated_at?: string;
+        };
+        /**
+         * @description ChannelCapabilities are what a channel can carry; they follow from its provider. What
+         *     goes beyond them is refused before anything is accepted.
+         */
+        "turumba.messaging.v1.ChannelCapabilities": {
+            /** @description A message may have HTML beside its text. */
+            html: boolean;
+            /** @description What people answer comes in. */
+            inbound: boolean;
+            /** @description The provider can be asked what became of a message. */
+            lookup: boolean;
+            /**
+             * Format: int32
+             * @description Longest files of a message together, in bytes.
+             */
+            max_attachment_bytes: number;
+            /**
+             * Format: int32
+             * @description Most files of a message; 0 means none.
+             */
+            max_attachments: number;
+            /**
+             * Format: int32
+             * @description Longest message as it travels, in bytes, attachments included; 0 likewise.
+             */
+            max_bytes: number;
+            /**
+             * Format: int32
+             * @description Most connections that the channel can be given.
+             */
+            max_in_flight: number;
+            /**
+             * Format: int32
+             * @description Most SMS that one message may take; 0 where it is no SMS.
+             */
+            max_segments: number;
+            /**
+             * Format: int32
+             * @description Longest text in characters; 0 means no limit of the provider that is known.
+             */
+            max_text: number;
+            /** @description The provider reports what became of a message. */
+            receipts: boolean;
+            /** @description Answers may go to another address than the sender's. */
+            reply_to: boolean;
+            /** @description A message has a subject line. */
+            subject: boolean;
+            /** @description Recipients are offered a way out by their mail programs. */
+            unsubscribe: boolean;
         };
         /**
          * @description ChannelCredentials hold what one provider needs; the provider and the channel
@@ -2950,6 +3078,16 @@ export interface components {
          * @enum {string}
          */
         "turumba.messaging.v1.FallbackStrategy": "keep_placeholder" | "use_default" | "skip_contact";
+        /** @description GetTemplateAttachmentResponse is a file and its content. */
+        "turumba.messaging.v1.GetTemplateAttachmentResponse": {
+            /** @description The file. */
+            attachment?: components["schemas"]["turumba.messaging.v1.TemplateAttachment"];
+            /**
+             * Format: byte
+             * @description The content; base64 in JSON.
+             */
+            content: string;
+        };
         /**
          * @description GroupMessage is one bulk send. At every commit
          *     total_recipients = pending_count + sent_count + failed_count + cancelled_count.
@@ -3474,6 +3612,11 @@ export interface components {
             /** @description The provider's verdict. */
             approval_status: components["schemas"]["turumba.messaging.v1.TemplateApproval"] | "unspecified";
             /**
+             * @description Files that sends by e-mail carry, oldest first; only where one template is read by its
+             *     id. At most 10, 15 MiB together.
+             */
+            attachments: components["schemas"]["turumba.messaging.v1.TemplateAttachment"][];
+            /**
              * @description Plain text; {NAME} is a variable, {{NAME}} prints {NAME}. A message holds at most
              *     64 KiB of text (an SMS 10 segments) once its variables are filled in.
              */
@@ -3528,6 +3671,35 @@ export interface components {
          * @enum {string}
          */
         "turumba.messaging.v1.TemplateApproval": "pending" | "approved" | "rejected";
+        /** @description TemplateAttachment is a file that every message of a send by e-mail carries. */
+        "turumba.messaging.v1.TemplateAttachment": {
+            /** @description Set for an image in the text: html_body refers to it as cid:<content_id>. */
+            content_id: string;
+            /**
+             * Format: date-time
+             * @description When it was added.
+             */
+            created_at?: string;
+            /** @description Name that recipients see. */
+            filename: string;
+            /**
+             * Format: uuid
+             * @description UUIDv7.
+             */
+            id: string;
+            /** @description Type of the content, found in its bytes. */
+            media_type: string;
+            /**
+             * Format: int32
+             * @description Length in bytes.
+             */
+            size: number;
+            /**
+             * Format: uuid
+             * @description The template that has it.
+             */
+            template_id: string;
+        };
         /** @description TemplateSummary names the template of a message. */
         "turumba.messaging.v1.TemplateSummary": {
             /**
@@ -3612,6 +3784,11 @@ export interface components {
          * @enum {string}
          */
         "turumba.messaging.v1.UnknownOutcome": "hold" | "resend";
+        /** @description UnsubscribeResponse says what the link is for. */
+        "turumba.messaging.v1.UnsubscribeResponse": {
+            /** @description The type of channel that the address gets no more messages on. */
+            channel_type: components["schemas"]["turumba.messaging.v1.ChannelType"];
+        };
         /** @description ListMeta tells where a page stands in its list. */
         "turumba.options.v1.ListMeta": {
             /**
@@ -8074,6 +8251,131 @@ export interface operations {
             504: components["responses"]["Error504"];
         };
     };
+    TemplateService_CreateTemplateAttachment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the create safe to repeat for 24 hours: the same key with the same body answers the same resource. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Id of the template. */
+                template_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * Format: byte
+                     * @description The content; base64 in JSON.
+                     */
+                    content?: string;
+                    /**
+                     * @description For an image that html_body shows as <img src="cid:…">: letters, digits, dots, dashes
+                     *     and underscores. Empty for a file beside the text.
+                     */
+                    content_id?: string;
+                    /** @description Name that recipients see, at most 150 bytes. */
+                    filename: string;
+                };
+            };
+        };
+        responses: {
+            /** @description CreateTemplateAttachmentResponse holds the added file, without its content. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.TemplateAttachment"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    TemplateService_GetTemplateAttachment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the template. */
+                template_id: string;
+                /** @description Id of the file. */
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description GetTemplateAttachmentResponse is a file and its content. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.GetTemplateAttachmentResponse"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    TemplateService_DeleteTemplateAttachment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the template. */
+                template_id: string;
+                /** @description Id of the file. */
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; no body. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
     TemplateService_DuplicateTemplate: {
         parameters: {
             query?: never;
@@ -8160,6 +8462,47 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["turumba.messaging.v1.PreviewTemplateResponse"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    SuppressionService_Unsubscribe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description Only say whether the link is good. */
+                    check_only?: boolean;
+                    /** @description The link, or the last part of its path. */
+                    token: string;
+                };
+            };
+        };
+        responses: {
+            /** @description UnsubscribeResponse says what the link is for. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.UnsubscribeResponse"];
                 };
             };
             400: components["responses"]["Error400"];

@@ -56,7 +56,9 @@ type Deps struct {
 	Tracing *telemetry.Tracing
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
-	Mailer    identity.Mailer
+	// PreviousKeys also open what was sealed before the master key was changed.
+	PreviousKeys [][]byte
+	Mailer       identity.Mailer
 	// HTTP is the way out to other identity providers.
 	HTTP *http.Client
 }
@@ -87,7 +89,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err := pg.Migrate(ctx, url, postgres.Migrations()...); err != nil {
 		return nil, err
 	}
-	v, err := vault.New(deps.MasterKey)
+	v, err := vault.New(deps.MasterKey, deps.PreviousKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}

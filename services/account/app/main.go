@@ -28,6 +28,8 @@ type Settings struct {
 	GRPCAddr string `env:"GRPC_ADDR" envDefault:"127.0.0.1:9000" flag:"grpc" help:"address that gRPC is served on"`
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
+	// PreviousKeys open what was sealed before.
+	PreviousKeys config.Secret `env:"TURUMBA_MASTER_KEY_PREVIOUS" help:"former master keys, comma-separated, while keys are being rotated"`
 	// MailURL is the server for our own mails.
 	MailURL config.Secret `env:"MAIL_URL,required" help:"smtp://user:password@host:port?from=address for verification codes"`
 	// EgressAllow are the private addresses that may be reached.
@@ -57,6 +59,9 @@ func Main(ctx context.Context, cfg Settings) error {
 	}
 	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	if deps.PreviousKeys, err = vault.ParsePrevious(cfg.PreviousKeys.Reveal()); err != nil {
+		return fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err)
 	}
 	if err := pg.EnsureDatabase(ctx, cfg.DatabaseURL.Reveal()); err != nil {
 		return err

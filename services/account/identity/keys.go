@@ -90,12 +90,13 @@ func LoadKeys(ctx context.Context, cfg KeysConfig) (*Keys, error) {
 	return ring, nil
 }
 
-func keyAAD(kid string) vault.AAD {
+// KeyAAD is the place of a signing key.
+func KeyAAD(kid string) vault.AAD {
 	return vault.AAD{Account: "platform", Resource: kid, Field: "private_key", Version: 1}
 }
 
 func open(v *vault.Vault, s *postgres.SigningKey) (*rsa.PrivateKey, error) {
-	der, err := v.Open(keyAAD(s.KID), s.PrivateKey)
+	der, err := v.Open(KeyAAD(s.KID), s.PrivateKey)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY does not open what was stored in this database: %w", err)
 	}
@@ -120,7 +121,7 @@ func makeKey(ctx context.Context, cfg KeysConfig) error {
 		return fmt.Errorf("make a signing key: %w", err)
 	}
 	kid := uuid.Must(uuid.NewV7()).String()
-	sealed, err := cfg.Vault.Seal(keyAAD(kid), der)
+	sealed, err := cfg.Vault.Seal(KeyAAD(kid), der)
 	if err != nil {
 		return fmt.Errorf("seal the signing key: %w", err)
 	}

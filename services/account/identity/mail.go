@@ -47,7 +47,8 @@ func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Cl
 // letter is a mail as it is sealed.
 type letter struct{ To, Subject, Text string }
 
-func mailAAD(id string) vault.AAD {
+// MailAAD is the place of a mail that waits.
+func MailAAD(id string) vault.AAD {
 	return vault.AAD{Account: "platform", Resource: id, Field: "mail", Version: 1}
 }
 
@@ -59,7 +60,7 @@ func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string
 		return fmt.Errorf("write a mail: %w", err)
 	}
 	id := account.NewID()
-	sealed, err := p.vault.Seal(mailAAD(id), plain)
+	sealed, err := p.vault.Seal(MailAAD(id), plain)
 	if err != nil {
 		return fmt.Errorf("seal a mail: %w", err)
 	}
@@ -117,7 +118,7 @@ func (p *Postbox) sendMail(ctx context.Context) (more bool, err error) {
 	if err != nil || m == nil {
 		return false, err
 	}
-	plain, err := p.vault.Open(mailAAD(m.ID), m.Sealed)
+	plain, err := p.vault.Open(MailAAD(m.ID), m.Sealed)
 	if err != nil {
 		return true, fmt.Errorf("open a mail: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/directory"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -32,9 +33,14 @@ import (
 type Config struct {
 	// DatabaseURL is the service's PostgreSQL.
 	DatabaseURL config.Secret `env:"DATABASE_URL,required" help:"PostgreSQL 15 or newer: postgres://user:password@host:port/turumba_messaging"`
+	// PublicURL is where people reach the gateway.
+	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Mesh proves the services to each other.
 	Mesh grpcserver.Mesh
 }
+
+// Validate refuses a public URL that is none.
+func (c Config) Validate() error { return messaging.CheckPublicURL(c.PublicURL) }
 
 // Deps are what the service stands on.
 type Deps struct {
@@ -45,6 +51,8 @@ type Deps struct {
 	Tracing *telemetry.Tracing
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
+	// PreviousKeys also open what was sealed before the master key was changed.
+	PreviousKeys [][]byte
 	// Verifier verifies the tokens of users.
 	Verifier *auth.Verifier
 	// Account is a connection to the account service as "messaging".
@@ -73,7 +81,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err := Migrate(ctx, url); err != nil {
 		return nil, err
 	}
-	v, err := vault.New(deps.MasterKey)
+	v, err := vault.New(deps.MasterKey, deps.PreviousKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}
@@ -82,7 +90,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 		return nil, err
 	}
 	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
-	if err := a.wire(cfg, deps, v); err != nil {
+	if err := a.wire(ctx, cfg, deps, v); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -116,7 +124,7 @@ func TokenKey(masterKey []byte) ([]byte, error) {
 	return key, nil
 }
 
-func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
+func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) error {
 	tokenKey, err := TokenKey(deps.MasterKey)
 	if err != nil {
 		return err
@@ -127,6 +135,14 @@ func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
 		wake = a.notifier.Notify
 	}
 	store, err := postgres.New(a.db, tokenKey, wake)
+	if err != nil {
+		return err
+	}
+	key, err := store.ServiceKey(ctx, v, messaging.UnsubscribeKey)
+	if err != nil {
+		return err
+	}
+	links, err := messaging.NewUnsubscriber(cfg.PublicURL, key)
 	if err != nil {
 		return err
 	}
@@ -143,7 +159,7 @@ func (a *App) wire(cfg Config, deps Deps, v *vault.Vault) error {
 	if err != nil {
 		return err
 	}
-	server.Register(a.Server, server.Config{Store: store, Vault: v, Adapters: deps.Adapters, Directory: accounts, Clock: deps.Clock})
+	server.Register(a.Server, server.Config{Store: store, Vault: v, Adapters: deps.Adapters, Directory: accounts, Clock: deps.Clock, Unsubscriber: links})
 	return a.Server.Check()
 }
 

@@ -38,6 +38,8 @@ type Settings struct {
 	Trusted auth.Trusted
 	// MasterKey opens the vault.
 	MasterKey config.Secret `env:"TURUMBA_MASTER_KEY,required" help:"32 bytes in base64: openssl rand -base64 32"`
+	// PreviousKeys open what was sealed before.
+	PreviousKeys config.Secret `env:"TURUMBA_MASTER_KEY_PREVIOUS" help:"former master keys, comma-separated, while keys are being rotated"`
 	// EgressAllow are the private addresses that may be reached.
 	EgressAllow string `env:"EGRESS_ALLOW" help:"CIDR:port,… that may be reached although private"`
 }
@@ -62,6 +64,9 @@ func Main(ctx context.Context, cfg Settings) error {
 	deps.Adapters = providers.All(providers.Config{Dialer: dialer, Clock: c})
 	if deps.MasterKey, err = vault.ParseKey(cfg.MasterKey.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	if deps.PreviousKeys, err = vault.ParsePrevious(cfg.PreviousKeys.Reveal()); err != nil {
+		return fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err)
 	}
 	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "messaging", c)
 	if err != nil {

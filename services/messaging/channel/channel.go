@@ -16,6 +16,8 @@ type Adapter interface {
 	Type() string
 	// Provider is who carries the messages, for example "smtp".
 	Provider() string
+	// Capabilities are what every channel of the adapter can do; they never change.
+	Capabilities() Capabilities
 	// Open checks the settings and returns a Sender for one channel. It does not
 	// touch the network. The error is an *apierr.Error naming the fields, or says
 	// that the settings are those of another adapter.

@@ -24,6 +24,8 @@ type Message struct {
 	// Headers are further header fields in order, such as List-Unsubscribe. Fields
 	// the adapter sets itself are refused.
 	Headers []Header
+	// Attachments are files, shared by all messages of a send.
+	Attachments []*Attachment
 	// CreatedAt is when the message was created. It dates the message, so every
 	// attempt is byte for byte the same.
 	CreatedAt time.Time

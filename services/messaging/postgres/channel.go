@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
@@ -15,7 +14,7 @@ import (
 
 const channelColumns = `id, account_id, name, channel_type, provider, status, is_enabled, settings, secrets, sealed, sender_name,
 	default_country_code, rate_limit, priority, retry_count, retry_interval, connections, on_unknown, send_epoch,
-	last_verified_at, error_message, paused_until, created_at, updated_at`
+	last_verified_at, error_message, paused_until, circuit_until, circuit_trips, throttle, created_at, updated_at`
 
 var errChannel = apierr.NotFound("channel")
 
@@ -32,7 +31,8 @@ func channelSpec(tokenKey []byte) (*query.Spec, error) {
 		Columns: map[string]query.Column{
 			"name": {NotNull: true},
 			// What messaging.Channel.ShownStatus says.
-			"status": {Expr: `CASE WHEN NOT is_enabled THEN 'disabled' WHEN status <> 'error' AND paused_until > now() THEN 'rate_limited' ELSE status END`},
+			"status": {Expr: `CASE WHEN NOT is_enabled THEN 'disabled' WHEN status <> 'error' AND paused_until > now() THEN 'rate_limited'
+				WHEN status = 'connected' AND circuit_until IS NOT NULL THEN 'disconnected' ELSE status END`},
 		},
 	})
 }
@@ -92,11 +92,13 @@ func (s *Store) writeChannel(ctx context.Context, tx *pg.Tx, c *messaging.Channe
 	_, err := tx.Exec(ctx, `
 		UPDATE channels SET name = $3, status = $4, is_enabled = $5, settings = $6, secrets = $7, sealed = $8, sender_name = $9,
 			default_country_code = $10, rate_limit = $11, priority = $12, retry_count = $13, retry_interval = $14, connections = $15,
-			on_unknown = $16, send_epoch = $17, last_verified_at = $18, error_message = $19, paused_until = $20, updated_at = $21
+			on_unknown = $16, send_epoch = $17, last_verified_at = $18, error_message = $19, paused_until = $20, updated_at = $21,
+			circuit_until = $22, circuit_trips = $23, circuit_probe = NULL, throttle = $24
 		WHERE account_id = $1 AND id = $2`,
 		c.AccountID, c.ID, c.Name, c.Status, c.IsEnabled, c.Credentials, c.Secrets, c.Sealed, c.SenderName,
 		c.DefaultCountryCode, c.RateLimit, c.Priority, c.RetryCount, c.RetryInterval, c.Connections,
-		c.OnUnknown, c.SendEpoch, c.LastVerifiedAt, c.ErrorMessage, c.PausedUntil, c.UpdatedAt)
+		c.OnUnknown, c.SendEpoch, c.LastVerifiedAt, c.ErrorMessage, c.PausedUntil, c.UpdatedAt,
+		c.CircuitUntil, c.CircuitTrips, c.Throttle)
 	if err != nil {
 		return fmt.Errorf("update channel: %w", err)
 	}
@@ -128,38 +130,6 @@ func (s *Store) DeleteChannel(ctx context.Context, scope []string, id string) er
 			return err
 		}
 		return event(ctx, tx, "channel.deleted", "channel", id, accountID, nil)
-	})
-	if err == nil {
-		s.notify()
-	}
-	return err
-}
-
-// PauseChannel keeps all workers from the channel until then (throttling).
-func (s *Store) PauseChannel(ctx context.Context, accountID, id string, until time.Time) error {
-	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE channels SET paused_until = greatest(paused_until, $3) WHERE account_id = $1 AND id = $2", accountID, id, until)
-		if err != nil {
-			return fmt.Errorf("pause channel: %w", err)
-		}
-		return nil
-	})
-}
-
-// FailChannel marks the channel as broken, unless it was changed since the
-// sender saw it at sendEpoch.
-func (s *Store) FailChannel(ctx context.Context, accountID, id string, sendEpoch int64, message string) error {
-	err := s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		tag, err := tx.Exec(ctx, `
-			UPDATE channels SET status = 'error', error_message = $4, updated_at = $5
-			WHERE account_id = $1 AND id = $2 AND send_epoch = $3 AND status <> 'error'`, accountID, id, sendEpoch, message, tx.Now)
-		if err != nil {
-			return fmt.Errorf("mark channel as broken: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return nil
-		}
-		return event(ctx, tx, "channel.error", "channel", id, accountID, map[string]string{"status": messaging.ChannelError})
 	})
 	if err == nil {
 		s.notify()

@@ -34,10 +34,13 @@ type Chunk struct {
 	Epoch       int64
 	// Traceparent is the trace of what made the chunk; empty for none.
 	Traceparent string
+	// ByType says that the messages named no channel, only a type: they may go on
+	// another one of it.
+	ByType bool
 }
 
 const chunkColumns = `id, account_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane,
-	message_ids, first_created_at, last_created_at, calling_upto, epoch, traceparent`
+	message_ids, first_created_at, last_created_at, calling_upto, epoch, traceparent, by_type`
 
 // takeTurn gives a chunk its turn in the lane. Turns go by start-time fair queueing:
 // an account that has had more than its share comes later, one that was away
@@ -51,8 +54,8 @@ const takeTurn = `
 
 const chunkInserted = `
 	INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, group_message_id, lane, n, message_ids,
-		first_created_at, last_created_at, created_at, vtime, not_before, state, epoch, lease_until)
-	SELECT $1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, $11, turn.vtime, `
+		first_created_at, last_created_at, created_at, by_type, vtime, not_before, state, epoch, lease_until)
+	SELECT $1, $2, $3, $4, nullif($5, '')::uuid, $6, $7, $8, $9, $10, $11, $13, turn.vtime, `
 
 const insertReadyChunk = takeTurn + chunkInserted + `now() + $12::interval, 'ready', 0, NULL FROM turn`
 
@@ -70,7 +73,7 @@ const insertBornChunk = takeTurn + `,
 // its first lease is.
 func (c *Chunk) args(tx *pg.Tx, wait time.Duration) []any {
 	return []any{
-		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, len(c.MessageIDs), c.MessageIDs, c.First, c.Last, tx.Now, interval(wait),
+		c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, len(c.MessageIDs), c.MessageIDs, c.First, c.Last, tx.Now, interval(wait), c.ByType,
 	}
 }
 
@@ -188,7 +191,8 @@ const passGateSQL = `
 	UPDATE dispatch_chunks SET calling_upto = $3,
 		lease_until = CASE WHEN lease_until < now() + $5::interval * 2 / 3 THEN now() + $5::interval ELSE lease_until END
 	WHERE id = $1 AND epoch = $2 AND state = 'leased'
-	AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled AND c.status <> 'error'
+	AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled
+		AND (c.circuit_probe = $1 OR c.circuit_until IS NULL AND c.status <> 'error')
 		AND (c.paused_until IS NULL OR c.paused_until <= now()))
 	AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
 	AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
@@ -321,17 +325,6 @@ func settleRest(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (counts, er
 		return counts{cancelled: n}, nil
 	}
 	return counts{failed: n}, nil
-}
-
-// HoldChannel keeps the channel's ready chunks from being claimed for a while.
-func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
-	_, err := s.db.Pool().Exec(ctx, `
-		UPDATE dispatch_chunks SET not_before = now() + $2::interval
-		WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval`, channelID, interval(delay))
-	if err != nil {
-		return fmt.Errorf("hold the channel's chunks: %w", err)
-	}
-	return nil
 }
 
 // Work is what a claimed chunk is to be sent with.

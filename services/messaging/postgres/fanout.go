@@ -75,6 +75,7 @@ type Fanout struct {
 	Job         FanoutJob
 	Group       *messaging.GroupMessage
 	ChannelType string
+	Provider    string
 	// CountryCode is the channel's, for numbers without one.
 	CountryCode string
 	// Limited says that the channel has a rate limit.
@@ -139,7 +140,8 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return err
 	}
-	f.ChannelType, f.CountryCode, f.subject, f.Limited = c.ChannelType, c.DefaultCountryCode, c.SubjectTemplate(), c.RateLimit != nil
+	f.ChannelType, f.Provider, f.CountryCode = c.ChannelType, c.Provider, c.DefaultCountryCode
+	f.subject, f.Limited = c.SubjectTemplate(), c.RateLimit != nil
 	return nil
 }
 
@@ -160,6 +162,14 @@ func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err er
 		return false, err
 	}
 	snapshot := t.Snapshot().WithSubject(f.subject)
+	if snapshot.Attachments, err = attachmentsOf(ctx, tx, g.AccountID, t.ID); err != nil {
+		return false, err
+	}
+	if len(snapshot.Attachments) > 0 {
+		if err := keepFiles(ctx, tx, g, snapshot.Attachments); err != nil {
+			return false, err
+		}
+	}
 	started := tx.Now.Truncate(time.Millisecond)
 	g.Snapshot, g.StartedAt, g.Status = &snapshot, &started, messaging.GroupProcessing
 	_, err = tx.Exec(ctx, `

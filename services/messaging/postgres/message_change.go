@@ -136,9 +136,11 @@ func requeue(ctx context.Context, tx *pg.Tx, m *placed) error {
 		lane = LaneTransactional
 	}
 	tag, err := tx.Exec(ctx, `
-		INSERT INTO message_due (message_id, account_id, channel_id, channel_type, group_message_id, lane, due_at)
-		SELECT $1, account_id, id, channel_type, nullif($2, '')::uuid, $3, now() FROM channels WHERE account_id = $4 AND id = nullif($5, '')::uuid`,
-		m.ID, m.GroupMessageID, lane, m.AccountID, m.ChannelID)
+		INSERT INTO message_due (message_id, account_id, channel_id, channel_type, group_message_id, lane, by_type, due_at)
+		SELECT $1, account_id, id, channel_type, nullif($2, '')::uuid, $3,
+			(SELECT by_type FROM messages WHERE account_id = $4 AND id = $1 AND created_at = $6), now()
+		FROM channels WHERE account_id = $4 AND id = nullif($5, '')::uuid`,
+		m.ID, m.GroupMessageID, lane, m.AccountID, m.ChannelID, m.CreatedAt)
 	if err != nil {
 		return fmt.Errorf("let the message wait for its retry: %w", err)
 	}

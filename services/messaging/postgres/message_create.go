@@ -71,18 +71,25 @@ type place struct {
 	ordinal int
 }
 
+// singleKey is what the single messages of a chunk have in common.
+type singleKey struct {
+	channelID string
+	byType    bool
+}
+
 // chunkSingles puts messages into chunks by channel, in their order.
 func chunkSingles(list []*messaging.Message, created time.Time) (chunks []*Chunk, places []place) {
-	open := map[string]*Chunk{}
+	open := map[singleKey]*Chunk{}
 	places = make([]place, len(list))
 	for i, m := range list {
-		c := open[m.ChannelID]
+		key := singleKey{m.ChannelID, m.ByType}
+		c := open[key]
 		if c == nil || len(c.MessageIDs) == maxSingles {
 			c = &Chunk{
 				ID: messaging.NewID(), AccountID: m.AccountID, ChannelID: m.ChannelID, ChannelType: m.ChannelType, Lane: LaneTransactional,
-				First: created, Last: created,
+				First: created, Last: created, ByType: m.ByType,
 			}
-			open[m.ChannelID] = c
+			open[key] = c
 			chunks = append(chunks, c)
 		}
 		places[i] = place{c.ID, len(c.MessageIDs)}
@@ -103,11 +110,11 @@ func insertSingles(ctx context.Context, tx *pg.Tx, list []*messaging.Message, pl
 		}
 		batch.Queue(`
 			INSERT INTO messages (id, account_id, channel_id, contact_id, template_id, chunk_id, ordinal, direction, status, delivery_address,
-				vars, subject, message_body, html_body, not_after, metadata, sent_by_user_id, created_at, updated_at)
+				vars, subject, message_body, html_body, not_after, metadata, sent_by_user_id, created_at, updated_at, by_type)
 			VALUES ($1, $2, $3, nullif($4, '')::uuid, nullif($5, '')::uuid, $6, $7, $8, $9, $10,
-				$11, nullif($12, ''), $13, nullif($14, ''), $15, $16, nullif($17, '')::uuid, $18, $19)`,
+				$11, nullif($12, ''), $13, nullif($14, ''), $15, $16, nullif($17, '')::uuid, $18, $19, $20)`,
 			m.ID, m.AccountID, m.ChannelID, m.ContactID, m.TemplateID, places[i].chunk, places[i].ordinal, m.Direction, m.Status, m.DeliveryAddress,
-			vars, m.Subject, m.Body, m.HTML, m.NotAfter, m.Metadata, m.SentByUserID, m.CreatedAt, m.UpdatedAt)
+			vars, m.Subject, m.Body, m.HTML, m.NotAfter, m.Metadata, m.SentByUserID, m.CreatedAt, m.UpdatedAt, m.ByType)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("insert messages: %w", err)
@@ -123,10 +130,10 @@ func insertSingleChunks(ctx context.Context, tx *pg.Tx, chunks []*Chunk) error {
 	for i, c := range chunks {
 		batch.Queue(`
 			INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, lane, n, message_ids,
-				first_created_at, last_created_at, not_before, vtime, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), (extract(epoch FROM now()) * 1000000)::bigint + $10, $11)`,
+				first_created_at, last_created_at, not_before, vtime, created_at, by_type)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), (extract(epoch FROM now()) * 1000000)::bigint + $10, $11, $12)`,
 			c.ID, c.AccountID, c.ChannelID, c.ChannelType, c.Lane, len(c.MessageIDs), c.MessageIDs, c.First, c.Last,
-			(time.Duration(i) * batchStep).Microseconds(), tx.Now)
+			(time.Duration(i) * batchStep).Microseconds(), tx.Now, c.ByType)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("insert chunks: %w", err)

@@ -141,10 +141,10 @@ func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outc
 			attempts = attempts + ($11::int[])[array_position($1::uuid[], id)],
 			failed_at = CASE WHEN ($6::text[])[array_position($1::uuid[], id)] = 'queued' THEN failed_at ELSE $12 END,
 			chunk_id = CASE WHEN ($6::text[])[array_position($1::uuid[], id)] IN ('queued', 'failed') THEN NULL ELSE chunk_id END,
-			updated_at = $12
+			channel_id = $13, updated_at = $12
 		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')
 		RETURNING id, status, attempts`,
-		a.ids, c.First, c.Last, c.AccountID, c.ID, a.statuses, a.codes, a.providers, a.texts, a.refs, a.used, tx.Now)
+		a.ids, c.First, c.Last, c.AccountID, c.ID, a.statuses, a.codes, a.providers, a.texts, a.refs, a.used, tx.Now, c.ChannelID)
 	if err != nil {
 		return fmt.Errorf("store outcomes: %w", err)
 	}
@@ -233,9 +233,9 @@ func insertDue(ctx context.Context, tx *pg.Tx, c *Chunk, done []changed, byID ma
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO message_due (message_id, account_id, channel_id, channel_type, group_message_id, lane, due_at)
-		SELECT id, $1, $2, $3, nullif($4, '')::uuid, $5, now() + wait::interval FROM unnest($6::uuid[], $7::text[]) AS n (id, wait)`,
-		c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, ids, waits)
+		INSERT INTO message_due (message_id, account_id, channel_id, channel_type, group_message_id, lane, by_type, due_at)
+		SELECT id, $1, $2, $3, nullif($4, '')::uuid, $5, $6, now() + wait::interval FROM unnest($7::uuid[], $8::text[]) AS n (id, wait)`,
+		c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, c.ByType, ids, waits)
 	if err != nil {
 		return fmt.Errorf("insert due messages: %w", err)
 	}

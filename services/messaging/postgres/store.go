@@ -8,6 +8,7 @@ package postgres
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -91,6 +92,14 @@ func newEvent(ctx context.Context, tx *pg.Tx, eventType, aggregate, id, accountI
 		UserId: auth.From(ctx).UserID, RequestId: telemetry.RequestID(ctx), OccurredAt: timestamppb.New(tx.Now),
 		SchemaVersion: 1, Data: &structpb.Struct{Fields: fields},
 	}
+}
+
+// ignore is err, unless it is the one that does not matter.
+func ignore(err, one error) error {
+	if errors.Is(err, one) {
+		return nil
+	}
+	return err
 }
 
 // interval is a duration as PostgreSQL reads it.

@@ -43,6 +43,17 @@ func (s *Store) CreateSuppression(ctx context.Context, tx *pg.Tx, v *messaging.S
 	return nil
 }
 
+// EnsureSuppression stores a suppression unless the address has one.
+func (s *Store) EnsureSuppression(ctx context.Context, tx *pg.Tx, v *messaging.Suppression) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO suppressions (id, account_id, channel_type, address, reason, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (account_id, channel_type, address) DO NOTHING`, v.ID, v.AccountID, v.ChannelType, v.Address, v.Reason, tx.Now)
+	if err != nil {
+		return fmt.Errorf("insert suppression: %w", err)
+	}
+	return nil
+}
+
 // Suppression returns one suppression of the scope.
 func (s *Store) Suppression(ctx context.Context, scope []string, id string) (*messaging.Suppression, error) {
 	return pg.Read(ctx, s.db, scope, pg.One[messaging.Suppression](errSuppression),

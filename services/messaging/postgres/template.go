@@ -140,12 +140,23 @@ func holdTemplate(ctx context.Context, tx *pg.Tx, accountID, id string) error {
 // not ended uses it.
 func (s *Store) DeleteTemplate(ctx context.Context, scope []string, id string) error {
 	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
-		tag, err := tx.Exec(ctx, "DELETE FROM templates WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
+		t, err := lockOne[messaging.Template](ctx, tx, errTemplate, "SELECT "+templateColumns+" FROM templates WHERE account_id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id)
 		if err != nil {
+			return err
+		}
+		files, err := attachmentsOf(ctx, tx, t.AccountID, t.ID)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM templates WHERE account_id = $1 AND id = $2", t.AccountID, t.ID); err != nil {
 			return fmt.Errorf("delete template: %w", err)
 		}
-		if tag.RowsAffected() == 0 {
-			return errTemplate
+		digests := make([]string, len(files))
+		for i, a := range files {
+			digests[i] = a.Digest
+		}
+		if err := dropFiles(ctx, tx, t.AccountID, digests); err != nil {
+			return err
 		}
 		var used bool
 		err = tx.QueryRow(ctx, `

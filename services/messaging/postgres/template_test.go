@@ -45,7 +45,7 @@ func TestTemplateInUse(t *testing.T) {
 		require.Eventually(t, func() bool {
 			var waiting bool
 			require.NoError(t, admin.QueryRow(ctx, `
-				SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM templates%')`).Scan(&waiting))
+				SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM templates%FOR UPDATE')`).Scan(&waiting))
 			return waiting
 		}, 30*time.Second, 5*time.Millisecond)
 		return nil

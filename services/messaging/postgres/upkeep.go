@@ -87,6 +87,7 @@ func unknownOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk) ([]messaging.Outc
 // dueKey is what messages of one retry chunk have in common.
 type dueKey struct {
 	ChannelID, ChannelType, GroupMessageID, Lane string
+	ByType                                       bool
 }
 
 // ReleaseDue makes chunks of the messages whose wait is over and returns how many
@@ -119,14 +120,14 @@ func (s *Store) releaseDue(ctx context.Context, accountID string) (n int, err er
 		rows, err := tx.Query(ctx, `
 			DELETE FROM message_due WHERE message_id IN (
 				SELECT message_id FROM message_due WHERE account_id = $1 AND due_at <= now() ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-			RETURNING message_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane`, accountID, MaxChunk)
+			RETURNING message_id, channel_id, channel_type, coalesce(group_message_id::text, '') AS group_message_id, lane, by_type`, accountID, MaxChunk)
 		if err != nil {
 			return fmt.Errorf("take due messages: %w", err)
 		}
 		due := map[dueKey][]string{}
 		var m string
 		var k dueKey
-		_, err = pgx.ForEachRow(rows, []any{&m, &k.ChannelID, &k.ChannelType, &k.GroupMessageID, &k.Lane}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&m, &k.ChannelID, &k.ChannelType, &k.GroupMessageID, &k.Lane, &k.ByType}, func() error {
 			due[k] = append(due[k], m)
 			n++
 			return nil
@@ -148,7 +149,7 @@ func (s *Store) releaseDue(ctx context.Context, accountID string) (n int, err er
 func rechunk(ctx context.Context, tx *pg.Tx, accountID string, k dueKey, ids []string) error {
 	c := &Chunk{
 		ID: messaging.NewID(), AccountID: accountID, ChannelID: k.ChannelID, ChannelType: k.ChannelType,
-		GroupMessageID: k.GroupMessageID, Lane: k.Lane, MessageIDs: ids,
+		GroupMessageID: k.GroupMessageID, Lane: k.Lane, ByType: k.ByType, MessageIDs: ids,
 	}
 	err := tx.QueryRow(ctx, "SELECT min(uuid7_time(id)), max(uuid7_time(id)) FROM unnest($1::uuid[]) AS n (id)", ids).Scan(&c.First, &c.Last)
 	if err != nil {

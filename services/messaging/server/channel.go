@@ -133,10 +133,11 @@ func (s *Server) applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate
 	case "on_unknown":
 		c.OnUnknown = unknownWord(u.GetOnUnknown())
 	case "is_enabled":
-		c.IsEnabled = u.GetIsEnabled()
+		switchTo(c, u.GetIsEnabled())
 	case "credentials":
 		// What was wrong may be mended: the next send or verification tells.
-		c.Status, c.ErrorMessage, c.PausedUntil, c.LastVerifiedAt = messaging.ChannelDisconnected, "", nil, nil
+		c.Mend()
+		c.Status, c.LastVerifiedAt = messaging.ChannelDisconnected, nil
 		_, only, _ := strings.Cut(inner, ".")
 		return s.applyCredentials(c, u.GetCredentials(), only)
 	}
@@ -195,9 +196,10 @@ func (s *Server) noteVerification(c *messaging.Channel, res channel.Result) {
 	switch res.Class {
 	case channel.ClassOK:
 		now := s.clock.Now().UTC()
-		c.Status, c.ErrorMessage, c.PausedUntil, c.LastVerifiedAt = messaging.ChannelConnected, "", nil, &now
+		c.Mend()
+		c.Status, c.LastVerifiedAt = messaging.ChannelConnected, &now
 	case channel.ClassConfig, channel.ClassBilling:
-		c.Status, c.ErrorMessage = messaging.ChannelError, res.Text
+		c.Break(s.clock.Now().UTC(), true, res.Text)
 	default:
 		c.Status, c.ErrorMessage = messaging.ChannelDisconnected, res.Text
 	}
@@ -221,17 +223,17 @@ func (s *Server) DisableChannel(ctx context.Context, req *messagingv1.DisableCha
 	return &messagingv1.DisableChannelResponse{Channel: s.toProtoChannel(c)}, nil
 }
 
-// switchChannel also forgets an error or a pause when a channel is enabled:
-// its owner says that it may try again.
 func (s *Server) switchChannel(ctx context.Context, id string, on bool) (*messaging.Channel, error) {
 	return s.store.UpdateChannel(ctx, auth.ScopeFrom(ctx), id, func(c *messaging.Channel) error {
-		c.IsEnabled = on
-		if on && c.Status == messaging.ChannelError {
-			c.Status, c.ErrorMessage = messaging.ChannelDisconnected, ""
-		}
-		if on {
-			c.PausedUntil = nil
-		}
+		switchTo(c, on)
 		return nil
 	})
+}
+
+// switchTo also forgets an error or a pause when a channel is enabled: its owner says
+// that it may try again.
+func switchTo(c *messaging.Channel, on bool) {
+	if c.IsEnabled = on; on {
+		c.Mend()
+	}
 }

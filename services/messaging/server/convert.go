@@ -11,6 +11,7 @@ import (
 
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 )
 
 func mapAll[F, T any](in []F, convert func(F) T) []T {
@@ -67,10 +68,23 @@ func (s *Server) toProtoChannel(c *messaging.Channel) *messagingv1.Channel {
 		SenderName: c.SenderName, DefaultCountryCode: c.DefaultCountryCode, RateLimit: c.RateLimit, Priority: c.Priority,
 		RetryCount: c.RetryCount, RetryInterval: c.RetryInterval, Connections: c.Connections,
 		OnUnknown: fromWord[messagingv1.UnknownOutcome](c.OnUnknown), LastVerifiedAt: stampOrNil(c.LastVerifiedAt),
-		ErrorMessage: c.ErrorMessage, PausedUntil: stampOrNil(c.PausedUntil), CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+		ErrorMessage: c.ErrorMessage, PausedUntil: stampOrNil(c.PausedUntil), RetryAt: stampOrNil(c.CircuitUntil), CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+		Capabilities: toProtoCapabilities(c.ChannelType, s.adapters.Capabilities(c.ChannelType, c.Provider)),
 	}
 	for name, secret := range c.Secrets {
 		out.Secrets[name] = &messagingv1.SecretState{Set: true, UpdatedAt: stamp(secret.UpdatedAt), Fingerprint: secret.Fingerprint}
+	}
+	return out
+}
+
+func toProtoCapabilities(channelType string, c channel.Capabilities) *messagingv1.ChannelCapabilities {
+	out := &messagingv1.ChannelCapabilities{
+		MaxText: int32(c.MaxText), MaxBytes: int32(c.MaxBytes), MaxAttachments: int32(c.MaxAttachments), MaxAttachmentBytes: int32(c.MaxAttachmentBytes),
+		MaxInFlight: int32(c.MaxInFlight), Subject: c.Subject, Html: c.HTML, ReplyTo: c.ReplyTo, Unsubscribe: c.Unsubscribe,
+		Receipts: c.Receipts, Lookup: c.Lookup, Inbound: c.Inbound,
+	}
+	if messaging.IsSMS(channelType) {
+		out.MaxSegments = messaging.MaxSegments
 	}
 	return out
 }
@@ -81,7 +95,13 @@ func toProtoTemplate(t *messaging.Template) *messagingv1.Template {
 		ChannelType: fromWord[messagingv1.ChannelType](t.ChannelType), Language: t.Language, Variables: t.Variables, DefaultValues: t.DefaultValues,
 		FallbackStrategy: fromWord[messagingv1.FallbackStrategy](t.FallbackStrategy), ApprovalStatus: fromWord[messagingv1.TemplateApproval](t.ApprovalStatus),
 		ExternalTemplateId: t.ExternalTemplateID, IsActive: t.IsActive, CreatedByUserId: t.CreatedByUserID,
-		CreatedAt: stamp(t.CreatedAt), UpdatedAt: stamp(t.UpdatedAt),
+		CreatedAt: stamp(t.CreatedAt), UpdatedAt: stamp(t.UpdatedAt), Attachments: mapAll(t.Attachments, toProtoAttachment),
+	}
+}
+
+func toProtoAttachment(a *messaging.Attachment) *messagingv1.TemplateAttachment {
+	return &messagingv1.TemplateAttachment{
+		Id: a.ID, TemplateId: a.TemplateID, Filename: a.Filename, MediaType: a.MediaType, ContentId: a.ContentID, Size: a.Size, CreatedAt: stamp(a.CreatedAt),
 	}
 }
 

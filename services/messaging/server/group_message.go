@@ -78,11 +78,15 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err := s.checkGroups(ctx, g); err != nil {
 		return nil, err
 	}
+	caps := s.adapters.Capabilities(c.ChannelType, c.Provider)
 	if req.GetMessageBody() != "" {
 		auto = messaging.AutoTemplate(g.AccountID, g.Name, g.CreatedByUserID, s.clock.Now())
 		auto.Body, auto.Subject, auto.ChannelType = req.GetMessageBody(), req.GetSubject(), c.ChannelType
 		g.TemplateID = auto.ID
-		return auto, auto.Prepare()
+		if err := auto.Prepare(); err != nil {
+			return nil, err
+		}
+		return auto, auto.Fits(c.ChannelType, caps)
 	}
 	t, err := s.store.Template(ctx, scope, g.TemplateID)
 	if err != nil {
@@ -91,7 +95,13 @@ func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage,
 	if err := usable(t, c); err != nil {
 		return nil, err
 	}
-	return nil, t.Fits(c.ChannelType)
+	if t.Attachments, err = s.store.TemplateAttachments(ctx, scope, t.ID); err != nil {
+		return nil, err
+	}
+	if err := messaging.FitAttachments("template_id", t.Attachments, caps); err != nil {
+		return nil, err
+	}
+	return nil, t.Fits(c.ChannelType, caps)
 }
 
 // checkGroups answers UNRESOLVED_REFERENCE unless the contact groups that a send names

@@ -15,6 +15,7 @@ import (
 	"github.com/turumba/turumba/kit/idempotency"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 )
 
 // CreateMessage implements messagingv1.MessageServiceServer.
@@ -83,10 +84,13 @@ type messageInput interface {
 
 // composer makes messages of inputs, from everything that they refer to.
 type composer struct {
+	adapters          channel.Adapters
+	wayOut            func(accountID, channelType, address string) func(messaging.Recipient) string
 	accountID, userID string
 	now               time.Time
 	channels          []*messaging.Channel
 	templates         map[string]*messaging.Template
+	withFiles         map[string]bool                // templates
 	renderers         map[string]*messaging.Renderer // by template or channel
 	contacts          map[string]messaging.Recipient
 	sources           messaging.Sources
@@ -96,7 +100,7 @@ type composer struct {
 // however many inputs there are.
 func (s *Server) newComposer(ctx context.Context, accountID string, inputs []messageInput) (*composer, error) {
 	c := &composer{
-		accountID: accountID, userID: auth.From(ctx).UserID, now: s.clock.Now().UTC(),
+		adapters: s.adapters, wayOut: s.wayOut, accountID: accountID, userID: auth.From(ctx).UserID, now: s.clock.Now().UTC(),
 		templates: map[string]*messaging.Template{}, renderers: map[string]*messaging.Renderer{},
 	}
 	var err error
@@ -139,6 +143,9 @@ func (s *Server) loadTexts(ctx context.Context, c *composer, templateIDs []strin
 	if len(templateIDs) > 0 {
 		list, err := s.store.TemplatesFor(ctx, c.accountID, templateIDs)
 		if err != nil {
+			return err
+		}
+		if c.withFiles, err = s.store.TemplatesWithFiles(ctx, c.accountID, templateIDs); err != nil {
 			return err
 		}
 		for _, t := range list {
@@ -184,7 +191,7 @@ func (c *composer) message(in messageInput) (*messaging.Message, error) {
 		return nil, err
 	}
 	m := &messaging.Message{
-		AccountID: c.accountID, ChannelID: channel.ID, ChannelType: channel.ChannelType, ContactID: in.GetContactId(), TemplateID: in.GetTemplateId(),
+		AccountID: c.accountID, ChannelID: channel.ID, ChannelType: channel.ChannelType, ByType: in.GetChannelId() == "", ContactID: in.GetContactId(), TemplateID: in.GetTemplateId(),
 		Direction: messaging.DirectionOutbound, Status: messaging.MessageQueued, DeliveryAddress: address, SentByUserID: c.userID, Metadata: metadata,
 	}
 	if in.GetNotAfter() != nil {
@@ -210,7 +217,7 @@ func (c *composer) channel(in messageInput) (*messaging.Channel, error) {
 	if word == "" {
 		return nil, channelRequired("channel_id", "channel_id or channel_type is needed")
 	}
-	channel := messaging.PickChannel(c.channels, word)
+	channel := messaging.PickChannel(c.channels, word, c.now)
 	if channel == nil {
 		return nil, channelRequired("channel_type", "the account has no enabled channel of this type")
 	}
@@ -258,6 +265,11 @@ func (c *composer) write(m *messaging.Message, in messageInput, channel *messagi
 	return nil
 }
 
+// capabilities are what the channel's adapter carries.
+func (c *composer) capabilities(ch *messaging.Channel) channel.Capabilities {
+	return c.adapters.Capabilities(ch.ChannelType, ch.Provider)
+}
+
 // textField is the field that makes the text too long or leaves a variable open.
 func textField(in messageInput) string {
 	if in.GetTemplateId() == "" {
@@ -267,32 +279,34 @@ func textField(in messageInput) string {
 }
 
 // writer makes the text of an input for any recipient.
-func (c *composer) writer(in messageInput, channel *messaging.Channel) (func(messaging.Recipient) messaging.Composed, error) {
-	sources := c.sources
-	sources.Custom = in.GetCustomValues()
+func (c *composer) writer(in messageInput, ch *messaging.Channel) (func(messaging.Recipient) messaging.Composed, error) {
+	sources, caps := c.sources, c.capabilities(ch)
+	sources.Custom, sources.WayOut = in.GetCustomValues(), c.wayOut(c.accountID, ch.ChannelType, in.GetDeliveryAddress())
 	write := func(messaging.Recipient) messaging.Composed {
-		return messaging.Plain(channel.ChannelType, in.GetSubject(), in.GetMessageBody())
+		return messaging.Plain(ch.ChannelType, caps, in.GetSubject(), in.GetMessageBody())
 	}
 	if id := in.GetTemplateId(); id != "" {
 		t := c.templates[id]
 		if t == nil {
 			return nil, unresolved(apierr.NotFound("template"), "template_id")
 		}
-		if err := usable(t, channel); err != nil {
+		if err := usable(t, ch); err != nil {
 			return nil, err
 		}
-		write = func(to messaging.Recipient) messaging.Composed {
-			return c.renderers[id].Compose(channel.ChannelType, sources, to)
+		if c.withFiles[id] {
+			return nil, invalid("template_id", "has files, which only group messages carry")
 		}
+		text := c.renderers[id].On(caps)
+		write = func(to messaging.Recipient) messaging.Composed { return text.Compose(ch.ChannelType, sources, to) }
 	}
-	line := c.renderers[channel.ID]
+	line := c.renderers[ch.ID]
 	if line == nil {
 		return write, nil
 	}
 	return func(to messaging.Recipient) messaging.Composed {
 		text := write(to)
 		if text.Subject == "" && text.Excess == "" {
-			subject := line.Compose(channel.ChannelType, sources, to)
+			subject := line.Compose(ch.ChannelType, sources, to)
 			text.Subject, text.Excess = subject.Subject, subject.Excess
 		}
 		return text

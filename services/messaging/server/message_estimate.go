@@ -109,7 +109,7 @@ func estimateOne(e *messaging.Estimate, r estimated, write func(messaging.Recipi
 // estimateChannel is the channel that would send; of a type that the account has no
 // channel of, one that knows nothing more.
 func (c *composer) estimateChannel(text messageInput) (*messaging.Channel, error) {
-	if word := toWord(text.GetChannelType()); word != "" && messaging.PickChannel(c.channels, word) == nil {
+	if word := toWord(text.GetChannelType()); word != "" && messaging.PickChannel(c.channels, word, c.now) == nil {
 		return &messaging.Channel{ChannelType: word}, nil
 	}
 	return c.channel(text)

@@ -33,6 +33,8 @@ type Config struct {
 	Adapters  channel.Adapters
 	Directory Directory
 	Clock     clock.Clock
+	// Unsubscriber makes and reads the links in mails.
+	Unsubscriber *messaging.Unsubscriber
 }
 
 // Server implements the services of turumba.messaging.v1.
@@ -48,11 +50,13 @@ type Server struct {
 	adapters  channel.Adapters
 	directory Directory
 	clock     clock.Clock
+
+	unsubscriber *messaging.Unsubscriber
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, vault: cfg.Vault, adapters: cfg.Adapters, directory: cfg.Directory, clock: cfg.Clock}
+	s := &Server{store: cfg.Store, vault: cfg.Vault, adapters: cfg.Adapters, directory: cfg.Directory, clock: cfg.Clock, unsubscriber: cfg.Unsubscriber}
 	messagingv1.RegisterChannelServiceServer(r, s)
 	messagingv1.RegisterTemplateServiceServer(r, s)
 	messagingv1.RegisterGroupMessageServiceServer(r, s)

@@ -49,6 +49,9 @@ func (s *Server) GetTemplate(ctx context.Context, req *messagingv1.GetTemplateRe
 	if err != nil {
 		return nil, err
 	}
+	if t.Attachments, err = s.store.TemplateAttachments(ctx, auth.ScopeFrom(ctx), t.ID); err != nil {
+		return nil, err
+	}
 	return &messagingv1.GetTemplateResponse{Template: toProtoTemplate(t)}, nil
 }
 
@@ -151,6 +154,9 @@ func (s *Server) DuplicateTemplate(ctx context.Context, req *messagingv1.Duplica
 		if err := s.store.CreateTemplate(ctx, tx, c); err != nil {
 			return err
 		}
+		if err := s.store.CopyAttachments(ctx, tx, t.ID, c); err != nil {
+			return err
+		}
 		resp.Template = toProtoTemplate(c)
 		return tx.Respond(ctx, resp)
 	})
@@ -203,10 +209,22 @@ func (s *Server) previewSources(ctx context.Context, t *messaging.Template, req 
 		}
 		to = contact
 	}
-	sources := messaging.Sources{Custom: req.GetValues(), Now: s.clock.Now()}
+	channelType := t.ChannelType
+	if req.GetChannelType() != 0 {
+		channelType = toWord(req.GetChannelType())
+	}
+	sources := messaging.Sources{Custom: req.GetValues(), Now: s.clock.Now(), WayOut: s.wayOut(t.AccountID, orEmail(channelType), "")}
 	var err error
 	sources.AccountName, sources.SenderName, sources.SenderEmail, err = s.directory.Sender(ctx, t.AccountID, auth.From(ctx).UserID)
 	return sources, to, err
+}
+
+// orEmail is what a template for any channel is shown as.
+func orEmail(channelType string) string {
+	if channelType == "" {
+		return messaging.TypeEmail
+	}
+	return channelType
 }
 
 func toProtoPreview(text messaging.Composed, channelType string) *messagingv1.PreviewTemplateResponse {

@@ -655,6 +655,161 @@ func (x *SecretState) GetFingerprint() string {
 	return ""
 }
 
+// ChannelCapabilities are what a channel can carry; they follow from its provider. What
+// goes beyond them is refused before anything is accepted.
+type ChannelCapabilities struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Longest text in characters; 0 means no limit of the provider that is known.
+	MaxText int32 `protobuf:"varint,1,opt,name=max_text,json=maxText,proto3" json:"max_text,omitempty"`
+	// Longest message as it travels, in bytes, attachments included; 0 likewise.
+	MaxBytes int32 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Most SMS that one message may take; 0 where it is no SMS.
+	MaxSegments int32 `protobuf:"varint,3,opt,name=max_segments,json=maxSegments,proto3" json:"max_segments,omitempty"`
+	// Most files of a message; 0 means none.
+	MaxAttachments int32 `protobuf:"varint,4,opt,name=max_attachments,json=maxAttachments,proto3" json:"max_attachments,omitempty"`
+	// Longest files of a message together, in bytes.
+	MaxAttachmentBytes int32 `protobuf:"varint,5,opt,name=max_attachment_bytes,json=maxAttachmentBytes,proto3" json:"max_attachment_bytes,omitempty"`
+	// Most connections that the channel can be given.
+	MaxInFlight int32 `protobuf:"varint,6,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// A message has a subject line.
+	Subject bool `protobuf:"varint,7,opt,name=subject,proto3" json:"subject,omitempty"`
+	// A message may have HTML beside its text.
+	Html bool `protobuf:"varint,8,opt,name=html,proto3" json:"html,omitempty"`
+	// Answers may go to another address than the sender's.
+	ReplyTo bool `protobuf:"varint,9,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	// Recipients are offered a way out by their mail programs.
+	Unsubscribe bool `protobuf:"varint,10,opt,name=unsubscribe,proto3" json:"unsubscribe,omitempty"`
+	// The provider reports what became of a message.
+	Receipts bool `protobuf:"varint,11,opt,name=receipts,proto3" json:"receipts,omitempty"`
+	// The provider can be asked what became of a message.
+	Lookup bool `protobuf:"varint,12,opt,name=lookup,proto3" json:"lookup,omitempty"`
+	// What people answer comes in.
+	Inbound       bool `protobuf:"varint,13,opt,name=inbound,proto3" json:"inbound,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelCapabilities) Reset() {
+	*x = ChannelCapabilities{}
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelCapabilities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelCapabilities) ProtoMessage() {}
+
+func (x *ChannelCapabilities) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelCapabilities.ProtoReflect.Descriptor instead.
+func (*ChannelCapabilities) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ChannelCapabilities) GetMaxText() int32 {
+	if x != nil {
+		return x.MaxText
+	}
+	return 0
+}
+
+func (x *ChannelCapabilities) GetMaxBytes() int32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *ChannelCapabilities) GetMaxSegments() int32 {
+	if x != nil {
+		return x.MaxSegments
+	}
+	return 0
+}
+
+func (x *ChannelCapabilities) GetMaxAttachments() int32 {
+	if x != nil {
+		return x.MaxAttachments
+	}
+	return 0
+}
+
+func (x *ChannelCapabilities) GetMaxAttachmentBytes() int32 {
+	if x != nil {
+		return x.MaxAttachmentBytes
+	}
+	return 0
+}
+
+func (x *ChannelCapabilities) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *ChannelCapabilities) GetSubject() bool {
+	if x != nil {
+		return x.Subject
+	}
+	return false
+}
+
+func (x *ChannelCapabilities) GetHtml() bool {
+	if x != nil {
+		return x.Html
+	}
+	return false
+}
+
+func (x *ChannelCapabilities) GetReplyTo() bool {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return false
+}
+
+func (x *ChannelCapabilities) GetUnsubscribe() bool {
+	if x != nil {
+		return x.Unsubscribe
+	}
+	return false
+}
+
+func (x *ChannelCapabilities) GetReceipts() bool {
+	if x != nil {
+		return x.Receipts
+	}
+	return false
+}
+
+func (x *ChannelCapabilities) GetLookup() bool {
+	if x != nil {
+		return x.Lookup
+	}
+	return false
+}
+
+func (x *ChannelCapabilities) GetInbound() bool {
+	if x != nil {
+		return x.Inbound
+	}
+	return false
+}
+
 // Channel is one authenticated connection to a provider.
 type Channel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -688,28 +843,34 @@ type Channel struct {
 	RetryCount int32 `protobuf:"varint,14,opt,name=retry_count,json=retryCount,proto3" json:"retry_count,omitempty"`
 	// Seconds before the first retry; later ones wait longer, with jitter.
 	RetryInterval int32 `protobuf:"varint,15,opt,name=retry_interval,json=retryInterval,proto3" json:"retry_interval,omitempty"`
-	// Connections that one worker keeps to the provider. A quarter of them, at least one,
+	// Connections that one worker keeps to the provider, which is also the most messages
+	// that it hands over at a time. A quarter of them, at least one,
 	// is kept for single messages; a channel with one connection has it for all.
 	Connections int32 `protobuf:"varint,16,opt,name=connections,proto3" json:"connections,omitempty"`
 	// What to do when an outcome stays unknown.
 	OnUnknown UnknownOutcome `protobuf:"varint,17,opt,name=on_unknown,json=onUnknown,proto3,enum=turumba.messaging.v1.UnknownOutcome" json:"on_unknown,omitempty"`
 	// Last time that the provider accepted the credentials.
 	LastVerifiedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_verified_at,json=lastVerifiedAt,proto3" json:"last_verified_at,omitempty"`
-	// Why the status is error or rate_limited.
+	// Why the status is error, or disconnected although it was connected.
 	ErrorMessage string `protobuf:"bytes,19,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	// Sends wait until then.
 	PausedUntil *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=paused_until,json=pausedUntil,proto3" json:"paused_until,omitempty"`
 	// When the channel was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the channel last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// What the channel can carry.
+	Capabilities *ChannelCapabilities `protobuf:"bytes,23,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// When one message tries a channel again that does not work; messages wait until then,
+	// and those that named only a type go by the next channel of it.
+	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Channel) Reset() {
 	*x = Channel{}
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +882,7 @@ func (x *Channel) String() string {
 func (*Channel) ProtoMessage() {}
 
 func (x *Channel) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_channel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +895,7 @@ func (x *Channel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Channel.ProtoReflect.Descriptor instead.
 func (*Channel) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{4}
+	return file_turumba_messaging_v1_channel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Channel) GetId() string {
@@ -891,6 +1052,20 @@ func (x *Channel) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Channel) GetCapabilities() *ChannelCapabilities {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Channel) GetRetryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryAt
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_channel_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
@@ -947,7 +1122,22 @@ const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
 	"\x03set\x18\x01 \x01(\bR\x03set\x12C\n" +
 	"\n" +
 	"updated_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt\x12)\n" +
-	"\vfingerprint\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18\x10R\vfingerprint\"\xb7\v\n" +
+	"\vfingerprint\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18\x10R\vfingerprint\"\xde\x03\n" +
+	"\x13ChannelCapabilities\x12\"\n" +
+	"\bmax_text\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\amaxText\x12$\n" +
+	"\tmax_bytes\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bmaxBytes\x12*\n" +
+	"\fmax_segments\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\vmaxSegments\x120\n" +
+	"\x0fmax_attachments\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxAttachments\x129\n" +
+	"\x14max_attachment_bytes\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x12maxAttachmentBytes\x12+\n" +
+	"\rmax_in_flight\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\vmaxInFlight\x12\x18\n" +
+	"\asubject\x18\a \x01(\bR\asubject\x12\x12\n" +
+	"\x04html\x18\b \x01(\bR\x04html\x12\x19\n" +
+	"\breply_to\x18\t \x01(\bR\areplyTo\x12 \n" +
+	"\vunsubscribe\x18\n" +
+	" \x01(\bR\vunsubscribe\x12\x1a\n" +
+	"\breceipts\x18\v \x01(\bR\breceipts\x12\x16\n" +
+	"\x06lookup\x18\f \x01(\bR\x06lookup\x12\x18\n" +
+	"\ainbound\x18\r \x01(\bR\ainbound\"\xc7\f\n" +
 	"\aChannel\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -990,7 +1180,9 @@ const file_turumba_messaging_v1_channel_proto_rawDesc = "" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +
 	"\n" +
 	"updated_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
-	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x1a]\n" +
+	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x12M\n" +
+	"\fcapabilities\x18\x17 \x01(\v2).turumba.messaging.v1.ChannelCapabilitiesR\fcapabilities\x12?\n" +
+	"\bretry_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\aretryAt\x1a]\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
 	"\x05value\x18\x02 \x01(\v2!.turumba.messaging.v1.SecretStateR\x05value:\x028\x01B\r\n" +
@@ -1034,7 +1226,7 @@ func file_turumba_messaging_v1_channel_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_messaging_v1_channel_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_turumba_messaging_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_turumba_messaging_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_turumba_messaging_v1_channel_proto_goTypes = []any{
 	(ChannelType)(0),              // 0: turumba.messaging.v1.ChannelType
 	(ChannelStatus)(0),            // 1: turumba.messaging.v1.ChannelStatus
@@ -1044,30 +1236,33 @@ var file_turumba_messaging_v1_channel_proto_goTypes = []any{
 	(*TwilioCredentials)(nil),     // 5: turumba.messaging.v1.TwilioCredentials
 	(*ChannelCredentials)(nil),    // 6: turumba.messaging.v1.ChannelCredentials
 	(*SecretState)(nil),           // 7: turumba.messaging.v1.SecretState
-	(*Channel)(nil),               // 8: turumba.messaging.v1.Channel
-	nil,                           // 9: turumba.messaging.v1.Channel.SecretsEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*ChannelCapabilities)(nil),   // 8: turumba.messaging.v1.ChannelCapabilities
+	(*Channel)(nil),               // 9: turumba.messaging.v1.Channel
+	nil,                           // 10: turumba.messaging.v1.Channel.SecretsEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_channel_proto_depIdxs = []int32{
 	3,  // 0: turumba.messaging.v1.SmtpCredentials.tls_mode:type_name -> turumba.messaging.v1.TlsMode
 	4,  // 1: turumba.messaging.v1.ChannelCredentials.smtp:type_name -> turumba.messaging.v1.SmtpCredentials
 	5,  // 2: turumba.messaging.v1.ChannelCredentials.twilio:type_name -> turumba.messaging.v1.TwilioCredentials
-	10, // 3: turumba.messaging.v1.SecretState.updated_at:type_name -> google.protobuf.Timestamp
+	11, // 3: turumba.messaging.v1.SecretState.updated_at:type_name -> google.protobuf.Timestamp
 	0,  // 4: turumba.messaging.v1.Channel.channel_type:type_name -> turumba.messaging.v1.ChannelType
 	1,  // 5: turumba.messaging.v1.Channel.status:type_name -> turumba.messaging.v1.ChannelStatus
 	6,  // 6: turumba.messaging.v1.Channel.credentials:type_name -> turumba.messaging.v1.ChannelCredentials
-	9,  // 7: turumba.messaging.v1.Channel.secrets:type_name -> turumba.messaging.v1.Channel.SecretsEntry
+	10, // 7: turumba.messaging.v1.Channel.secrets:type_name -> turumba.messaging.v1.Channel.SecretsEntry
 	2,  // 8: turumba.messaging.v1.Channel.on_unknown:type_name -> turumba.messaging.v1.UnknownOutcome
-	10, // 9: turumba.messaging.v1.Channel.last_verified_at:type_name -> google.protobuf.Timestamp
-	10, // 10: turumba.messaging.v1.Channel.paused_until:type_name -> google.protobuf.Timestamp
-	10, // 11: turumba.messaging.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
-	10, // 12: turumba.messaging.v1.Channel.updated_at:type_name -> google.protobuf.Timestamp
-	7,  // 13: turumba.messaging.v1.Channel.SecretsEntry.value:type_name -> turumba.messaging.v1.SecretState
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 9: turumba.messaging.v1.Channel.last_verified_at:type_name -> google.protobuf.Timestamp
+	11, // 10: turumba.messaging.v1.Channel.paused_until:type_name -> google.protobuf.Timestamp
+	11, // 11: turumba.messaging.v1.Channel.created_at:type_name -> google.protobuf.Timestamp
+	11, // 12: turumba.messaging.v1.Channel.updated_at:type_name -> google.protobuf.Timestamp
+	8,  // 13: turumba.messaging.v1.Channel.capabilities:type_name -> turumba.messaging.v1.ChannelCapabilities
+	11, // 14: turumba.messaging.v1.Channel.retry_at:type_name -> google.protobuf.Timestamp
+	7,  // 15: turumba.messaging.v1.Channel.SecretsEntry.value:type_name -> turumba.messaging.v1.SecretState
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_channel_proto_init() }
@@ -1081,14 +1276,14 @@ func file_turumba_messaging_v1_channel_proto_init() {
 		(*ChannelCredentials_Smtp)(nil),
 		(*ChannelCredentials_Twilio)(nil),
 	}
-	file_turumba_messaging_v1_channel_proto_msgTypes[4].OneofWrappers = []any{}
+	file_turumba_messaging_v1_channel_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_channel_proto_rawDesc), len(file_turumba_messaging_v1_channel_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

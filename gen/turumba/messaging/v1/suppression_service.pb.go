@@ -466,6 +466,107 @@ func (*DeleteSuppressionResponse) Descriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_suppression_service_proto_rawDescGZIP(), []int{7}
 }
 
+// UnsubscribeRequest holds a link.
+type UnsubscribeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The link, or the last part of its path.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Only say whether the link is good.
+	CheckOnly     bool `protobuf:"varint,2,opt,name=check_only,json=checkOnly,proto3" json:"check_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeRequest) Reset() {
+	*x = UnsubscribeRequest{}
+	mi := &file_turumba_messaging_v1_suppression_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeRequest) ProtoMessage() {}
+
+func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_suppression_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_suppression_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UnsubscribeRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *UnsubscribeRequest) GetCheckOnly() bool {
+	if x != nil {
+		return x.CheckOnly
+	}
+	return false
+}
+
+// UnsubscribeResponse says what the link is for.
+type UnsubscribeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The type of channel that the address gets no more messages on.
+	ChannelType   ChannelType `protobuf:"varint,1,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeResponse) Reset() {
+	*x = UnsubscribeResponse{}
+	mi := &file_turumba_messaging_v1_suppression_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeResponse) ProtoMessage() {}
+
+func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_suppression_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribeResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_suppression_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *UnsubscribeResponse) GetChannelType() ChannelType {
+	if x != nil {
+		return x.ChannelType
+	}
+	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
+}
+
 var File_turumba_messaging_v1_suppression_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_suppression_service_proto_rawDesc = "" +
@@ -500,7 +601,13 @@ const file_turumba_messaging_v1_suppression_service_proto_rawDesc = "" +
 	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"K\n" +
 	"\x18DeleteSuppressionRequest\x12/\n" +
 	"\x0esuppression_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\rsuppressionId\"\x1b\n" +
-	"\x19DeleteSuppressionResponse2\xe6\x05\n" +
+	"\x19DeleteSuppressionResponse\"y\n" +
+	"\x12UnsubscribeRequest\x12D\n" +
+	"\x05token\x18\x01 \x01(\tB.\xbaH+r)\x10\x01\x18\x80\x102\"^(https?://[^ ]+/)?[A-Za-z0-9_-]+$R\x05token\x12\x1d\n" +
+	"\n" +
+	"check_only\x18\x02 \x01(\bR\tcheckOnly\"e\n" +
+	"\x13UnsubscribeResponse\x12N\n" +
+	"\fchannel_type\x18\x01 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType2\xf0\x06\n" +
 	"\x12SuppressionService\x12\xb5\x01\n" +
 	"\x11CreateSuppression\x12..turumba.messaging.v1.CreateSuppressionRequest\x1a/.turumba.messaging.v1.CreateSuppressionResponse\"?\x8a\xb5\x18\x10\n" +
 	"\x0econtacts.write\x82\xd3\xe4\x93\x02\":\x01*b\vsuppression\"\x10/v1/suppressions\x90\x02\x02\x12\xb9\x01\n" +
@@ -509,7 +616,8 @@ const file_turumba_messaging_v1_suppression_service_proto_rawDesc = "" +
 	"\x10ListSuppressions\x12-.turumba.messaging.v1.ListSuppressionsRequest\x1a..turumba.messaging.v1.ListSuppressionsResponse\".\x8a\xb5\x18\x0f\n" +
 	"\rcontacts.read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/suppressions\x90\x02\x01\x12\xb7\x01\n" +
 	"\x11DeleteSuppression\x12..turumba.messaging.v1.DeleteSuppressionRequest\x1a/.turumba.messaging.v1.DeleteSuppressionResponse\"A\x8a\xb5\x18\x11\n" +
-	"\x0fcontacts.delete\x82\xd3\xe4\x93\x02#*!/v1/suppressions/{suppression_id}\x90\x02\x02B\xe6\x01\n" +
+	"\x0fcontacts.delete\x82\xd3\xe4\x93\x02#*!/v1/suppressions/{suppression_id}\x90\x02\x02\x12\x87\x01\n" +
+	"\vUnsubscribe\x12(.turumba.messaging.v1.UnsubscribeRequest\x1a).turumba.messaging.v1.UnsubscribeResponse\"#\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/unsubscribe\x90\x02\x02B\xe6\x01\n" +
 	"\x18com.turumba.messaging.v1B\x17SuppressionServiceProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
 
 var (
@@ -524,7 +632,7 @@ func file_turumba_messaging_v1_suppression_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_suppression_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_suppression_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_turumba_messaging_v1_suppression_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_turumba_messaging_v1_suppression_service_proto_goTypes = []any{
 	(*CreateSuppressionRequest)(nil),  // 0: turumba.messaging.v1.CreateSuppressionRequest
 	(*CreateSuppressionResponse)(nil), // 1: turumba.messaging.v1.CreateSuppressionResponse
@@ -534,31 +642,36 @@ var file_turumba_messaging_v1_suppression_service_proto_goTypes = []any{
 	(*ListSuppressionsResponse)(nil),  // 5: turumba.messaging.v1.ListSuppressionsResponse
 	(*DeleteSuppressionRequest)(nil),  // 6: turumba.messaging.v1.DeleteSuppressionRequest
 	(*DeleteSuppressionResponse)(nil), // 7: turumba.messaging.v1.DeleteSuppressionResponse
-	(ChannelType)(0),                  // 8: turumba.messaging.v1.ChannelType
-	(SuppressionReason)(0),            // 9: turumba.messaging.v1.SuppressionReason
-	(*Suppression)(nil),               // 10: turumba.messaging.v1.Suppression
-	(*v1.ListMeta)(nil),               // 11: turumba.options.v1.ListMeta
+	(*UnsubscribeRequest)(nil),        // 8: turumba.messaging.v1.UnsubscribeRequest
+	(*UnsubscribeResponse)(nil),       // 9: turumba.messaging.v1.UnsubscribeResponse
+	(ChannelType)(0),                  // 10: turumba.messaging.v1.ChannelType
+	(SuppressionReason)(0),            // 11: turumba.messaging.v1.SuppressionReason
+	(*Suppression)(nil),               // 12: turumba.messaging.v1.Suppression
+	(*v1.ListMeta)(nil),               // 13: turumba.options.v1.ListMeta
 }
 var file_turumba_messaging_v1_suppression_service_proto_depIdxs = []int32{
-	8,  // 0: turumba.messaging.v1.CreateSuppressionRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	9,  // 1: turumba.messaging.v1.CreateSuppressionRequest.reason:type_name -> turumba.messaging.v1.SuppressionReason
-	10, // 2: turumba.messaging.v1.CreateSuppressionResponse.suppression:type_name -> turumba.messaging.v1.Suppression
-	10, // 3: turumba.messaging.v1.GetSuppressionResponse.suppression:type_name -> turumba.messaging.v1.Suppression
-	10, // 4: turumba.messaging.v1.ListSuppressionsResponse.data:type_name -> turumba.messaging.v1.Suppression
-	11, // 5: turumba.messaging.v1.ListSuppressionsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 6: turumba.messaging.v1.SuppressionService.CreateSuppression:input_type -> turumba.messaging.v1.CreateSuppressionRequest
-	2,  // 7: turumba.messaging.v1.SuppressionService.GetSuppression:input_type -> turumba.messaging.v1.GetSuppressionRequest
-	4,  // 8: turumba.messaging.v1.SuppressionService.ListSuppressions:input_type -> turumba.messaging.v1.ListSuppressionsRequest
-	6,  // 9: turumba.messaging.v1.SuppressionService.DeleteSuppression:input_type -> turumba.messaging.v1.DeleteSuppressionRequest
-	1,  // 10: turumba.messaging.v1.SuppressionService.CreateSuppression:output_type -> turumba.messaging.v1.CreateSuppressionResponse
-	3,  // 11: turumba.messaging.v1.SuppressionService.GetSuppression:output_type -> turumba.messaging.v1.GetSuppressionResponse
-	5,  // 12: turumba.messaging.v1.SuppressionService.ListSuppressions:output_type -> turumba.messaging.v1.ListSuppressionsResponse
-	7,  // 13: turumba.messaging.v1.SuppressionService.DeleteSuppression:output_type -> turumba.messaging.v1.DeleteSuppressionResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	10, // 0: turumba.messaging.v1.CreateSuppressionRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	11, // 1: turumba.messaging.v1.CreateSuppressionRequest.reason:type_name -> turumba.messaging.v1.SuppressionReason
+	12, // 2: turumba.messaging.v1.CreateSuppressionResponse.suppression:type_name -> turumba.messaging.v1.Suppression
+	12, // 3: turumba.messaging.v1.GetSuppressionResponse.suppression:type_name -> turumba.messaging.v1.Suppression
+	12, // 4: turumba.messaging.v1.ListSuppressionsResponse.data:type_name -> turumba.messaging.v1.Suppression
+	13, // 5: turumba.messaging.v1.ListSuppressionsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	10, // 6: turumba.messaging.v1.UnsubscribeResponse.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	0,  // 7: turumba.messaging.v1.SuppressionService.CreateSuppression:input_type -> turumba.messaging.v1.CreateSuppressionRequest
+	2,  // 8: turumba.messaging.v1.SuppressionService.GetSuppression:input_type -> turumba.messaging.v1.GetSuppressionRequest
+	4,  // 9: turumba.messaging.v1.SuppressionService.ListSuppressions:input_type -> turumba.messaging.v1.ListSuppressionsRequest
+	6,  // 10: turumba.messaging.v1.SuppressionService.DeleteSuppression:input_type -> turumba.messaging.v1.DeleteSuppressionRequest
+	8,  // 11: turumba.messaging.v1.SuppressionService.Unsubscribe:input_type -> turumba.messaging.v1.UnsubscribeRequest
+	1,  // 12: turumba.messaging.v1.SuppressionService.CreateSuppression:output_type -> turumba.messaging.v1.CreateSuppressionResponse
+	3,  // 13: turumba.messaging.v1.SuppressionService.GetSuppression:output_type -> turumba.messaging.v1.GetSuppressionResponse
+	5,  // 14: turumba.messaging.v1.SuppressionService.ListSuppressions:output_type -> turumba.messaging.v1.ListSuppressionsResponse
+	7,  // 15: turumba.messaging.v1.SuppressionService.DeleteSuppression:output_type -> turumba.messaging.v1.DeleteSuppressionResponse
+	9,  // 16: turumba.messaging.v1.SuppressionService.Unsubscribe:output_type -> turumba.messaging.v1.UnsubscribeResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_suppression_service_proto_init() }
@@ -574,7 +687,7 @@ func file_turumba_messaging_v1_suppression_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_suppression_service_proto_rawDesc), len(file_turumba_messaging_v1_suppression_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	SuppressionService_GetSuppression_FullMethodName    = "/turumba.messaging.v1.SuppressionService/GetSuppression"
 	SuppressionService_ListSuppressions_FullMethodName  = "/turumba.messaging.v1.SuppressionService/ListSuppressions"
 	SuppressionService_DeleteSuppression_FullMethodName = "/turumba.messaging.v1.SuppressionService/DeleteSuppression"
+	SuppressionService_Unsubscribe_FullMethodName       = "/turumba.messaging.v1.SuppressionService/Unsubscribe"
 )
 
 // SuppressionServiceClient is the client API for SuppressionService service.
@@ -42,6 +43,10 @@ type SuppressionServiceClient interface {
 	ListSuppressions(ctx context.Context, in *ListSuppressionsRequest, opts ...grpc.CallOption) (*ListSuppressionsResponse, error)
 	// DeleteSuppression lets the address be written to again.
 	DeleteSuppression(ctx context.Context, in *DeleteSuppressionRequest, opts ...grpc.CallOption) (*DeleteSuppressionResponse, error)
+	// Unsubscribe suppresses the address that an unsubscribe link was made for; NOT_FOUND
+	// for a link that is not ours. The link is all that it takes. Links lead to a page of
+	// the gateway, which calls this.
+	Unsubscribe(ctx context.Context, in *UnsubscribeRequest, opts ...grpc.CallOption) (*UnsubscribeResponse, error)
 }
 
 type suppressionServiceClient struct {
@@ -92,6 +97,16 @@ func (c *suppressionServiceClient) DeleteSuppression(ctx context.Context, in *De
 	return out, nil
 }
 
+func (c *suppressionServiceClient) Unsubscribe(ctx context.Context, in *UnsubscribeRequest, opts ...grpc.CallOption) (*UnsubscribeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsubscribeResponse)
+	err := c.cc.Invoke(ctx, SuppressionService_Unsubscribe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SuppressionServiceServer is the server API for SuppressionService service.
 // All implementations must embed UnimplementedSuppressionServiceServer
 // for forward compatibility.
@@ -107,6 +122,10 @@ type SuppressionServiceServer interface {
 	ListSuppressions(context.Context, *ListSuppressionsRequest) (*ListSuppressionsResponse, error)
 	// DeleteSuppression lets the address be written to again.
 	DeleteSuppression(context.Context, *DeleteSuppressionRequest) (*DeleteSuppressionResponse, error)
+	// Unsubscribe suppresses the address that an unsubscribe link was made for; NOT_FOUND
+	// for a link that is not ours. The link is all that it takes. Links lead to a page of
+	// the gateway, which calls this.
+	Unsubscribe(context.Context, *UnsubscribeRequest) (*UnsubscribeResponse, error)
 	mustEmbedUnimplementedSuppressionServiceServer()
 }
 
@@ -128,6 +147,9 @@ func (UnimplementedSuppressionServiceServer) ListSuppressions(context.Context, *
 }
 func (UnimplementedSuppressionServiceServer) DeleteSuppression(context.Context, *DeleteSuppressionRequest) (*DeleteSuppressionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSuppression not implemented")
+}
+func (UnimplementedSuppressionServiceServer) Unsubscribe(context.Context, *UnsubscribeRequest) (*UnsubscribeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unsubscribe not implemented")
 }
 func (UnimplementedSuppressionServiceServer) mustEmbedUnimplementedSuppressionServiceServer() {}
 func (UnimplementedSuppressionServiceServer) testEmbeddedByValue()                            {}
@@ -222,6 +244,24 @@ func _SuppressionService_DeleteSuppression_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SuppressionService_Unsubscribe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsubscribeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SuppressionServiceServer).Unsubscribe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SuppressionService_Unsubscribe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SuppressionServiceServer).Unsubscribe(ctx, req.(*UnsubscribeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SuppressionService_ServiceDesc is the grpc.ServiceDesc for SuppressionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +284,10 @@ var SuppressionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSuppression",
 			Handler:    _SuppressionService_DeleteSuppression_Handler,
+		},
+		{
+			MethodName: "Unsubscribe",
+			Handler:    _SuppressionService_Unsubscribe_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

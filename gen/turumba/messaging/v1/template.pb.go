@@ -140,6 +140,106 @@ func (TemplateApproval) EnumDescriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_template_proto_rawDescGZIP(), []int{1}
 }
 
+// TemplateAttachment is a file that every message of a send by e-mail carries.
+type TemplateAttachment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The template that has it.
+	TemplateId string `protobuf:"bytes,2,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Name that recipients see.
+	Filename string `protobuf:"bytes,3,opt,name=filename,proto3" json:"filename,omitempty"`
+	// Type of the content, found in its bytes.
+	MediaType string `protobuf:"bytes,4,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// Set for an image in the text: html_body refers to it as cid:<content_id>.
+	ContentId string `protobuf:"bytes,5,opt,name=content_id,json=contentId,proto3" json:"content_id,omitempty"`
+	// Length in bytes.
+	Size int32 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	// When it was added.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TemplateAttachment) Reset() {
+	*x = TemplateAttachment{}
+	mi := &file_turumba_messaging_v1_template_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TemplateAttachment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TemplateAttachment) ProtoMessage() {}
+
+func (x *TemplateAttachment) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TemplateAttachment.ProtoReflect.Descriptor instead.
+func (*TemplateAttachment) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *TemplateAttachment) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TemplateAttachment) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *TemplateAttachment) GetFilename() string {
+	if x != nil {
+		return x.Filename
+	}
+	return ""
+}
+
+func (x *TemplateAttachment) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *TemplateAttachment) GetContentId() string {
+	if x != nil {
+		return x.ContentId
+	}
+	return ""
+}
+
+func (x *TemplateAttachment) GetSize() int32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TemplateAttachment) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
 // Template is reusable text with {VARIABLES}.
 type Template struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -180,14 +280,17 @@ type Template struct {
 	// When the template was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the template last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Files that sends by e-mail carry, oldest first; only where one template is read by its
+	// id. At most 10, 15 MiB together.
+	Attachments   []*TemplateAttachment `protobuf:"bytes,19,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Template) Reset() {
 	*x = Template{}
-	mi := &file_turumba_messaging_v1_template_proto_msgTypes[0]
+	mi := &file_turumba_messaging_v1_template_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -199,7 +302,7 @@ func (x *Template) String() string {
 func (*Template) ProtoMessage() {}
 
 func (x *Template) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_template_proto_msgTypes[0]
+	mi := &file_turumba_messaging_v1_template_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -212,7 +315,7 @@ func (x *Template) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Template.ProtoReflect.Descriptor instead.
 func (*Template) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_template_proto_rawDescGZIP(), []int{0}
+	return file_turumba_messaging_v1_template_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Template) GetId() string {
@@ -341,11 +444,32 @@ func (x *Template) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Template) GetAttachments() []*TemplateAttachment {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_template_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	"\n" +
-	"#turumba/messaging/v1/template.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xaa\t\n" +
+	"#turumba/messaging/v1/template.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xb3\x02\n" +
+	"\x12TemplateAttachment\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12)\n" +
+	"\vtemplate_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
+	"templateId\x12&\n" +
+	"\bfilename\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x96\x01R\bfilename\x12&\n" +
+	"\n" +
+	"media_type\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\tmediaType\x12&\n" +
+	"\n" +
+	"content_id\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\tcontentId\x12\x1b\n" +
+	"\x04size\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x04size\x12C\n" +
+	"\n" +
+	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tcreatedAt\"\x80\n" +
+	"\n" +
 	"\bTemplate\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -382,7 +506,9 @@ const file_turumba_messaging_v1_template_proto_rawDesc = "" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +
 	"\n" +
 	"updated_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
-	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x1a@\n" +
+	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x12T\n" +
+	"\vattachments\x18\x13 \x03(\v2(.turumba.messaging.v1.TemplateAttachmentB\b\xbaH\x05\x92\x01\x02\x10\n" +
+	"R\vattachments\x1a@\n" +
 	"\x12DefaultValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xa4\x01\n" +
@@ -411,27 +537,30 @@ func file_turumba_messaging_v1_template_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_messaging_v1_template_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_turumba_messaging_v1_template_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_turumba_messaging_v1_template_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_turumba_messaging_v1_template_proto_goTypes = []any{
 	(FallbackStrategy)(0),         // 0: turumba.messaging.v1.FallbackStrategy
 	(TemplateApproval)(0),         // 1: turumba.messaging.v1.TemplateApproval
-	(*Template)(nil),              // 2: turumba.messaging.v1.Template
-	nil,                           // 3: turumba.messaging.v1.Template.DefaultValuesEntry
-	(ChannelType)(0),              // 4: turumba.messaging.v1.ChannelType
+	(*TemplateAttachment)(nil),    // 2: turumba.messaging.v1.TemplateAttachment
+	(*Template)(nil),              // 3: turumba.messaging.v1.Template
+	nil,                           // 4: turumba.messaging.v1.Template.DefaultValuesEntry
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(ChannelType)(0),              // 6: turumba.messaging.v1.ChannelType
 }
 var file_turumba_messaging_v1_template_proto_depIdxs = []int32{
-	4, // 0: turumba.messaging.v1.Template.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	3, // 1: turumba.messaging.v1.Template.default_values:type_name -> turumba.messaging.v1.Template.DefaultValuesEntry
-	0, // 2: turumba.messaging.v1.Template.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
-	1, // 3: turumba.messaging.v1.Template.approval_status:type_name -> turumba.messaging.v1.TemplateApproval
-	5, // 4: turumba.messaging.v1.Template.created_at:type_name -> google.protobuf.Timestamp
-	5, // 5: turumba.messaging.v1.Template.updated_at:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 0: turumba.messaging.v1.TemplateAttachment.created_at:type_name -> google.protobuf.Timestamp
+	6, // 1: turumba.messaging.v1.Template.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	4, // 2: turumba.messaging.v1.Template.default_values:type_name -> turumba.messaging.v1.Template.DefaultValuesEntry
+	0, // 3: turumba.messaging.v1.Template.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
+	1, // 4: turumba.messaging.v1.Template.approval_status:type_name -> turumba.messaging.v1.TemplateApproval
+	5, // 5: turumba.messaging.v1.Template.created_at:type_name -> google.protobuf.Timestamp
+	5, // 6: turumba.messaging.v1.Template.updated_at:type_name -> google.protobuf.Timestamp
+	2, // 7: turumba.messaging.v1.Template.attachments:type_name -> turumba.messaging.v1.TemplateAttachment
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_template_proto_init() }
@@ -446,7 +575,7 @@ func file_turumba_messaging_v1_template_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_template_proto_rawDesc), len(file_turumba_messaging_v1_template_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1054,6 +1054,328 @@ func (x *PreviewTemplateResponse) GetSegments() int32 {
 	return 0
 }
 
+// CreateTemplateAttachmentRequest holds a file.
+type CreateTemplateAttachmentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the template.
+	TemplateId string `protobuf:"bytes,1,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Name that recipients see, at most 150 bytes.
+	Filename string `protobuf:"bytes,2,opt,name=filename,proto3" json:"filename,omitempty"`
+	// For an image that html_body shows as <img src="cid:…">: letters, digits, dots, dashes
+	// and underscores. Empty for a file beside the text.
+	ContentId string `protobuf:"bytes,3,opt,name=content_id,json=contentId,proto3" json:"content_id,omitempty"`
+	// The content; base64 in JSON.
+	Content       []byte `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTemplateAttachmentRequest) Reset() {
+	*x = CreateTemplateAttachmentRequest{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTemplateAttachmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTemplateAttachmentRequest) ProtoMessage() {}
+
+func (x *CreateTemplateAttachmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTemplateAttachmentRequest.ProtoReflect.Descriptor instead.
+func (*CreateTemplateAttachmentRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CreateTemplateAttachmentRequest) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *CreateTemplateAttachmentRequest) GetFilename() string {
+	if x != nil {
+		return x.Filename
+	}
+	return ""
+}
+
+func (x *CreateTemplateAttachmentRequest) GetContentId() string {
+	if x != nil {
+		return x.ContentId
+	}
+	return ""
+}
+
+func (x *CreateTemplateAttachmentRequest) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// CreateTemplateAttachmentResponse holds the added file, without its content.
+type CreateTemplateAttachmentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file.
+	Attachment    *TemplateAttachment `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTemplateAttachmentResponse) Reset() {
+	*x = CreateTemplateAttachmentResponse{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTemplateAttachmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTemplateAttachmentResponse) ProtoMessage() {}
+
+func (x *CreateTemplateAttachmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTemplateAttachmentResponse.ProtoReflect.Descriptor instead.
+func (*CreateTemplateAttachmentResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CreateTemplateAttachmentResponse) GetAttachment() *TemplateAttachment {
+	if x != nil {
+		return x.Attachment
+	}
+	return nil
+}
+
+// GetTemplateAttachmentRequest names a file of a template.
+type GetTemplateAttachmentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the template.
+	TemplateId string `protobuf:"bytes,1,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Id of the file.
+	AttachmentId  string `protobuf:"bytes,2,opt,name=attachment_id,json=attachmentId,proto3" json:"attachment_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTemplateAttachmentRequest) Reset() {
+	*x = GetTemplateAttachmentRequest{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTemplateAttachmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTemplateAttachmentRequest) ProtoMessage() {}
+
+func (x *GetTemplateAttachmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTemplateAttachmentRequest.ProtoReflect.Descriptor instead.
+func (*GetTemplateAttachmentRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetTemplateAttachmentRequest) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *GetTemplateAttachmentRequest) GetAttachmentId() string {
+	if x != nil {
+		return x.AttachmentId
+	}
+	return ""
+}
+
+// GetTemplateAttachmentResponse is a file and its content.
+type GetTemplateAttachmentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file.
+	Attachment *TemplateAttachment `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	// The content; base64 in JSON.
+	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTemplateAttachmentResponse) Reset() {
+	*x = GetTemplateAttachmentResponse{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTemplateAttachmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTemplateAttachmentResponse) ProtoMessage() {}
+
+func (x *GetTemplateAttachmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTemplateAttachmentResponse.ProtoReflect.Descriptor instead.
+func (*GetTemplateAttachmentResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetTemplateAttachmentResponse) GetAttachment() *TemplateAttachment {
+	if x != nil {
+		return x.Attachment
+	}
+	return nil
+}
+
+func (x *GetTemplateAttachmentResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// DeleteTemplateAttachmentRequest names a file of a template.
+type DeleteTemplateAttachmentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the template.
+	TemplateId string `protobuf:"bytes,1,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Id of the file.
+	AttachmentId  string `protobuf:"bytes,2,opt,name=attachment_id,json=attachmentId,proto3" json:"attachment_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTemplateAttachmentRequest) Reset() {
+	*x = DeleteTemplateAttachmentRequest{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTemplateAttachmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTemplateAttachmentRequest) ProtoMessage() {}
+
+func (x *DeleteTemplateAttachmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTemplateAttachmentRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTemplateAttachmentRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeleteTemplateAttachmentRequest) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *DeleteTemplateAttachmentRequest) GetAttachmentId() string {
+	if x != nil {
+		return x.AttachmentId
+	}
+	return ""
+}
+
+// DeleteTemplateAttachmentResponse is empty.
+type DeleteTemplateAttachmentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTemplateAttachmentResponse) Reset() {
+	*x = DeleteTemplateAttachmentResponse{}
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTemplateAttachmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTemplateAttachmentResponse) ProtoMessage() {}
+
+func (x *DeleteTemplateAttachmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_template_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTemplateAttachmentResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTemplateAttachmentResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_template_service_proto_rawDescGZIP(), []int{20}
+}
+
 var File_turumba_messaging_v1_template_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
@@ -1155,7 +1477,34 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\askipped\x18\x05 \x01(\bR\askipped\x12N\n" +
 	"\bencoding\x18\x06 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
 	"\x05units\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05units\x12#\n" +
-	"\bsegments\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments2\xf0\t\n" +
+	"\bsegments\x18\b \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments\"\xd7\x01\n" +
+	"\x1fCreateTemplateAttachmentRequest\x12)\n" +
+	"\vtemplate_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
+	"templateId\x12&\n" +
+	"\bfilename\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x96\x01R\bfilename\x129\n" +
+	"\n" +
+	"content_id\x18\x03 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\tcontentId\x12&\n" +
+	"\acontent\x18\x04 \x01(\fB\f\xbaH\tz\a\x10\x01\x18\x80\x80\xc0\x02R\acontent\"t\n" +
+	" CreateTemplateAttachmentResponse\x12P\n" +
+	"\n" +
+	"attachment\x18\x01 \x01(\v2(.turumba.messaging.v1.TemplateAttachmentB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"attachment\"x\n" +
+	"\x1cGetTemplateAttachmentRequest\x12)\n" +
+	"\vtemplate_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
+	"templateId\x12-\n" +
+	"\rattachment_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\fattachmentId\"\x97\x01\n" +
+	"\x1dGetTemplateAttachmentResponse\x12P\n" +
+	"\n" +
+	"attachment\x18\x01 \x01(\v2(.turumba.messaging.v1.TemplateAttachmentB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"attachment\x12$\n" +
+	"\acontent\x18\x02 \x01(\fB\n" +
+	"\xbaH\az\x05\x18\x80\x80\xc0\x02R\acontent\"{\n" +
+	"\x1fDeleteTemplateAttachmentRequest\x12)\n" +
+	"\vtemplate_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
+	"templateId\x12-\n" +
+	"\rattachment_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\fattachmentId\"\"\n" +
+	" DeleteTemplateAttachmentResponse2\x96\x0f\n" +
 	"\x0fTemplateService\x12\xa8\x01\n" +
 	"\x0eCreateTemplate\x12+.turumba.messaging.v1.CreateTemplateRequest\x1a,.turumba.messaging.v1.CreateTemplateResponse\";\x8a\xb5\x18\x12\n" +
 	"\x10templates.manage\x82\xd3\xe4\x93\x02\x1c:\x01*b\btemplate\"\r/v1/templates\x90\x02\x02\x12\xa8\x01\n" +
@@ -1168,7 +1517,14 @@ const file_turumba_messaging_v1_template_service_proto_rawDesc = "" +
 	"\x0eDeleteTemplate\x12+.turumba.messaging.v1.DeleteTemplateRequest\x1a,.turumba.messaging.v1.DeleteTemplateResponse\"<\x8a\xb5\x18\x12\n" +
 	"\x10templates.manage\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/templates/{template_id}\x90\x02\x02\x12\xc9\x01\n" +
 	"\x11DuplicateTemplate\x12..turumba.messaging.v1.DuplicateTemplateRequest\x1a/.turumba.messaging.v1.DuplicateTemplateResponse\"S\x8a\xb5\x18\x12\n" +
-	"\x10templates.manage\x82\xd3\xe4\x93\x024:\x01*b\btemplate\"%/v1/templates/{template_id}/duplicate\x90\x02\x02\x12\xb5\x01\n" +
+	"\x10templates.manage\x82\xd3\xe4\x93\x024:\x01*b\btemplate\"%/v1/templates/{template_id}/duplicate\x90\x02\x02\x12\xe2\x01\n" +
+	"\x18CreateTemplateAttachment\x125.turumba.messaging.v1.CreateTemplateAttachmentRequest\x1a6.turumba.messaging.v1.CreateTemplateAttachmentResponse\"W\x8a\xb5\x18\x12\n" +
+	"\x10templates.manage\x82\xd3\xe4\x93\x028:\x01*b\n" +
+	"attachment\"'/v1/templates/{template_id}/attachments\x90\x02\x02\x12\xd8\x01\n" +
+	"\x15GetTemplateAttachment\x122.turumba.messaging.v1.GetTemplateAttachmentRequest\x1a3.turumba.messaging.v1.GetTemplateAttachmentResponse\"V\x8a\xb5\x18\x10\n" +
+	"\x0etemplates.read\x82\xd3\xe4\x93\x029\x127/v1/templates/{template_id}/attachments/{attachment_id}\x90\x02\x01\x12\xe3\x01\n" +
+	"\x18DeleteTemplateAttachment\x125.turumba.messaging.v1.DeleteTemplateAttachmentRequest\x1a6.turumba.messaging.v1.DeleteTemplateAttachmentResponse\"X\x8a\xb5\x18\x12\n" +
+	"\x10templates.manage\x82\xd3\xe4\x93\x029*7/v1/templates/{template_id}/attachments/{attachment_id}\x90\x02\x02\x12\xb5\x01\n" +
 	"\x0fPreviewTemplate\x12,.turumba.messaging.v1.PreviewTemplateRequest\x1a-.turumba.messaging.v1.PreviewTemplateResponse\"E\x8a\xb5\x18\x10\n" +
 	"\x0etemplates.read\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/templates/{template_id}/preview\x90\x02\x01B\xe3\x01\n" +
 	"\x18com.turumba.messaging.v1B\x14TemplateServiceProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
@@ -1185,72 +1541,87 @@ func file_turumba_messaging_v1_template_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_template_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_template_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_turumba_messaging_v1_template_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_turumba_messaging_v1_template_service_proto_goTypes = []any{
-	(*CreateTemplateRequest)(nil),     // 0: turumba.messaging.v1.CreateTemplateRequest
-	(*CreateTemplateResponse)(nil),    // 1: turumba.messaging.v1.CreateTemplateResponse
-	(*GetTemplateRequest)(nil),        // 2: turumba.messaging.v1.GetTemplateRequest
-	(*GetTemplateResponse)(nil),       // 3: turumba.messaging.v1.GetTemplateResponse
-	(*ListTemplatesRequest)(nil),      // 4: turumba.messaging.v1.ListTemplatesRequest
-	(*ListTemplatesResponse)(nil),     // 5: turumba.messaging.v1.ListTemplatesResponse
-	(*TemplateUpdate)(nil),            // 6: turumba.messaging.v1.TemplateUpdate
-	(*UpdateTemplateRequest)(nil),     // 7: turumba.messaging.v1.UpdateTemplateRequest
-	(*UpdateTemplateResponse)(nil),    // 8: turumba.messaging.v1.UpdateTemplateResponse
-	(*DeleteTemplateRequest)(nil),     // 9: turumba.messaging.v1.DeleteTemplateRequest
-	(*DeleteTemplateResponse)(nil),    // 10: turumba.messaging.v1.DeleteTemplateResponse
-	(*DuplicateTemplateRequest)(nil),  // 11: turumba.messaging.v1.DuplicateTemplateRequest
-	(*DuplicateTemplateResponse)(nil), // 12: turumba.messaging.v1.DuplicateTemplateResponse
-	(*PreviewTemplateRequest)(nil),    // 13: turumba.messaging.v1.PreviewTemplateRequest
-	(*PreviewTemplateResponse)(nil),   // 14: turumba.messaging.v1.PreviewTemplateResponse
-	nil,                               // 15: turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
-	nil,                               // 16: turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
-	nil,                               // 17: turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
-	(ChannelType)(0),                  // 18: turumba.messaging.v1.ChannelType
-	(FallbackStrategy)(0),             // 19: turumba.messaging.v1.FallbackStrategy
-	(*Template)(nil),                  // 20: turumba.messaging.v1.Template
-	(*v1.ListMeta)(nil),               // 21: turumba.options.v1.ListMeta
-	(TemplateApproval)(0),             // 22: turumba.messaging.v1.TemplateApproval
-	(*fieldmaskpb.FieldMask)(nil),     // 23: google.protobuf.FieldMask
-	(MessageEncoding)(0),              // 24: turumba.messaging.v1.MessageEncoding
+	(*CreateTemplateRequest)(nil),            // 0: turumba.messaging.v1.CreateTemplateRequest
+	(*CreateTemplateResponse)(nil),           // 1: turumba.messaging.v1.CreateTemplateResponse
+	(*GetTemplateRequest)(nil),               // 2: turumba.messaging.v1.GetTemplateRequest
+	(*GetTemplateResponse)(nil),              // 3: turumba.messaging.v1.GetTemplateResponse
+	(*ListTemplatesRequest)(nil),             // 4: turumba.messaging.v1.ListTemplatesRequest
+	(*ListTemplatesResponse)(nil),            // 5: turumba.messaging.v1.ListTemplatesResponse
+	(*TemplateUpdate)(nil),                   // 6: turumba.messaging.v1.TemplateUpdate
+	(*UpdateTemplateRequest)(nil),            // 7: turumba.messaging.v1.UpdateTemplateRequest
+	(*UpdateTemplateResponse)(nil),           // 8: turumba.messaging.v1.UpdateTemplateResponse
+	(*DeleteTemplateRequest)(nil),            // 9: turumba.messaging.v1.DeleteTemplateRequest
+	(*DeleteTemplateResponse)(nil),           // 10: turumba.messaging.v1.DeleteTemplateResponse
+	(*DuplicateTemplateRequest)(nil),         // 11: turumba.messaging.v1.DuplicateTemplateRequest
+	(*DuplicateTemplateResponse)(nil),        // 12: turumba.messaging.v1.DuplicateTemplateResponse
+	(*PreviewTemplateRequest)(nil),           // 13: turumba.messaging.v1.PreviewTemplateRequest
+	(*PreviewTemplateResponse)(nil),          // 14: turumba.messaging.v1.PreviewTemplateResponse
+	(*CreateTemplateAttachmentRequest)(nil),  // 15: turumba.messaging.v1.CreateTemplateAttachmentRequest
+	(*CreateTemplateAttachmentResponse)(nil), // 16: turumba.messaging.v1.CreateTemplateAttachmentResponse
+	(*GetTemplateAttachmentRequest)(nil),     // 17: turumba.messaging.v1.GetTemplateAttachmentRequest
+	(*GetTemplateAttachmentResponse)(nil),    // 18: turumba.messaging.v1.GetTemplateAttachmentResponse
+	(*DeleteTemplateAttachmentRequest)(nil),  // 19: turumba.messaging.v1.DeleteTemplateAttachmentRequest
+	(*DeleteTemplateAttachmentResponse)(nil), // 20: turumba.messaging.v1.DeleteTemplateAttachmentResponse
+	nil,                                      // 21: turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
+	nil,                                      // 22: turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
+	nil,                                      // 23: turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
+	(ChannelType)(0),                         // 24: turumba.messaging.v1.ChannelType
+	(FallbackStrategy)(0),                    // 25: turumba.messaging.v1.FallbackStrategy
+	(*Template)(nil),                         // 26: turumba.messaging.v1.Template
+	(*v1.ListMeta)(nil),                      // 27: turumba.options.v1.ListMeta
+	(TemplateApproval)(0),                    // 28: turumba.messaging.v1.TemplateApproval
+	(*fieldmaskpb.FieldMask)(nil),            // 29: google.protobuf.FieldMask
+	(MessageEncoding)(0),                     // 30: turumba.messaging.v1.MessageEncoding
+	(*TemplateAttachment)(nil),               // 31: turumba.messaging.v1.TemplateAttachment
 }
 var file_turumba_messaging_v1_template_service_proto_depIdxs = []int32{
-	18, // 0: turumba.messaging.v1.CreateTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	15, // 1: turumba.messaging.v1.CreateTemplateRequest.default_values:type_name -> turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
-	19, // 2: turumba.messaging.v1.CreateTemplateRequest.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
-	20, // 3: turumba.messaging.v1.CreateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	20, // 4: turumba.messaging.v1.GetTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	20, // 5: turumba.messaging.v1.ListTemplatesResponse.data:type_name -> turumba.messaging.v1.Template
-	21, // 6: turumba.messaging.v1.ListTemplatesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	18, // 7: turumba.messaging.v1.TemplateUpdate.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	16, // 8: turumba.messaging.v1.TemplateUpdate.default_values:type_name -> turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
-	19, // 9: turumba.messaging.v1.TemplateUpdate.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
-	22, // 10: turumba.messaging.v1.TemplateUpdate.approval_status:type_name -> turumba.messaging.v1.TemplateApproval
+	24, // 0: turumba.messaging.v1.CreateTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	21, // 1: turumba.messaging.v1.CreateTemplateRequest.default_values:type_name -> turumba.messaging.v1.CreateTemplateRequest.DefaultValuesEntry
+	25, // 2: turumba.messaging.v1.CreateTemplateRequest.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
+	26, // 3: turumba.messaging.v1.CreateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	26, // 4: turumba.messaging.v1.GetTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	26, // 5: turumba.messaging.v1.ListTemplatesResponse.data:type_name -> turumba.messaging.v1.Template
+	27, // 6: turumba.messaging.v1.ListTemplatesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	24, // 7: turumba.messaging.v1.TemplateUpdate.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	22, // 8: turumba.messaging.v1.TemplateUpdate.default_values:type_name -> turumba.messaging.v1.TemplateUpdate.DefaultValuesEntry
+	25, // 9: turumba.messaging.v1.TemplateUpdate.fallback_strategy:type_name -> turumba.messaging.v1.FallbackStrategy
+	28, // 10: turumba.messaging.v1.TemplateUpdate.approval_status:type_name -> turumba.messaging.v1.TemplateApproval
 	6,  // 11: turumba.messaging.v1.UpdateTemplateRequest.template:type_name -> turumba.messaging.v1.TemplateUpdate
-	23, // 12: turumba.messaging.v1.UpdateTemplateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	20, // 13: turumba.messaging.v1.UpdateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	20, // 14: turumba.messaging.v1.DuplicateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
-	17, // 15: turumba.messaging.v1.PreviewTemplateRequest.values:type_name -> turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
-	18, // 16: turumba.messaging.v1.PreviewTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	24, // 17: turumba.messaging.v1.PreviewTemplateResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
-	0,  // 18: turumba.messaging.v1.TemplateService.CreateTemplate:input_type -> turumba.messaging.v1.CreateTemplateRequest
-	2,  // 19: turumba.messaging.v1.TemplateService.GetTemplate:input_type -> turumba.messaging.v1.GetTemplateRequest
-	4,  // 20: turumba.messaging.v1.TemplateService.ListTemplates:input_type -> turumba.messaging.v1.ListTemplatesRequest
-	7,  // 21: turumba.messaging.v1.TemplateService.UpdateTemplate:input_type -> turumba.messaging.v1.UpdateTemplateRequest
-	9,  // 22: turumba.messaging.v1.TemplateService.DeleteTemplate:input_type -> turumba.messaging.v1.DeleteTemplateRequest
-	11, // 23: turumba.messaging.v1.TemplateService.DuplicateTemplate:input_type -> turumba.messaging.v1.DuplicateTemplateRequest
-	13, // 24: turumba.messaging.v1.TemplateService.PreviewTemplate:input_type -> turumba.messaging.v1.PreviewTemplateRequest
-	1,  // 25: turumba.messaging.v1.TemplateService.CreateTemplate:output_type -> turumba.messaging.v1.CreateTemplateResponse
-	3,  // 26: turumba.messaging.v1.TemplateService.GetTemplate:output_type -> turumba.messaging.v1.GetTemplateResponse
-	5,  // 27: turumba.messaging.v1.TemplateService.ListTemplates:output_type -> turumba.messaging.v1.ListTemplatesResponse
-	8,  // 28: turumba.messaging.v1.TemplateService.UpdateTemplate:output_type -> turumba.messaging.v1.UpdateTemplateResponse
-	10, // 29: turumba.messaging.v1.TemplateService.DeleteTemplate:output_type -> turumba.messaging.v1.DeleteTemplateResponse
-	12, // 30: turumba.messaging.v1.TemplateService.DuplicateTemplate:output_type -> turumba.messaging.v1.DuplicateTemplateResponse
-	14, // 31: turumba.messaging.v1.TemplateService.PreviewTemplate:output_type -> turumba.messaging.v1.PreviewTemplateResponse
-	25, // [25:32] is the sub-list for method output_type
-	18, // [18:25] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	29, // 12: turumba.messaging.v1.UpdateTemplateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	26, // 13: turumba.messaging.v1.UpdateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	26, // 14: turumba.messaging.v1.DuplicateTemplateResponse.template:type_name -> turumba.messaging.v1.Template
+	23, // 15: turumba.messaging.v1.PreviewTemplateRequest.values:type_name -> turumba.messaging.v1.PreviewTemplateRequest.ValuesEntry
+	24, // 16: turumba.messaging.v1.PreviewTemplateRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	30, // 17: turumba.messaging.v1.PreviewTemplateResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
+	31, // 18: turumba.messaging.v1.CreateTemplateAttachmentResponse.attachment:type_name -> turumba.messaging.v1.TemplateAttachment
+	31, // 19: turumba.messaging.v1.GetTemplateAttachmentResponse.attachment:type_name -> turumba.messaging.v1.TemplateAttachment
+	0,  // 20: turumba.messaging.v1.TemplateService.CreateTemplate:input_type -> turumba.messaging.v1.CreateTemplateRequest
+	2,  // 21: turumba.messaging.v1.TemplateService.GetTemplate:input_type -> turumba.messaging.v1.GetTemplateRequest
+	4,  // 22: turumba.messaging.v1.TemplateService.ListTemplates:input_type -> turumba.messaging.v1.ListTemplatesRequest
+	7,  // 23: turumba.messaging.v1.TemplateService.UpdateTemplate:input_type -> turumba.messaging.v1.UpdateTemplateRequest
+	9,  // 24: turumba.messaging.v1.TemplateService.DeleteTemplate:input_type -> turumba.messaging.v1.DeleteTemplateRequest
+	11, // 25: turumba.messaging.v1.TemplateService.DuplicateTemplate:input_type -> turumba.messaging.v1.DuplicateTemplateRequest
+	15, // 26: turumba.messaging.v1.TemplateService.CreateTemplateAttachment:input_type -> turumba.messaging.v1.CreateTemplateAttachmentRequest
+	17, // 27: turumba.messaging.v1.TemplateService.GetTemplateAttachment:input_type -> turumba.messaging.v1.GetTemplateAttachmentRequest
+	19, // 28: turumba.messaging.v1.TemplateService.DeleteTemplateAttachment:input_type -> turumba.messaging.v1.DeleteTemplateAttachmentRequest
+	13, // 29: turumba.messaging.v1.TemplateService.PreviewTemplate:input_type -> turumba.messaging.v1.PreviewTemplateRequest
+	1,  // 30: turumba.messaging.v1.TemplateService.CreateTemplate:output_type -> turumba.messaging.v1.CreateTemplateResponse
+	3,  // 31: turumba.messaging.v1.TemplateService.GetTemplate:output_type -> turumba.messaging.v1.GetTemplateResponse
+	5,  // 32: turumba.messaging.v1.TemplateService.ListTemplates:output_type -> turumba.messaging.v1.ListTemplatesResponse
+	8,  // 33: turumba.messaging.v1.TemplateService.UpdateTemplate:output_type -> turumba.messaging.v1.UpdateTemplateResponse
+	10, // 34: turumba.messaging.v1.TemplateService.DeleteTemplate:output_type -> turumba.messaging.v1.DeleteTemplateResponse
+	12, // 35: turumba.messaging.v1.TemplateService.DuplicateTemplate:output_type -> turumba.messaging.v1.DuplicateTemplateResponse
+	16, // 36: turumba.messaging.v1.TemplateService.CreateTemplateAttachment:output_type -> turumba.messaging.v1.CreateTemplateAttachmentResponse
+	18, // 37: turumba.messaging.v1.TemplateService.GetTemplateAttachment:output_type -> turumba.messaging.v1.GetTemplateAttachmentResponse
+	20, // 38: turumba.messaging.v1.TemplateService.DeleteTemplateAttachment:output_type -> turumba.messaging.v1.DeleteTemplateAttachmentResponse
+	14, // 39: turumba.messaging.v1.TemplateService.PreviewTemplate:output_type -> turumba.messaging.v1.PreviewTemplateResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_template_service_proto_init() }
@@ -1267,7 +1638,7 @@ func file_turumba_messaging_v1_template_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_template_service_proto_rawDesc), len(file_turumba_messaging_v1_template_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,13 +21,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TemplateService_CreateTemplate_FullMethodName    = "/turumba.messaging.v1.TemplateService/CreateTemplate"
-	TemplateService_GetTemplate_FullMethodName       = "/turumba.messaging.v1.TemplateService/GetTemplate"
-	TemplateService_ListTemplates_FullMethodName     = "/turumba.messaging.v1.TemplateService/ListTemplates"
-	TemplateService_UpdateTemplate_FullMethodName    = "/turumba.messaging.v1.TemplateService/UpdateTemplate"
-	TemplateService_DeleteTemplate_FullMethodName    = "/turumba.messaging.v1.TemplateService/DeleteTemplate"
-	TemplateService_DuplicateTemplate_FullMethodName = "/turumba.messaging.v1.TemplateService/DuplicateTemplate"
-	TemplateService_PreviewTemplate_FullMethodName   = "/turumba.messaging.v1.TemplateService/PreviewTemplate"
+	TemplateService_CreateTemplate_FullMethodName           = "/turumba.messaging.v1.TemplateService/CreateTemplate"
+	TemplateService_GetTemplate_FullMethodName              = "/turumba.messaging.v1.TemplateService/GetTemplate"
+	TemplateService_ListTemplates_FullMethodName            = "/turumba.messaging.v1.TemplateService/ListTemplates"
+	TemplateService_UpdateTemplate_FullMethodName           = "/turumba.messaging.v1.TemplateService/UpdateTemplate"
+	TemplateService_DeleteTemplate_FullMethodName           = "/turumba.messaging.v1.TemplateService/DeleteTemplate"
+	TemplateService_DuplicateTemplate_FullMethodName        = "/turumba.messaging.v1.TemplateService/DuplicateTemplate"
+	TemplateService_CreateTemplateAttachment_FullMethodName = "/turumba.messaging.v1.TemplateService/CreateTemplateAttachment"
+	TemplateService_GetTemplateAttachment_FullMethodName    = "/turumba.messaging.v1.TemplateService/GetTemplateAttachment"
+	TemplateService_DeleteTemplateAttachment_FullMethodName = "/turumba.messaging.v1.TemplateService/DeleteTemplateAttachment"
+	TemplateService_PreviewTemplate_FullMethodName          = "/turumba.messaging.v1.TemplateService/PreviewTemplate"
 )
 
 // TemplateServiceClient is the client API for TemplateService service.
@@ -50,6 +53,15 @@ type TemplateServiceClient interface {
 	// DuplicateTemplate stores a copy of a template in the same account. What a provider
 	// said of the original does not hold for the copy.
 	DuplicateTemplate(ctx context.Context, in *DuplicateTemplateRequest, opts ...grpc.CallOption) (*DuplicateTemplateResponse, error)
+	// CreateTemplateAttachment adds a file of at most 5 MiB to a template: an image, PDF,
+	// text, CSV, calendar, MP3, MP4, ZIP or Office document, whatever it is called. Sends
+	// that have started keep the files they started with.
+	CreateTemplateAttachment(ctx context.Context, in *CreateTemplateAttachmentRequest, opts ...grpc.CallOption) (*CreateTemplateAttachmentResponse, error)
+	// GetTemplateAttachment returns a file with its content.
+	GetTemplateAttachment(ctx context.Context, in *GetTemplateAttachmentRequest, opts ...grpc.CallOption) (*GetTemplateAttachmentResponse, error)
+	// DeleteTemplateAttachment takes a file away from a template; copies of the template
+	// and sends that have started keep it.
+	DeleteTemplateAttachment(ctx context.Context, in *DeleteTemplateAttachmentRequest, opts ...grpc.CallOption) (*DeleteTemplateAttachmentResponse, error)
 	// PreviewTemplate renders a template for a contact or with sample values, as a send
 	// would; nothing is stored.
 	PreviewTemplate(ctx context.Context, in *PreviewTemplateRequest, opts ...grpc.CallOption) (*PreviewTemplateResponse, error)
@@ -123,6 +135,36 @@ func (c *templateServiceClient) DuplicateTemplate(ctx context.Context, in *Dupli
 	return out, nil
 }
 
+func (c *templateServiceClient) CreateTemplateAttachment(ctx context.Context, in *CreateTemplateAttachmentRequest, opts ...grpc.CallOption) (*CreateTemplateAttachmentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateTemplateAttachmentResponse)
+	err := c.cc.Invoke(ctx, TemplateService_CreateTemplateAttachment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *templateServiceClient) GetTemplateAttachment(ctx context.Context, in *GetTemplateAttachmentRequest, opts ...grpc.CallOption) (*GetTemplateAttachmentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTemplateAttachmentResponse)
+	err := c.cc.Invoke(ctx, TemplateService_GetTemplateAttachment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *templateServiceClient) DeleteTemplateAttachment(ctx context.Context, in *DeleteTemplateAttachmentRequest, opts ...grpc.CallOption) (*DeleteTemplateAttachmentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTemplateAttachmentResponse)
+	err := c.cc.Invoke(ctx, TemplateService_DeleteTemplateAttachment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *templateServiceClient) PreviewTemplate(ctx context.Context, in *PreviewTemplateRequest, opts ...grpc.CallOption) (*PreviewTemplateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PreviewTemplateResponse)
@@ -153,6 +195,15 @@ type TemplateServiceServer interface {
 	// DuplicateTemplate stores a copy of a template in the same account. What a provider
 	// said of the original does not hold for the copy.
 	DuplicateTemplate(context.Context, *DuplicateTemplateRequest) (*DuplicateTemplateResponse, error)
+	// CreateTemplateAttachment adds a file of at most 5 MiB to a template: an image, PDF,
+	// text, CSV, calendar, MP3, MP4, ZIP or Office document, whatever it is called. Sends
+	// that have started keep the files they started with.
+	CreateTemplateAttachment(context.Context, *CreateTemplateAttachmentRequest) (*CreateTemplateAttachmentResponse, error)
+	// GetTemplateAttachment returns a file with its content.
+	GetTemplateAttachment(context.Context, *GetTemplateAttachmentRequest) (*GetTemplateAttachmentResponse, error)
+	// DeleteTemplateAttachment takes a file away from a template; copies of the template
+	// and sends that have started keep it.
+	DeleteTemplateAttachment(context.Context, *DeleteTemplateAttachmentRequest) (*DeleteTemplateAttachmentResponse, error)
 	// PreviewTemplate renders a template for a contact or with sample values, as a send
 	// would; nothing is stored.
 	PreviewTemplate(context.Context, *PreviewTemplateRequest) (*PreviewTemplateResponse, error)
@@ -183,6 +234,15 @@ func (UnimplementedTemplateServiceServer) DeleteTemplate(context.Context, *Delet
 }
 func (UnimplementedTemplateServiceServer) DuplicateTemplate(context.Context, *DuplicateTemplateRequest) (*DuplicateTemplateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DuplicateTemplate not implemented")
+}
+func (UnimplementedTemplateServiceServer) CreateTemplateAttachment(context.Context, *CreateTemplateAttachmentRequest) (*CreateTemplateAttachmentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateTemplateAttachment not implemented")
+}
+func (UnimplementedTemplateServiceServer) GetTemplateAttachment(context.Context, *GetTemplateAttachmentRequest) (*GetTemplateAttachmentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTemplateAttachment not implemented")
+}
+func (UnimplementedTemplateServiceServer) DeleteTemplateAttachment(context.Context, *DeleteTemplateAttachmentRequest) (*DeleteTemplateAttachmentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTemplateAttachment not implemented")
 }
 func (UnimplementedTemplateServiceServer) PreviewTemplate(context.Context, *PreviewTemplateRequest) (*PreviewTemplateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PreviewTemplate not implemented")
@@ -316,6 +376,60 @@ func _TemplateService_DuplicateTemplate_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TemplateService_CreateTemplateAttachment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateTemplateAttachmentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TemplateServiceServer).CreateTemplateAttachment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TemplateService_CreateTemplateAttachment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TemplateServiceServer).CreateTemplateAttachment(ctx, req.(*CreateTemplateAttachmentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TemplateService_GetTemplateAttachment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTemplateAttachmentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TemplateServiceServer).GetTemplateAttachment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TemplateService_GetTemplateAttachment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TemplateServiceServer).GetTemplateAttachment(ctx, req.(*GetTemplateAttachmentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TemplateService_DeleteTemplateAttachment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTemplateAttachmentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TemplateServiceServer).DeleteTemplateAttachment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TemplateService_DeleteTemplateAttachment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TemplateServiceServer).DeleteTemplateAttachment(ctx, req.(*DeleteTemplateAttachmentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TemplateService_PreviewTemplate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PreviewTemplateRequest)
 	if err := dec(in); err != nil {
@@ -364,6 +478,18 @@ var TemplateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DuplicateTemplate",
 			Handler:    _TemplateService_DuplicateTemplate_Handler,
+		},
+		{
+			MethodName: "CreateTemplateAttachment",
+			Handler:    _TemplateService_CreateTemplateAttachment_Handler,
+		},
+		{
+			MethodName: "GetTemplateAttachment",
+			Handler:    _TemplateService_GetTemplateAttachment_Handler,
+		},
+		{
+			MethodName: "DeleteTemplateAttachment",
+			Handler:    _TemplateService_DeleteTemplateAttachment_Handler,
 		},
 		{
 			MethodName: "PreviewTemplate",

@@ -29,7 +29,8 @@ const (
 	recoveryLetter = 5 // letters of each half
 )
 
-func totpAAD(userID string) vault.AAD {
+// TotpAAD is the place of a second factor.
+func TotpAAD(userID string) vault.AAD {
 	return vault.AAD{Account: "platform", Resource: userID, Field: "totp_secret", Version: 1}
 }
 
@@ -46,7 +47,7 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 	raw := make([]byte, totpBytes)
 	_, _ = rand.Read(raw) // it never fails on supported systems
 	secret = base32.StdEncoding.EncodeToString(raw)
-	sealed, err := p.Vault.Seal(totpAAD(userID), []byte(secret))
+	sealed, err := p.Vault.Seal(TotpAAD(userID), []byte(secret))
 	if err != nil {
 		return "", "", fmt.Errorf("seal the second factor: %w", err)
 	}
@@ -137,7 +138,7 @@ func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, co
 		if t == nil || (enabled && t.EnabledAt == nil) {
 			return identity.ErrMFAOff
 		}
-		secret, err := p.Vault.Open(totpAAD(userID), t.Secret)
+		secret, err := p.Vault.Open(TotpAAD(userID), t.Secret)
 		if err != nil {
 			return fmt.Errorf("open the second factor: %w", err)
 		}

@@ -56,6 +56,9 @@ type Suite struct {
 	// Healthy is a peer that accepts the message, BreaksOff one that reads all of it and
 	// ends the connection without an answer.
 	Healthy, BreaksOff Peer
+	// Polling answers a poll with the cursor "c0", where the sender is a Poller, and
+	// Registers a registration, where it is a Registrar; nil otherwise.
+	Polling, Registers Peer
 	// Cases are the adapter's own table.
 	Cases []Case
 }

@@ -3,6 +3,7 @@ package channeltest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,6 +11,9 @@ import (
 	"github.com/turumba/turumba/kit/egress"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
+
+// errRefused is a port that is closed.
+var errRefused = errors.New("connection refused by 10.9.8.7")
 
 // laws are true of every adapter.
 func laws(t *testing.T, s Suite) {
@@ -24,6 +28,10 @@ func laws(t *testing.T, s Suite) {
 		"forbidden":                lawForbidden,
 		"foreign settings":         lawForeign,
 		"adapter is listed":        lawListed,
+		"capabilities":             lawCapabilities,
+		"forged calls":             lawForged,
+		"polls":                    lawPolls,
+		"registers":                lawRegisters,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +102,7 @@ func lawClosed(t *testing.T, s Suite) {
 func lawUnreachable(t *testing.T, s Suite) {
 	t.Helper()
 	b := open(t, s, Case{})
-	b.peers.refuseWith(errors.New("connection refused by 10.9.8.7"))
+	b.peers.refuseWith(errRefused)
 	res := b.sender.Send(b.ctx, b.message)
 	b.checkResult(t, res)
 	require.Equal(t, channel.NotSent, res.Outcome)
@@ -134,4 +142,32 @@ func lawListed(t *testing.T, s Suite) {
 	require.Equal(t, adapter, found)
 	_, ok = list.For(adapter.Type(), "no-such-provider")
 	require.False(t, ok)
+}
+
+// lawCapabilities: what is promised is checked before work is accepted, so it must hold.
+func lawCapabilities(t *testing.T, s Suite) {
+	t.Helper()
+	adapter := s.New(Env{})
+	caps := adapter.Capabilities()
+	require.Equal(t, caps, adapter.Capabilities())
+	require.Positive(t, caps.MaxInFlight)
+	require.Equal(t, caps.MaxAttachments > 0, caps.MaxAttachmentBytes > 0)
+	require.True(t, caps.MaxBytes == 0 || caps.MaxAttachmentBytes < caps.MaxBytes)
+	b := open(t, s, Case{})
+	_, receives := b.sender.(channel.Receiver)
+	_, polls := b.sender.(channel.Poller)
+	require.Equal(t, receives || polls, caps.Receipts || caps.Inbound)
+	if caps.MaxText == 0 {
+		return
+	}
+	b.message.Text = strings.Repeat("x", caps.MaxText+1)
+	res := b.sender.Send(b.ctx, b.message)
+	b.checkResult(t, res)
+	require.Equal(t, channel.ClassPermanentContent, res.Class, "%+v", res)
+	require.Empty(t, b.peers.dialedAddresses(), "it was known beforehand")
+	healthy := open(t, s, Case{Peers: []Peer{s.Healthy}})
+	healthy.message.Text = strings.Repeat("x", caps.MaxText)
+	require.Equal(t, channel.Accepted, healthy.sender.Send(healthy.ctx, healthy.message).Outcome)
+	require.NoError(t, healthy.sender.Close())
+	healthy.peers.wait(t)
 }

@@ -26,6 +26,8 @@ const (
 	Type = "email"
 	// Provider is the provider of this adapter.
 	Provider = "smtp"
+	// maxMessage is the longest message in bytes, as it travels.
+	maxMessage = 25_000_000
 )
 
 // Timeouts bound the phases of a connection. Zero fields take the default. A
@@ -74,6 +76,15 @@ func (a *Adapter) Type() string { return Type }
 
 // Provider returns "smtp".
 func (a *Adapter) Provider() string { return Provider }
+
+// Capabilities are those of common relays, which take 25 MB; a relay that takes less
+// says so itself (SIZE) and the message is refused then.
+func (a *Adapter) Capabilities() channel.Capabilities {
+	return channel.Capabilities{
+		MaxBytes: maxMessage, MaxAttachments: 10, MaxAttachmentBytes: 15 << 20, MaxInFlight: channel.MaxConnections,
+		Subject: true, HTML: true, ReplyTo: true, Unsubscribe: true,
+	}
+}
 
 // Open returns a Sender for channel.EmailSettings; it is also a
 // channel.Verifier. Wrong settings are an *apierr.Error naming each field.

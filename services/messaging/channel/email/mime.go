@@ -74,9 +74,19 @@ func appendMailbox(dst []byte, field, name, addr string) ([]byte, error) {
 	return append(dst, '>', '\r', '\n'), nil
 }
 
-// appendMessage appends the whole message, dot-stuffed and ended by a line
-// break, without the final dot. The same message always gives the same bytes.
-func appendMessage(dst []byte, m *channel.Message, from *identity, to, messageID string, eightBit bool) ([]byte, error) {
+// compose writes the whole message over what was in the buffer, dot-stuffed and ended by
+// a line break, without the final dot. The same message always gives the same bytes.
+func (c *content) compose(m *channel.Message, from *identity, to, messageID string, eightBit bool) error {
+	head, err := appendHead(c.buffer[:0], m, from, to, messageID)
+	c.buffer, c.inserts = head, c.inserts[:0]
+	if err != nil {
+		return err
+	}
+	return c.body(m, eightBit)
+}
+
+// appendHead appends the header fields but those of the content.
+func appendHead(dst []byte, m *channel.Message, from *identity, to, messageID string) ([]byte, error) {
 	dst = append(dst, "Date: "...)
 	dst = m.CreatedAt.In(time.UTC).AppendFormat(dst, dateLayout)
 	dst = append(dst, "\r\nMessage-ID: <"...)
@@ -93,8 +103,7 @@ func appendMessage(dst []byte, m *channel.Message, from *identity, to, messageID
 	if dst, err = appendExtra(dst, m.Headers); err != nil {
 		return dst, err
 	}
-	dst = append(dst, "MIME-Version: 1.0\r\n"...)
-	return appendBody(dst, m, eightBit)
+	return append(dst, "MIME-Version: 1.0\r\n"...), nil
 }
 
 func appendExtra(dst []byte, headers []channel.Header) ([]byte, error) {
@@ -132,9 +141,9 @@ func appendBody(dst []byte, m *channel.Message, eightBit bool) ([]byte, error) {
 	case m.Text != "" && m.HTML != "":
 		return appendAlternative(dst, m, eightBit), nil
 	case m.HTML != "":
-		return appendPart(dst, newPart("text/html", m.HTML, eightBit, "")), nil
+		return appendPart(dst, newPart("text/html", m.HTML, eightBit)), nil
 	case m.Text != "":
-		return appendPart(dst, newPart("text/plain", m.Text, eightBit, "")), nil
+		return appendPart(dst, newPart("text/plain", m.Text, eightBit)), nil
 	default:
 		return dst, errEmpty
 	}
@@ -143,8 +152,8 @@ func appendBody(dst []byte, m *channel.Message, eightBit bool) ([]byte, error) {
 // appendAlternative appends both bodies, the preferred one last.
 func appendAlternative(dst []byte, m *channel.Message, eightBit bool) []byte {
 	boundary := boundaryPrefix + m.ID
-	text := newPart("text/plain", m.Text, eightBit, boundary)
-	html := newPart("text/html", m.HTML, eightBit, boundary)
+	text := newPart("text/plain", m.Text, eightBit)
+	html := newPart("text/html", m.HTML, eightBit)
 	dst = append(dst, "Content-Type: multipart/alternative;\r\n boundary=\""...)
 	dst = append(dst, boundary...)
 	dst = append(dst, "\"\r\n"...)
@@ -169,12 +178,12 @@ type part struct {
 	mediaType, body, encoding string
 }
 
-// newPart chooses the plainest encoding that carries the body. A body that holds
-// the boundary is encoded so that it does not.
-func newPart(mediaType, body string, eightBit bool, boundary string) part {
+// newPart chooses the plainest encoding that carries the body. A body that holds what
+// boundaries begin with is encoded so that it does not.
+func newPart(mediaType, body string, eightBit bool) part {
 	p := part{mediaType: mediaType, body: unixLines(body)}
 	p.encoding = encodingOf(p.body, eightBit)
-	if boundary != "" && strings.Contains(p.body, boundary) {
+	if strings.Contains(p.body, boundaryPrefix) {
 		p.encoding = quotedPrintable
 	}
 	return p

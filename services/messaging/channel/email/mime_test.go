@@ -113,7 +113,9 @@ func TestBodiesComeBack(t *testing.T) {
 	}))
 	rapid.Check(t, func(t *rapid.T) {
 		text, html, eightBit := body.Draw(t, "text"), body.Draw(t, "html"), rapid.Bool().Draw(t, "8bit")
-		content, err := appendMessage(nil, sample(text, html), &from, "bob@example.test", "x@sender.example", eightBit)
+		var ml content
+		err := ml.compose(sample(text, html), &from, "bob@example.test", "x@sender.example", eightBit)
+		content := ml.buffer
 		if text == "" && html == "" {
 			require.ErrorIs(t, err, errEmpty)
 			return

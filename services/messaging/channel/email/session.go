@@ -30,7 +30,9 @@ type wire struct {
 	r    *bufio.Reader
 	ext  extensions
 	// commands, content and text are buffers kept between messages.
-	commands, content, text []byte
+	commands, text []byte
+	content        content
+	pieces         [][]byte
 	// steps are where the commands of a transaction end.
 	steps []step
 	// sent counts transactions; from the second on each begins with RSET.

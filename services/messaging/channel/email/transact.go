@@ -41,9 +41,11 @@ func (w *wire) deliver(ctx context.Context, m *channel.Message, env *envelope) (
 	if !stop() && next == keep {
 		next = drop
 	}
-	if cap(w.content) > keepBuffer {
-		w.content = nil
+	if cap(w.content.buffer) > keepBuffer {
+		w.content.buffer = nil
 	}
+	clear(w.content.inserts) // files belong to their send
+	clear(w.pieces)
 	return res, next
 }
 
@@ -52,16 +54,15 @@ func (w *wire) prepare(m *channel.Message, env *envelope) (channel.Result, bool)
 	if env.utf8() && !w.ext.utf8 {
 		return badRecipient(codeNoUTF8), false
 	}
-	content, err := appendMessage(w.content[:0], m, env.from, env.to.full, env.messageID, w.ext.eightBit)
-	w.content = content
-	if err != nil {
+	if err := w.content.compose(m, env.from, env.to.full, env.messageID, w.ext.eightBit); err != nil {
 		return invalid(err), false
 	}
-	if w.ext.size > 0 && int64(len(content)) > w.ext.size {
+	size := w.content.size()
+	if size > maxMessage || w.ext.size > 0 && int64(size) > w.ext.size {
 		return tooBig(), false
 	}
-	w.content = append(w.content, ".\r\n"...)
-	w.compose(env, len(content))
+	w.content.buffer = append(w.content.buffer, ".\r\n"...)
+	w.compose(env, size)
 	return channel.Result{}, true
 }
 
@@ -184,8 +185,8 @@ func (w *wire) sendContent(ctx context.Context, env *envelope) (channel.Result, 
 	if err := w.within(ctx, w.s.cfg.Timeouts.DataEnd); err != nil {
 		return fail(channel.ClassTransient, ioCode(ctx, err)), drop
 	}
-	if n, err := w.conn.Write(w.content); err != nil {
-		if n < len(w.content) {
+	if whole, err := w.write(); err != nil {
+		if !whole {
 			return w.brokenContent(ctx, env, err), drop
 		}
 		return w.lost(ctx, env, err), drop
@@ -200,6 +201,20 @@ func (w *wire) sendContent(ctx context.Context, env *envelope) (channel.Result, 
 		return w.lost(ctx, env, errProtocol), drop
 	}
 	return refused(w.s.redact, stageEnd, r, env.to.full), w.fateAfter(stageEnd, r.code)
+}
+
+// write sends the content piece by piece; whole says that the final dot left, even
+// where an error came with it.
+func (w *wire) write() (whole bool, err error) {
+	w.pieces = w.content.pieces(w.pieces[:0])
+	last := len(w.pieces) - 1
+	for i, piece := range w.pieces {
+		n, err := w.conn.Write(piece)
+		if err != nil {
+			return i == last && n == len(piece), err
+		}
+	}
+	return true, nil
 }
 
 // brokenContent is the result when the final dot did not leave. A refusal that

@@ -81,6 +81,11 @@ func (*Adapter) Type() string { return Type }
 // Provider returns "twilio".
 func (*Adapter) Provider() string { return Provider }
 
+// Capabilities are those of Twilio's Messages resource for text messages.
+func (*Adapter) Capabilities() channel.Capabilities {
+	return channel.Capabilities{MaxText: maxText, MaxInFlight: channel.MaxConnections}
+}
+
 // Open checks the settings and returns a Sender for them.
 func (a *Adapter) Open(s channel.Settings) (channel.Sender, error) {
 	set, err := checked(s)

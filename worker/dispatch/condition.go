@@ -1,0 +1,156 @@
+package dispatch
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
+)
+
+// probeLimit is how long a chunk has a channel to itself that it tries; a second one
+// beside a slow first does no harm.
+const probeLimit = 30 * time.Second
+
+// condition is what a runner found out about its channel.
+type condition struct {
+	// probing: this chunk tries a channel that did not work, one message at a time.
+	probing bool
+	// broken: the channel does not work; what may go elsewhere should.
+	broken bool
+	// tripped: a call of this window was one failure too many.
+	tripped atomic.Bool
+	// took is how long the last window took.
+	took time.Duration
+}
+
+func (r *runner) seen() postgres.Seen {
+	return postgres.Seen{AccountID: r.chunk.AccountID, ChannelID: r.channel.ID, ChunkID: r.chunk.ID, SendEpoch: r.channel.SendEpoch}
+}
+
+// step is the size of the next window.
+func (r *runner) step() int {
+	if r.probing {
+		return 1
+	}
+	return r.window
+}
+
+// admitted reports whether the channel may send, or this chunk may try it.
+func (r *runner) admitted(ctx context.Context) (ok bool, err error) {
+	now := r.cfg.Clock.Now()
+	if r.channel.MaySend(now) {
+		return true, nil
+	}
+	if r.channel.MayProbe(now) {
+		r.probing, err = r.cfg.Store.ProbeChannel(ctx, r.seen(), probeLimit)
+	}
+	r.broken = !r.probing && r.channel.IsEnabled && (r.channel.CircuitUntil != nil || r.channel.Status == messaging.ChannelError)
+	return r.probing, err
+}
+
+// hold keeps all chunks of a channel that may not send from being claimed in vain.
+func (r *runner) hold(ctx context.Context, rest *postgres.Rest) error {
+	rest.Delay = messaging.MendedCheck
+	if at := r.channel.RetryAt(); !at.IsZero() {
+		rest.Delay = min(max(at.Sub(r.cfg.Clock.Now()), 0)+heldLeast, rest.Delay)
+	}
+	return r.cfg.Store.HoldChannel(ctx, r.channel.ID, rest.Delay)
+}
+
+// heldLeast keeps chunks from coming back before the time that they wait for.
+const heldLeast = 10 * time.Millisecond
+
+// effects does to the channel what the outcomes of the window ask for, before the gate
+// is passed again.
+func (r *runner) effects(ctx context.Context) error {
+	if r.tripped.Swap(false) && !r.probing {
+		return r.breakOff(ctx, codeCircuitOpen)
+	}
+	if err := r.pause(ctx); err != nil {
+		return err
+	}
+	for _, o := range r.outcomes {
+		if o.Refused() {
+			r.broken, r.probing = true, false
+			r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, o.Class).Inc()
+			return r.cfg.Store.BreakChannel(ctx, r.seen(), true, o.Text)
+		}
+	}
+	if r.probing {
+		return r.verdict(ctx)
+	}
+	return nil
+}
+
+// breakOff lets the channel rest, since its provider does not answer.
+func (r *runner) breakOff(ctx context.Context, class string) error {
+	r.broken, r.probing = true, false
+	r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, class).Inc()
+	return r.cfg.Store.BreakChannel(ctx, r.seen(), false, "the provider does not answer; messages wait and are tried again")
+}
+
+// pause lets the channel rest as long as the provider asked, and go on slower where it
+// did not say how long.
+func (r *runner) pause(ctx context.Context) error {
+	var rest time.Duration
+	var slow int32
+	for _, o := range r.outcomes {
+		if o.Class != channel.ClassRateLimited.String() {
+			continue
+		}
+		if rest = max(rest, o.RetryIn); o.Slow {
+			slow = r.observed()
+		}
+	}
+	if rest == 0 {
+		return nil
+	}
+	r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, channel.ClassRateLimited.String()).Inc()
+	r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byProvider).Inc()
+	return r.cfg.Store.PauseChannel(ctx, r.seen(), r.cfg.Clock.Now().Add(rest), slow)
+}
+
+// observed is how many messages per minute the provider took in the last window, which
+// counts for a second at least.
+func (r *runner) observed() int32 {
+	taken := 0
+	for _, o := range r.outcomes {
+		if o.Status == messaging.MessageSent {
+			taken++
+		}
+	}
+	return max(int32(float64(taken)*60/max(r.took.Seconds(), 1)), 1)
+}
+
+// verdict ends a probe as its message went; one that was not called says nothing.
+func (r *runner) verdict(ctx context.Context) error {
+	for _, o := range r.outcomes {
+		switch {
+		case o.Failing():
+			return r.breakOff(ctx, o.Class)
+		case o.Class != "":
+			r.probing = false
+			r.line.valve.open()
+			return r.cfg.Store.MendChannel(ctx, r.seen())
+		}
+	}
+	return nil
+}
+
+// letOthers gives up a probe that found nothing out, and lets messages that named only
+// the type of a channel go on one that works.
+func (r *runner) letOthers(ctx context.Context) error {
+	if r.probing {
+		if err := r.cfg.Store.LeaveProbe(ctx, r.seen()); err != nil {
+			return err
+		}
+	}
+	if !r.broken || !r.chunk.ByType {
+		return nil
+	}
+	_, err := r.cfg.Store.FailOver(ctx, r.chunk.AccountID, r.chunk.ChannelType)
+	return err
+}
