@@ -140,7 +140,9 @@ func (l *lane) run(ctx, work context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		c, err := l.role.cfg.Store.ClaimChunk(ctx, l.name, l.role.types, l.capped(), lease)
+		// Not ctx: a claim that is called off may have been made, and would lie until its
+		// lease is over.
+		c, err := l.role.cfg.Store.ClaimChunk(work, l.name, l.role.types, l.capped(), lease)
 		if err != nil || c == nil {
 			<-l.slots
 			if err != nil && ctx.Err() == nil {
