@@ -29,7 +29,7 @@ type row struct {
 
 // rows are all of them, in the order in which they run.
 func rows() []row {
-	return slices.Concat(apiRows(), relayRows(), fanoutRows(), dispatchRows())
+	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows())
 }
 
 // trial is a row in the making.
