@@ -40,12 +40,13 @@ func killRelay(r *trial) {
 	points := []failpoint.Point{failpoint.RelayAfterClaim, failpoint.BusAfterPublish, failpoint.RelayAfterConfirm, failpoint.RelayAfterMark}
 	r.worker.kill()
 	for range kills {
+		r.rand.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
 		for _, p := range points {
-			x.messages(1)
+			x.messages(1 + r.rand.IntN(3))
 			r.killed(r.worker, p, 1)
 		}
 	}
-	r.may.Window = kills * len(points) // it dispatches too
+	r.may.Window = 3 * kills * len(points) // it dispatches too
 	r.then = func() {
 		published, twice := r.audit()
 		var lost int
