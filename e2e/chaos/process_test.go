@@ -28,11 +28,24 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == single.SimulatorCommand {
 		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	os.Exit(withBuilds(m))
+}
+
+// withBuilds runs the tests and removes what they have built.
+func withBuilds(m *testing.M) int {
+	defer func() { _ = os.RemoveAll(builds.dir) }() // the system clears its own folder
+	return m.Run()
 }
 
 // patience is how long a start or a send may take.
 const patience = 5 * time.Minute
+
+// builds are the binaries of this run, each built once for all tests.
+var builds struct {
+	mu   sync.Mutex
+	dir  string
+	done map[string]bool // by folder of the binary and of its code
+}
 
 // binary builds a command of the product, with further flags of the build.
 func binary(t *testing.T, folder string, flags ...string) string {
@@ -43,17 +56,44 @@ func binary(t *testing.T, folder string, flags ...string) string {
 // binaries builds several at once and returns the folder they are in.
 func binaries(t *testing.T, folders []string, flags ...string) string {
 	t.Helper()
-	root, err := filepath.Abs("../..")
+	dir, err := build(t.Context(), folders, flags...)
 	require.NoError(t, err)
-	out, packages := t.TempDir(), make([]string, len(folders))
-	for i, folder := range folders {
-		packages[i] = "./" + folder
+	return dir
+}
+
+// build builds what is not built yet with these flags.
+func build(ctx context.Context, folders []string, flags ...string) (dir string, err error) {
+	builds.mu.Lock()
+	defer builds.mu.Unlock()
+	if builds.dir == "" {
+		if builds.dir, err = os.MkdirTemp("", "chaos-build-"); err != nil {
+			return "", err
+		}
+		builds.done = map[string]bool{}
 	}
-	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", out + "/"}, flags, packages)...)
+	dir = filepath.Join(builds.dir, strings.Join(append([]string{"bin"}, flags...), ""))
+	var missing []string
+	for _, folder := range folders {
+		if !builds.done[filepath.Join(dir, folder)] {
+			missing = append(missing, "./"+folder)
+		}
+	}
+	if len(missing) == 0 {
+		return dir, nil
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", dir + "/"}, flags, missing)...)
 	cmd.Dir = root
-	log, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", log)
-	return out
+	if log, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %v: %w: %s", missing, err, log)
+	}
+	for _, folder := range folders {
+		builds.done[filepath.Join(dir, folder)] = true
+	}
+	return dir, nil
 }
 
 // program is a process that is killed and started again.
@@ -89,13 +129,22 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
+// tail is the end of it, for the report of a test.
+func (l *logBuffer) tail() string {
+	lines := strings.Split(strings.TrimSpace(l.String()), "\n")
+	return strings.Join(lines[max(0, len(lines)-logTail):], "\n")
+}
+
+// logTail is how many lines a failed test prints of each program.
+const logTail = 20
+
 func newProgram(t *testing.T, path, ready string, args []string, env ...string) *program {
 	t.Helper()
 	p := &program{t: t, path: path, args: args, env: env, ready: ready, log: &logBuffer{}}
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", filepath.Base(path), p.log)
+			t.Logf("%s said at last:\n%s", filepath.Base(path), p.log.tail())
 		}
 	})
 	p.start()
@@ -130,13 +179,13 @@ func (p *program) await() {
 	client := &http.Client{Timeout: 2 * time.Second}
 	defer client.CloseIdleConnections()
 	require.Eventually(p.t, func() bool {
-		require.True(p.t, p.runs(), "it ended: %s", p.log)
+		require.True(p.t, p.runs(), "it ended: %s", p.log.tail())
 		res, err := client.Get(p.ready)
 		if err != nil {
 			return false
 		}
 		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
-	}, patience, 20*time.Millisecond, "%s is ready: %s", filepath.Base(p.path), p.log)
+	}, patience, 20*time.Millisecond, "%s becomes ready", filepath.Base(p.path))
 }
 
 // dies waits for the program to end by itself and returns its exit status.
@@ -147,7 +196,7 @@ func (p *program) dies() int {
 	select {
 	case <-p.ended:
 	case <-ctx.Done():
-		require.FailNow(p.t, "it lives on", "%s said:\n%s", filepath.Base(p.path), p.log)
+		require.FailNow(p.t, "it lives on", "%s said at last:\n%s", filepath.Base(p.path), p.log.tail())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }

@@ -29,7 +29,7 @@ type row struct {
 
 // rows are all of them, in the order in which they run.
 func rows() []row {
-	return slices.Concat(apiRows(), relayRows(), fanoutRows(), dispatchRows())
+	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows())
 }
 
 // trial is a row in the making.
@@ -174,7 +174,7 @@ func fp(point failpoint.Point, nth int) string { return fmt.Sprintf("FP=%s=exit@
 func (r *trial) killed(p *program, point failpoint.Point, nth int) {
 	r.t.Helper()
 	p.launch(fp(point, nth))
-	require.Equal(r.t, killed, p.dies(), "%s ends at %s: %s", filepath.Base(p.path), point, p.log)
+	require.Equal(r.t, killed, p.dies(), "%s ends at %s: %s", filepath.Base(p.path), point, p.log.tail())
 }
 
 // eventually waits until the query answers true.

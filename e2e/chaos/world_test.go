@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 // row leaves it whole: trial.settle starts what the row has killed.
 type world struct {
 	dir       string // of the binaries
+	data      string // of PostgreSQL
 	env       []string
 	postgres  *embedded.Server
 	broker    *rabbittest.Broker
@@ -37,6 +39,8 @@ type world struct {
 	// Proxies: before the database of each process, the broker, the account service as
 	// the worker and messaging see it, and the provider as channels see it.
 	apiDB, workerDB, amqp, accounts, provider *fault.Proxy
+	// other is a second provider, behind which is the same simulator.
+	other *fault.Proxy
 
 	account, messaging, worker, gateway *program
 	accountConn, messagingConn          *grpc.ClientConn
@@ -51,10 +55,12 @@ func mesh() []string {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{broker: rabbittest.Start(t), simulator: startSimulator(t), dir: binaries(t, mesh(), "-tags", "chaos")}
-	var err error
-	w.postgres, err = embedded.Start(t.Context(), embedded.Options{DataDir: t.TempDir(), Clock: clock.System()})
-	require.NoError(t, err)
+	var building sync.WaitGroup
+	building.Go(func() { _, _ = build(t.Context(), mesh(), "-tags", "chaos") }) // its error is that of the next build
+	w := &world{broker: rabbittest.Start(t), simulator: startSimulator(t), data: t.TempDir()}
+	w.startPostgres(t)
+	building.Wait()
+	w.dir = binaries(t, mesh(), "-tags", "chaos")
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
 		defer cancel()
@@ -62,18 +68,27 @@ func newWorld(t *testing.T) *world {
 	})
 	host, smtp := w.simulator.HostPort()
 	w.provider = proxied(t, "tcp", "127.0.0.1:0", fmt.Sprintf("%s:%d", host, smtp))
+	w.other = proxied(t, "tcp", "127.0.0.1:0", fmt.Sprintf("%s:%d", host, smtp))
 	w.amqp = proxied(t, "tcp", "127.0.0.1:0", w.broker.Addr())
 	w.apiDB, w.workerDB = w.proxiedDB(t), w.proxiedDB(t)
 	w.env = []string{
 		"TURUMBA_MASTER_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
 		"SERVICE_TOKEN=" + strings.Repeat("s", 32),
-		"EGRESS_ALLOW=" + strings.Join([]string{"127.0.0.1/32:" + portOf(w.provider.Addr()), fmt.Sprintf("%s/32:%d", host, smtp), "127.0.0.1/32:" + portOf(strings.TrimPrefix(w.simulator.API, "http://"))}, ","),
+		"EGRESS_ALLOW=" + strings.Join([]string{"127.0.0.1/32:" + portOf(w.provider.Addr()), "127.0.0.1/32:" + portOf(w.other.Addr()), fmt.Sprintf("%s/32:%d", host, smtp), "127.0.0.1/32:" + portOf(strings.TrimPrefix(w.simulator.API, "http://"))}, ","),
 	}
 	w.startMesh(t, fmt.Sprintf("smtp://%s:%d?plaintext=true&from=no-reply@turumba.example", host, smtp))
 	w.sql, w.people = w.pool(t, "turumba_messaging"), w.pool(t, "turumba_account")
 	w.installHistory(t)
 	w.watch = startWatch(t, w.sql)
 	return w
+}
+
+// startPostgres starts the server, again after it was killed.
+func (w *world) startPostgres(t *testing.T) {
+	t.Helper()
+	var err error
+	w.postgres, err = embedded.Start(t.Context(), embedded.Options{DataDir: w.data, Clock: clock.System()})
+	require.NoError(t, err)
 }
 
 func (w *world) startMesh(t *testing.T, mailURL string) {
@@ -109,7 +124,7 @@ func (w *world) programs() []*program {
 }
 
 func (w *world) proxies() []*fault.Proxy {
-	return []*fault.Proxy{w.apiDB, w.workerDB, w.amqp, w.accounts, w.provider}
+	return []*fault.Proxy{w.apiDB, w.workerDB, w.amqp, w.accounts, w.provider, w.other}
 }
 
 func (w *world) pool(t *testing.T, database string) *pgxpool.Pool {

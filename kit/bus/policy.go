@@ -22,8 +22,9 @@ type Policy struct {
 	RetryDelay time.Duration
 	// MaxRetryDelay caps the doubling; default 5 s.
 	MaxRetryDelay time.Duration
-	// HandlerTimeout is the deadline of a handler's context; default 30 s, well
-	// under the broker's own acknowledgement timeout of 30 min.
+	// HandlerTimeout is the deadline of a handler's context; default 25 s. With the
+	// longest pause a message is held for 30 s, well under the broker's own
+	// acknowledgement timeout of 30 min.
 	HandlerTimeout time.Duration
 	// DrainTimeout is how long handlers in flight may go on after Consume was
 	// told to end; then their context is cancelled. Default 20 s.
@@ -37,7 +38,7 @@ func (p Policy) WithDefaults() Policy {
 	}
 	p.RetryDelay = positive(p.RetryDelay, 100*time.Millisecond)
 	p.MaxRetryDelay = positive(p.MaxRetryDelay, 5*time.Second)
-	p.HandlerTimeout = positive(p.HandlerTimeout, 30*time.Second)
+	p.HandlerTimeout = positive(p.HandlerTimeout, 25*time.Second)
 	p.DrainTimeout = positive(p.DrainTimeout, 20*time.Second)
 	return p
 }

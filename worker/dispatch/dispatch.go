@@ -166,7 +166,9 @@ func (l *lane) run(ctx, work context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		r, err := l.next(ctx)
+		// Not ctx: a claim that is called off may have been made, and would lie until its
+		// lease is over.
+		r, err := l.next(work)
 		if err != nil || r == nil {
 			<-l.slots
 			if err != nil && ctx.Err() == nil {

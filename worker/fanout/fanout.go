@@ -105,7 +105,7 @@ func (r *Role) Run(ctx context.Context) error {
 
 func (r *Role) work(ctx context.Context) {
 	for ctx.Err() == nil {
-		job, err := r.Store.ClaimFanout(ctx, lease)
+		job, err := r.claim(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			r.Logger.WarnContext(ctx, "no fan-out job could be claimed", "err", err)
@@ -117,6 +117,14 @@ func (r *Role) work(ctx context.Context) {
 			r.handle(ctx, *job)
 		}
 	}
+}
+
+// claim goes on when ctx ends: one that is called off may have been made, and would
+// lie until its lease is over.
+func (r *Role) claim(ctx context.Context) (*postgres.FanoutJob, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGo)
+	defer cancel()
+	return r.Store.ClaimFanout(ctx, lease)
 }
 
 func (r *Role) wait(ctx context.Context) {
