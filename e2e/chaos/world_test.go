@@ -36,7 +36,7 @@ type world struct {
 
 	// Proxies: before the database of each process, the broker, the account service as
 	// the worker and messaging see it, and the provider as channels see it.
-	apiDB, workerDB, amqp, accounts, provider *fault.Proxy
+	apiDB, workerDB, accountDB, amqp, accounts, provider *fault.Proxy
 
 	account, messaging, worker, gateway *program
 	accountConn, messagingConn          *grpc.ClientConn
@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	host, smtp := w.simulator.HostPort()
 	w.provider = proxied(t, "tcp", "127.0.0.1:0", fmt.Sprintf("%s:%d", host, smtp))
 	w.amqp = proxied(t, "tcp", "127.0.0.1:0", w.broker.Addr())
-	w.apiDB, w.workerDB = w.proxiedDB(t), w.proxiedDB(t)
+	w.apiDB, w.workerDB, w.accountDB = w.proxiedDB(t), w.proxiedDB(t), w.proxiedDB(t)
 	w.env = []string{
 		"TURUMBA_MASTER_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
 		"SERVICE_TOKEN=" + strings.Repeat("s", 32),
@@ -79,7 +79,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) startMesh(t *testing.T, mailURL string) {
 	t.Helper()
 	accountAddr, messagingAddr, httpAddr := port(t), port(t), port(t)
-	w.account = w.program(t, "account", "GRPC_ADDR="+accountAddr, "DATABASE_URL="+w.postgres.URL("turumba_account"), "MAIL_URL="+mailURL)
+	w.account = w.program(t, "account", "GRPC_ADDR="+accountAddr, "DATABASE_URL="+socketOf(w.accountDB, "turumba_account"), "MAIL_URL="+mailURL)
 	w.accounts = proxied(t, "tcp", "127.0.0.1:0", accountAddr)
 	w.messaging = w.program(t, "messaging", "GRPC_ADDR="+messagingAddr, "DATABASE_URL="+socketOf(w.apiDB, "turumba_messaging"), "ACCOUNT_ADDR=dns:///"+w.accounts.Addr())
 	w.worker = w.newWorker(t)
@@ -109,7 +109,7 @@ func (w *world) programs() []*program {
 }
 
 func (w *world) proxies() []*fault.Proxy {
-	return []*fault.Proxy{w.apiDB, w.workerDB, w.amqp, w.accounts, w.provider}
+	return []*fault.Proxy{w.apiDB, w.workerDB, w.accountDB, w.amqp, w.accounts, w.provider}
 }
 
 func (w *world) pool(t *testing.T, database string) *pgxpool.Pool {
