@@ -17,6 +17,9 @@ func providerRows() []row {
 		{"F-49", "no connection, no such host, no TLS, a reset before the mail", true, notReached},
 		{"F-50", "three of ten answers are 503, by SMS and by mail", false, oftenUnavailable},
 		{"F-51", "429 with Retry-After, two workers, by SMS", true, throttledWithHint},
+		{"F-52", "429 without a hint, by SMS", false, throttledWithoutHint},
+		{"F-53", "one provider takes 3 s for each text", false, slowNeighbour},
+		{"F-54", "the provider comes and goes every 5 s, by SMS", false, flapping},
 		{"F-55", "login refused and account not paid, by SMS and by mail", true, refusesTheChannel},
 		{"F-56", "the channel gets another sender, is disabled, is deleted, by SMS", false, channelChanges},
 		{"F-57", "not_after passes while the channel is disabled", true, expiresWaiting},
@@ -123,6 +126,97 @@ func throttledWithHint(r *trial) {
 	}
 	require.Zero(r.t, r.count("message_attempts"), "no attempt is used")
 	r.did("%d calls for 20 texts, paused for %s", len(calls), pause)
+}
+
+// throttledWithoutHint: after a pause the channel goes on at half its rate at most.
+func throttledWithoutHint(r *trial) {
+	const perSecond = 10
+	limit := func(req *messagingv1.CreateChannelRequest) {
+		perMinute := int32(60 * perSecond)
+		req.RateLimit = &perMinute
+	}
+	x := r.texter(connections(16), limit)
+	r.faults(sim.Fault{Kind: "throttled", Rate: 1, From: x.from})
+	x.messages(40)
+	r.eventually("the channel is paused", "SELECT paused_until > now() FROM channels WHERE id = $1", x.channel)
+	r.faults()
+	x.all("sent")
+	var taken []time.Time
+	for _, c := range r.calls(x.from) {
+		if c.Fault == "" {
+			taken = append(taken, c.Time)
+		}
+	}
+	first := 0
+	for _, at := range taken {
+		if at.Sub(taken[0]) < 2*time.Second {
+			first++
+		}
+	}
+	require.LessOrEqual(r.t, first, perSecond+2, "calls in the first two seconds after the pause")
+	require.Zero(r.t, r.count("message_attempts"), "no attempt is used")
+	r.did("%d of 40 texts in the first 2 s, the limit is %d/s", first, perSecond)
+}
+
+// slowNeighbour: a slow provider has no more calls than its channel's connections, and
+// another channel does not wait for it.
+func slowNeighbour(r *trial) {
+	const latency, allowed = 3 * time.Second, 16
+	slow, quick := r.texter(connections(allowed)), r.texter(connections(allowed))
+	p95 := func() (p float64) {
+		quick.messages(30)
+		quick.all("sent")
+		require.NoError(r.t, r.sql.QueryRow(r.t.Context(), `SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM sent_at - created_at))::float8
+			FROM (SELECT sent_at, created_at FROM messages WHERE account_id = $1 ORDER BY id DESC LIMIT 30) m`, quick.account).Scan(&p))
+		return p
+	}
+	alone := p95()
+	r.faults(sim.Fault{Kind: "slow", Rate: 1, LatencyMS: int(latency / time.Millisecond), From: slow.from})
+	slow.messages(60)
+	beside := p95()
+	r.faults()
+	slow.all("sent")
+	calls, most := r.calls(slow.from), 0
+	for i, c := range calls {
+		open := 1
+		for _, before := range calls[:i] {
+			if c.Fault == "slow" && c.Time.Sub(before.Time) < latency {
+				open++
+			}
+		}
+		most = max(most, open)
+	}
+	require.LessOrEqual(r.t, most, allowed, "calls at a time")
+	require.LessOrEqual(r.t, beside, max(2*alone, 0.5), "p95 of the other channel in seconds")
+	r.did("at most %d calls at a time, p95 of another channel %.3f s alone and %.3f s beside", most, alone, beside)
+}
+
+// flapping: while the provider is away it is called for a few messages and then for one
+// at a time; all arrive.
+func flapping(r *trial) {
+	const phase, connected = 5 * time.Second, 4
+	x := r.texter(connections(connected), patient)
+	r.faults(sim.Fault{Kind: "unavailable", Rate: 1, From: x.from, RetryAfter: 1, FlapMS: int(phase / time.Millisecond)})
+	for range 3 {
+		x.messages(20)
+		r.eventually("the provider is away", "SELECT extract(epoch FROM clock_timestamp())::bigint / 5 % 2 = 0")
+		x.messages(20)
+		r.eventually("it is back", "SELECT extract(epoch FROM clock_timestamp())::bigint / 5 % 2 = 1")
+	}
+	x.all("sent")
+	away := map[int64]int{}
+	for _, c := range r.calls(x.from) {
+		if c.Fault != "" {
+			away[c.Time.UnixMilli()/phase.Milliseconds()]++
+		}
+	}
+	most := 0
+	for _, n := range away {
+		most = max(most, n)
+	}
+	require.Positive(r.t, most)
+	require.LessOrEqual(r.t, most, connected+5+5, "calls while it was away: in flight, until the circuit opens, and one for each rest")
+	r.did("120 texts, at most %d calls in 5 s of absence", most)
 }
 
 // refusesTheChannel: messages wait for a channel that its provider refuses, and flow once
