@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 )
 
 const maxLatencyMS = 10 * 60 * 1000
@@ -18,10 +19,13 @@ type Control struct {
 	// FailRate is the share of messages, 0 to 1, that are answered 451 4.3.0, or 503,
 	// instead of being taken.
 	FailRate float64 `json:"fail_rate"`
+	// Faults go wrong with some messages; the first that meets a message happens to it.
+	Faults []Fault `json:"faults,omitempty"`
 }
 
 type control struct {
 	value atomic.Pointer[Control]
+	calls calls
 }
 
 func newControl() *control {
@@ -39,8 +43,25 @@ func (c *control) set(v Control) error {
 	case !(v.FailRate >= 0 && v.FailRate <= 1):
 		return errors.New("fail_rate must be between 0 and 1")
 	}
+	for _, f := range v.Faults {
+		if err := f.problem(); err != nil {
+			return err
+		}
+	}
 	c.value.Store(&v)
 	return nil
+}
+
+// draw notes a call and says what goes wrong with it; the zero Fault for nothing.
+func (c *control) draw(now time.Time, from, to string) (drawn Fault) {
+	for _, f := range c.value.Load().Faults {
+		if f.meets(now, from) {
+			drawn = f
+			break
+		}
+	}
+	c.calls.add(Call{Time: now, From: from, To: to, Fault: drawn.Kind})
+	return drawn
 }
 
 // unlucky draws whether a message fails.

@@ -26,6 +26,10 @@ func (c *session) data() error {
 		c.reply("503 5.5.1 no valid recipients")
 		return nil
 	}
+	drawn := c.server.control.draw(c.server.cfg.Clock.Now(), c.from, c.to[0])
+	if c.script.Stage == StageNone {
+		c.script = drawn.mail()
+	}
 	if c.script.Stage == StageData {
 		return c.act(c.script)
 	}
@@ -80,6 +84,10 @@ func (c *session) accept(found content) error {
 	case c.script.Silent:
 		<-c.ctx.Done()
 		return errReset
+	}
+	if c.script.Reply != "" {
+		c.reply(c.script.Reply)
+		return nil
 	}
 	c.reply("250 2.0.0 queued as ", strconv.FormatInt(n, 10))
 	return nil

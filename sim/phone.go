@@ -15,10 +15,13 @@ type PhoneScript struct {
 	Message      string
 	// RetryAfter is the header of that name; empty for none.
 	RetryAfter string
-	// Body, if not empty, is the body of the answer as it stands.
+	// Body, if not empty, is the body of the answer as it stands, with Fill spaces
+	// behind it; Gzip packs it, asked or not.
 	Body string
-	// Accept takes and journals the message, whatever is answered; Reset then resets
-	// the connection instead of answering, Silent never answers.
+	Fill int
+	Gzip bool
+	// Accept takes and journals the message, whatever is answered; Reset resets the
+	// connection instead of answering, with or without, Silent then never answers.
 	Accept, Reset, Silent bool
 	// Delay is a wait before the answer.
 	Delay time.Duration

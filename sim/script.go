@@ -28,7 +28,8 @@ const (
 type Script struct {
 	// Stage is where it acts.
 	Stage Stage
-	// Reply is the answer; without Accept the message is not taken.
+	// Reply is the answer; without Accept the message is not taken, with it the answer
+	// is not the usual one.
 	Reply string
 	// HangUp closes the connection after the reply, Reset resets it without one.
 	HangUp, Reset bool

@@ -1,10 +1,13 @@
 package sim
 
 import (
+	"cmp"
+	"compress/gzip"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -66,9 +69,17 @@ func (s *Server) twilioMessage(w http.ResponseWriter, r *http.Request) {
 		twilioError(w, http.StatusBadRequest, code, message)
 		return
 	}
-	script := phoneScript(r.PostForm.Get("To"))
+	to := r.PostForm.Get("To")
+	script, drawn := phoneScript(to), s.control.draw(s.cfg.Clock.Now(), senderOf(r.PostForm), to)
+	if script == (PhoneScript{}) {
+		script = drawn.phone()
+	}
 	pause := time.Duration(s.control.get().LatencyMS)*time.Millisecond + script.Delay
 	if clock.Sleep(r.Context(), s.cfg.Clock, pause) != nil {
+		hangUp(w)
+		return
+	}
+	if script.Reset && !script.Accept {
 		hangUp(w)
 		return
 	}
@@ -81,6 +92,11 @@ func (s *Server) twilioMessage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.twilioAccept(w, r, script)
+}
+
+// senderOf is who sends: a number, a name or a service.
+func senderOf(form url.Values) string {
+	return cmp.Or(form.Get("From"), form.Get("MessagingServiceSid"))
 }
 
 // twilioProblem is what is wrong with the form; 0 for nothing.
@@ -170,8 +186,20 @@ func (p PhoneScript) answer(w http.ResponseWriter) {
 		twilioError(w, p.Status, p.Code, p.Message)
 		return
 	}
+	out := io.Writer(w)
+	if p.Gzip {
+		w.Header().Set("Content-Encoding", "gzip")
+		packed, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // it knows that level
+		defer func() { _ = packed.Close() }()               // who asked may be gone
+		out = packed
+	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write([]byte(p.Body))
+	_, _ = io.WriteString(out, p.Body)
+	for block, left := strings.Repeat(" ", 32<<10), p.Fill; left > 0; left -= len(block) {
+		if _, err := io.WriteString(out, block[:min(left, len(block))]); err != nil {
+			return // nobody reads that much
+		}
+	}
 }
 
 func twilioError(w http.ResponseWriter, status, code int, message string) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 )
 
@@ -51,6 +52,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /api/messages", s.listJSON)
 	mux.HandleFunc("GET /api/messages/{n}", s.messageJSON)
 	mux.HandleFunc("GET /api/status", s.statusJSON)
+	mux.HandleFunc("GET /api/calls", s.callsJSON)
 	mux.HandleFunc("GET /control", s.readControl)
 	mux.HandleFunc("POST /control", s.changeControl)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -89,6 +91,7 @@ func (s *Server) changeControl(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	next := s.control.get()
+	next.Faults = slices.Clone(next.Faults) // the decoder writes into what it finds
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxControl))
 	body.DisallowUnknownFields()
 	if err := body.Decode(&next); err != nil {
@@ -137,6 +140,11 @@ func (s *Server) listPage(views *template.Template) http.HandlerFunc {
 		}
 		render(w, views, "list.html", map[string]any{"Messages": messages, "Status": s.status(), "Prefixes": Prefixes(), "Phones": Phones()})
 	}
+}
+
+// callsJSON lists what was handed in, of one sender if from is given.
+func (s *Server) callsJSON(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, map[string]any{"calls": s.control.calls.of(r.URL.Query().Get("from"))})
 }
 
 // lookUp finds the message of the path, or answers 404.

@@ -189,13 +189,15 @@ func (r *trial) received() map[string][]time.Time {
 	f, err := os.Open(r.simulator.Journal)
 	require.NoError(r.t, err)
 	defer func() { _ = f.Close() }() // it was only read
-	got := map[string][]time.Time{}
+	got, numbers := map[string][]time.Time{}, r.numbers()
 	for rec, err := range sim.Records(f) {
 		if errors.Is(err, sim.ErrTorn) {
 			break // it is being written
 		}
 		require.NoError(r.t, err)
-		if id, domain, _ := strings.Cut(rec.MessageID, "@"); domain == "chaos.example" {
+		if id := numbers[rec.To]; id != "" {
+			got[id] = append(got[id], rec.Time)
+		} else if id, domain, _ := strings.Cut(rec.MessageID, "@"); domain == "chaos.example" {
 			got[id] = append(got[id], rec.Time)
 		}
 	}

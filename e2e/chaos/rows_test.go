@@ -29,7 +29,7 @@ type row struct {
 
 // rows are all of them, in the order in which they run.
 func rows() []row {
-	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows())
+	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows(), providerRows())
 }
 
 // trial is a row in the making.
@@ -95,6 +95,7 @@ func (r *trial) play(row row) figures {
 		p.t = r.t
 	}
 	r.watch.take()
+	defer r.faults()
 	began := r.now()
 	row.run(r)
 	r.settle()

@@ -18,6 +18,8 @@ import (
 type tenant struct {
 	*trial
 	account, channel, template, group, token string
+	from                                     string // who the channel's messages come from
+	texts                                    bool   // they are text messages
 	contacts                                 []string
 
 	mu       sync.Mutex
@@ -79,6 +81,7 @@ func (x *tenant) connect(change []func(*messagingv1.CreateChannelRequest)) {
 	client := messagingv1.NewChannelServiceClient(x.messagingConn)
 	ch, err := client.CreateChannel(x.ctx(), req)
 	require.NoError(x.t, err)
+	x.from, x.texts = senderOf(req), req.GetCredentials().GetTwilio() != nil
 	x.channel = ch.GetChannel().GetId()
 	_, err = client.VerifyChannel(x.ctx(), &messagingv1.VerifyChannelRequest{ChannelId: x.channel})
 	require.NoError(x.t, err)
@@ -91,10 +94,18 @@ func (x *tenant) fill(n int) {
 	g, err := groups.CreateContactGroup(x.ctx(), &accountv1.CreateContactGroupRequest{Name: "Everybody"})
 	require.NoError(x.t, err)
 	x.group = g.GetContactGroup().GetId()
+	x.members(n, func(int, *accountv1.ContactInput) {})
+}
+
+// members makes n contacts in the group, each as change leaves it.
+func (x *tenant) members(n int, change func(i int, c *accountv1.ContactInput)) {
+	x.t.Helper()
+	groups := accountv1.NewContactGroupServiceClient(x.accountConn)
 	for len(x.contacts) < n {
 		part := make([]*accountv1.ContactInput, min(1000, n-len(x.contacts)))
 		for i := range part {
 			part[i] = &accountv1.ContactInput{FirstName: "Person", Email: fmt.Sprintf("person%d@%s.example", len(x.contacts)+i, x.account)}
+			change(len(x.contacts)+i, part[i])
 		}
 		made, err := accountv1.NewContactServiceClient(x.accountConn).BatchCreateContacts(x.ctx(), &accountv1.BatchCreateContactsRequest{Contacts: part})
 		require.NoError(x.t, err)
@@ -111,6 +122,9 @@ func (x *tenant) fill(n int) {
 
 // request is a single message to a number of one's own.
 func (x *tenant) request(to string) *messagingv1.CreateMessageRequest {
+	if x.texts {
+		return &messagingv1.CreateMessageRequest{ChannelId: x.channel, DeliveryAddress: x.digits("+251", 11), MessageBody: "Hello."}
+	}
 	return &messagingv1.CreateMessageRequest{ChannelId: x.channel, DeliveryAddress: to + "@" + x.account + ".example", Subject: "Hello", MessageBody: "Hello."}
 }
 
@@ -138,10 +152,21 @@ func (x *tenant) messages(n int) {
 // send starts a send to the whole group.
 func (x *tenant) send() (id string) {
 	x.t.Helper()
-	res, err := messagingv1.NewGroupMessageServiceClient(x.messagingConn).CreateGroupMessage(x.ctx(), &messagingv1.CreateGroupMessageRequest{
+	return x.queue(x.toGroup())
+}
+
+// toGroup is a send to the whole group.
+func (x *tenant) toGroup() *messagingv1.CreateGroupMessageRequest {
+	return &messagingv1.CreateGroupMessageRequest{
 		Name: "Everybody", ChannelId: x.channel, TemplateId: x.template, ContactGroupIds: []string{x.group},
 		Status: messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_QUEUED,
-	})
+	}
+}
+
+// queue starts a send that all contacts are to get.
+func (x *tenant) queue(req *messagingv1.CreateGroupMessageRequest) (id string) {
+	x.t.Helper()
+	res, err := messagingv1.NewGroupMessageServiceClient(x.messagingConn).CreateGroupMessage(x.ctx(), req)
 	require.NoError(x.t, err)
 	id = res.GetGroupMessage().GetId()
 	x.sends[id] = x.contacts

@@ -38,7 +38,7 @@ type world struct {
 
 	// Proxies: before the database of each process, the broker, the account service as
 	// the worker and messaging see it, and the provider as channels see it.
-	apiDB, workerDB, amqp, accounts, provider *fault.Proxy
+	apiDB, workerDB, accountDB, amqp, accounts, provider *fault.Proxy
 	// other is a second provider, behind which is the same simulator.
 	other *fault.Proxy
 
@@ -70,7 +70,7 @@ func newWorld(t *testing.T) *world {
 	w.provider = proxied(t, "tcp", "127.0.0.1:0", fmt.Sprintf("%s:%d", host, smtp))
 	w.other = proxied(t, "tcp", "127.0.0.1:0", fmt.Sprintf("%s:%d", host, smtp))
 	w.amqp = proxied(t, "tcp", "127.0.0.1:0", w.broker.Addr())
-	w.apiDB, w.workerDB = w.proxiedDB(t), w.proxiedDB(t)
+	w.apiDB, w.workerDB, w.accountDB = w.proxiedDB(t), w.proxiedDB(t), w.proxiedDB(t)
 	w.env = []string{
 		"TURUMBA_MASTER_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
 		"SERVICE_TOKEN=" + strings.Repeat("s", 32),
@@ -94,7 +94,7 @@ func (w *world) startPostgres(t *testing.T) {
 func (w *world) startMesh(t *testing.T, mailURL string) {
 	t.Helper()
 	accountAddr, messagingAddr, httpAddr := port(t), port(t), port(t)
-	w.account = w.program(t, "account", "GRPC_ADDR="+accountAddr, "DATABASE_URL="+w.postgres.URL("turumba_account"), "MAIL_URL="+mailURL)
+	w.account = w.program(t, "account", "GRPC_ADDR="+accountAddr, "DATABASE_URL="+socketOf(w.accountDB, "turumba_account"), "MAIL_URL="+mailURL)
 	w.accounts = proxied(t, "tcp", "127.0.0.1:0", accountAddr)
 	w.messaging = w.program(t, "messaging", "GRPC_ADDR="+messagingAddr, "DATABASE_URL="+socketOf(w.apiDB, "turumba_messaging"), "ACCOUNT_ADDR=dns:///"+w.accounts.Addr())
 	w.worker = w.newWorker(t)
@@ -124,7 +124,7 @@ func (w *world) programs() []*program {
 }
 
 func (w *world) proxies() []*fault.Proxy {
-	return []*fault.Proxy{w.apiDB, w.workerDB, w.amqp, w.accounts, w.provider, w.other}
+	return []*fault.Proxy{w.apiDB, w.workerDB, w.accountDB, w.amqp, w.accounts, w.provider, w.other}
 }
 
 func (w *world) pool(t *testing.T, database string) *pgxpool.Pool {

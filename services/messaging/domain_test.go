@@ -211,6 +211,7 @@ func TestDecide(t *testing.T) {
 		"sent":               {channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{"x"}}, c, 0, messaging.MessageSent, "", true, 0},
 		"first transient":    {fail(channel.ClassTransient), c, 0, messaging.MessageFailed, "transient", true, 30 * time.Second},
 		"second transient":   {fail(channel.ClassTransient), c, 1, messaging.MessageFailed, "transient", true, 60 * time.Second},
+		"asked to wait":      {channel.Result{Outcome: channel.Rejected, Class: channel.ClassTransient, Code: "503", Text: "no", RetryAfter: 2 * time.Minute}, c, 0, messaging.MessageFailed, "transient", true, 2 * time.Minute},
 		"last transient":     {fail(channel.ClassTransient), c, 2, messaging.MessagePermanentlyFailed, "transient", true, 0},
 		"recipient":          {fail(channel.ClassPermanentRecipient), c, 0, messaging.MessagePermanentlyFailed, "permanent_recipient", true, 0},
 		"opted out":          {fail(channel.ClassOptedOut), c, 0, messaging.MessagePermanentlyFailed, "opted_out", true, 0},

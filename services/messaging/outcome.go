@@ -58,7 +58,9 @@ func Decide(r channel.Result, c *Channel, attempts int32, random float64) Outcom
 	case channel.ClassConfig, channel.ClassBilling:
 		o.Status, o.Attempt, o.RetryIn = MessageQueued, "", MendedCheck
 	case channel.ClassTransient:
-		o.Status, o.RetryIn = retry(c, attempts, random)
+		if o.Status, o.RetryIn = retry(c, attempts, random); o.Status == MessageFailed {
+			o.RetryIn = max(o.RetryIn, r.RetryAfter) // never sooner than the provider asked
+		}
 	case channel.ClassUnknown:
 		return DecideUnknown(c, attempts, random, o)
 	case channel.ClassPermanentRecipient, channel.ClassPermanentContent, channel.ClassOptedOut, channel.ClassWindowClosed:
