@@ -24,14 +24,14 @@ func (r *trial) faults(list ...sim.Fault) {
 	r.t.Helper()
 	raw, err := json.Marshal(map[string]any{"faults": slices.Concat([]sim.Fault{}, list)})
 	require.NoError(r.t, err)
-	r.ask(http.MethodPost, "/control", raw, &struct{}{})
+	r.simulate(http.MethodPost, "/control", raw, &struct{}{})
 }
 
 // calls are those that the provider got from a sender, also those that it did not take.
 func (r *trial) calls(from string) []sim.Call {
 	r.t.Helper()
 	var got struct{ Calls []sim.Call }
-	r.ask(http.MethodGet, "/api/calls?from="+url.QueryEscape(from), nil, &got)
+	r.simulate(http.MethodGet, "/api/calls?from="+url.QueryEscape(from), nil, &got)
 	return got.Calls
 }
 
@@ -46,8 +46,8 @@ func (r *trial) faulted(from, kind string) (n int) {
 	return n
 }
 
-// ask calls the simulator's own face.
-func (r *trial) ask(method, path string, body []byte, into any) {
+// simulate calls the simulator's own face.
+func (r *trial) simulate(method, path string, body []byte, into any) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.simulator.Mailbox+path, bytes.NewReader(body))
 	require.NoError(r.t, err)

@@ -110,7 +110,7 @@ func lateCommit(r *trial) {
 func backlog(r *trial) {
 	const age = 5 * time.Minute
 	n, alone := r.times(100_000), r.relayAlone()
-	oldest := func() float64 { return r.metric(alone, "outbox_oldest_seconds") }
+	oldest := func() float64 { return r.metric(alone, "turumba_outbox_oldest_seconds") }
 	defer r.onBroker(func(ch *amqp.Channel) error { // nobody reads all of them one by one
 		_, err := ch.QueuePurge("messaging_audit", false)
 		return err
@@ -151,7 +151,7 @@ func unroutable(r *trial) {
 	r.eventually("the events came back", fmt.Sprintf("SELECT count(*) = %d %s", n, returned))
 	_, err := r.sql.Exec(r.t.Context(), "UPDATE outbox_events SET attempts = 9, due_at = now() WHERE id IN (SELECT id "+returned+")")
 	require.NoError(r.t, err)
-	require.Eventually(r.t, func() bool { return r.metric(alone, "outbox_alarms_total") >= float64(n) }, soon, blink, "an alarm")
+	require.Eventually(r.t, func() bool { return r.metric(alone, "turumba_outbox_alarms_total") >= float64(n) }, soon, blink, "an alarm")
 	require.Equal(r.t, n, r.unpublished())
 	r.worker.start() // declares what is missing
 	r.hurry()
@@ -195,11 +195,11 @@ func noConfirms(r *trial) {
 func blockedBroker(r *trial) {
 	x, n := r.tenant(0), r.times(50)
 	r.broker.Ctl(r.t, "set_vm_memory_high_watermark", "0.0001")
-	before := r.metric(r.worker, "outbox_alarms_total")
+	before := r.metric(r.worker, "turumba_outbox_alarms_total")
 	x.messages(n)
 	r.eventually("all are sent by the poll", "SELECT count(*) = 0 FROM messages WHERE status <> 'sent'")
 	r.says(r.worker, "the broker is short of memory or disk", 0)
-	require.Eventually(r.t, func() bool { return r.metric(r.worker, "outbox_alarms_total") > before }, soon, blink, "an alarm")
+	require.Eventually(r.t, func() bool { return r.metric(r.worker, "turumba_outbox_alarms_total") > before }, soon, blink, "an alarm")
 	require.True(r.t, r.isReady(r.messaging))
 	require.Positive(r.t, r.unpublished())
 	r.broker.Ctl(r.t, "set_vm_memory_high_watermark", "0.4")
