@@ -28,13 +28,13 @@ import (
 // consumeRows break the way from the broker to the effect (catalogue F-20 to F-26).
 func consumeRows() []row {
 	return []row{
-		{"F-20", "every delivery five times, in another order", true, duplicates},
-		{"F-21", "a handler that never ends", false, slowHandler},
-		{"F-22", "poison, and a handler that panics", true, poison},
-		{"F-23", "kill after the effect, before the acknowledgement", true, killUnacknowledged},
-		{"F-24", "one channel floods and its provider is silent", true, flood},
-		{"F-25", "SIGTERM under load", true, terminate},
-		{"F-26", "events of a later version", true, laterVersion},
+		{"F-20", "every delivery five times, in another order", quick, duplicates},
+		{"F-21", "a handler that never ends", full, slowHandler},
+		{"F-22", "poison, and a handler that panics", quick, poison},
+		{"F-23", "kill after the effect, before the acknowledgement", quick, killUnacknowledged},
+		{"F-24", "one channel floods and its provider is silent", quick, flood},
+		{"F-25", "SIGTERM under load", quick, terminate},
+		{"F-26", "events of a later version", quick, laterVersion},
 	}
 }
 

@@ -19,16 +19,16 @@ import (
 // relayRows break the way from the outbox to the broker (catalogue F-10 to F-19).
 func relayRows() []row {
 	return []row{
-		{"F-10", "kill the relay after claim, publish, confirm and mark", true, killRelay},
-		{"F-11", "a backlog of 100 000 after five minutes without a broker", false, backlog},
-		{"F-12", "a queue deleted and a binding removed", true, unroutable},
-		{"F-13", "four relays", true, relayRivals},
-		{"F-14", "events that commit in another order", false, lateCommit},
-		{"F-15", "confirms that never come", false, noConfirms},
-		{"F-16", "a broker short of memory", false, blockedBroker},
-		{"F-17", "kill the broker under load", false, killBroker},
-		{"F-18", "a broker that falls silent", true, silentBroker},
-		{"F-19", "wake-ups that are lost", true, lostWakeUps},
+		{"F-10", "kill the relay after claim, publish, confirm and mark", smoke, killRelay},
+		{"F-11", "a backlog of 100 000 after five minutes without a broker", full, backlog},
+		{"F-12", "a queue deleted and a binding removed", quick, unroutable},
+		{"F-13", "four relays", quick, relayRivals},
+		{"F-14", "events that commit in another order", full, lateCommit},
+		{"F-15", "confirms that never come", full, noConfirms},
+		{"F-16", "a broker short of memory", full, blockedBroker},
+		{"F-17", "kill the broker under load", full, killBroker},
+		{"F-18", "a broker that falls silent", quick, silentBroker},
+		{"F-19", "wake-ups that are lost", quick, lostWakeUps},
 	}
 }
 

@@ -20,12 +20,22 @@ import (
 // row is one fault. Adding one means a function and a line in a table.
 type row struct {
 	id, name string
-	// quick says that the small run has it too, with few repetitions.
-	quick bool
+	// from is the smallest run that has it.
+	from scope
 	// run makes the fault; what must hold afterwards for every row is checked by the
 	// harness.
 	run func(r *trial)
 }
+
+// scope is how much is run: a few rows that no busy machine disturbs, with all other
+// tests; the quick ones, alone and small; or all, with the repetitions of the catalogue.
+type scope int
+
+const (
+	smoke scope = iota
+	quick
+	full
+)
 
 // rows are all of them, in the order in which they run.
 func rows() []row {
@@ -60,12 +70,12 @@ func (r *trial) times(n int) int {
 // did says for the report what the row did.
 func (r *trial) did(format string, a ...any) { r.note = fmt.Sprintf(format, a...) }
 
-// TestFaults runs the fault rows on one mesh. CHAOS=full runs all of them, with the
-// repetitions of the catalogue; otherwise the quick ones run, small and with a fixed
-// seed. -run TestFaults/F-41 selects one; CHAOS_SEED sets the seed.
+// TestFaults runs the fault rows on one mesh: CHAOS=full all of them, CHAOS=quick the
+// quick ones, with a fixed seed. -run TestFaults/F-41 selects one; CHAOS_SEED sets the
+// seed.
 func TestFaults(t *testing.T) {
-	full, seed := os.Getenv("CHAOS") == "full", uint64(1)
-	if full {
+	run, seed := map[string]scope{"full": full, "quick": quick}[os.Getenv("CHAOS")], uint64(1)
+	if run == full {
 		seed = rand.Uint64()
 	}
 	if text := os.Getenv("CHAOS_SEED"); text != "" {
@@ -76,11 +86,11 @@ func TestFaults(t *testing.T) {
 	w := newWorld(t)
 	var total figures
 	for _, row := range rows() {
-		if !full && !row.quick {
+		if row.from > run {
 			continue
 		}
 		t.Run(row.id, func(t *testing.T) {
-			r := &trial{world: w, t: t, full: full, rand: rand.New(rand.NewPCG(seed, 0))}
+			r := &trial{world: w, t: t, full: run == full, rand: rand.New(rand.NewPCG(seed, 0))}
 			total.add(r.play(row))
 		})
 	}
