@@ -207,7 +207,8 @@ func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
 }
 
 // recipients writes all recipients: those given by address, whose values then win over
-// what is known of a contact with the same address, then the members of the groups.
+// what is known of a contact with the same address, then the members of the groups. A
+// resend has those of its old send's failed messages alone.
 func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
 	stretch := func(list []messaging.Recipient) error {
 		b := p.batch(list)
@@ -220,7 +221,11 @@ func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) erro
 		}
 		return r.write(ctx, f, p.without(b, suppressed))
 	}
-	if err := r.Store.AddressRecipients(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, stretch); err != nil || len(f.Group.ContactGroupIDs) == 0 {
+	given := r.Store.AddressRecipients
+	if f.Group.ResendOfID != "" {
+		given = r.Store.FailedRecipients
+	}
+	if err := given(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, stretch); err != nil || len(f.Group.ContactGroupIDs) == 0 {
 		return err
 	}
 	p.members = walk(ctx, r.Directory, f.Job.AccountID, f.Group.ExcludeContactGroupIDs, f.Job.Cursor)

@@ -45,8 +45,12 @@ func walk(ctx context.Context, d Directory, accountID string, groupIDs []string,
 	return m
 }
 
-// has reports whether the contact is a member. The contacts asked for must ascend.
+// has reports whether the contact is a member; nil has none. The contacts asked for must
+// ascend.
 func (m *members) has(contactID string) bool {
+	if m == nil {
+		return false
+	}
 	for m.more && m.current < contactID {
 		m.current, m.more = m.next()
 	}

@@ -1020,6 +1020,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/group-messages/{group_message_id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resend group message
+         * @description ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
+         *     failed to reach for good: the same text with the values that they had, by the same
+         *     channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
+         *     the old one is running, when nothing failed, or when it was resent before.
+         */
+        post: operations["GroupMessageService_ResendGroupMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/group-messages/{group_message_id}/send": {
         parameters: {
             query?: never;
@@ -2962,7 +2985,8 @@ export interface components {
             account_id: string;
             /**
              * Format: int32
-             * @description How many recipients were given by address, besides the contact groups.
+             * @description How many recipients were given by address, besides the contact groups; of a resend,
+             *     how many failed messages there were when it was accepted.
              */
             address_count: number;
             /**
@@ -3011,6 +3035,8 @@ export interface components {
              * @description UUIDv7.
              */
             id: string;
+            /** @description Whether a resend takes those whose outcome is unknown too. */
+            include_unknown: boolean;
             /** @description Free data of the caller, at most 32 KiB. */
             metadata?: Record<string, never>;
             /** @description Name that people see. */
@@ -3020,6 +3046,8 @@ export interface components {
              * @description Recipients without an outcome yet.
              */
             pending_count: number;
+            /** @description The send whose failed messages this one sends again; empty for any other. */
+            resend_of_id: string | "";
             /**
              * Format: int32
              * @description Recipients that the provider accepted (delivered ones stay in).
@@ -3394,7 +3422,10 @@ export interface components {
              * @description When it was skipped.
              */
             created_at?: string;
-            /** @description The address that was given; empty for a contact. */
+            /**
+             * @description The address that was given, or that the failed message of a resend went to; empty
+             *     for a member of a contact group.
+             */
             delivery_address: string;
             /**
              * @description "excluded", "no_address", "invalid_address", "duplicate_address", "opted_out",
@@ -6260,6 +6291,54 @@ export interface operations {
             404: components["responses"]["Error404"];
             409: components["responses"]["Error409"];
             413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    GroupMessageService_ResendGroupMessage: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the create safe to repeat for 24 hours: the same key with the same body answers the same resource. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Id of the send. */
+                group_message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * @description Whether to take those whose outcome is unknown too. They may have got the message,
+                     *     and would then get it twice.
+                     */
+                    include_unknown?: boolean;
+                };
+            };
+        };
+        responses: {
+            /** @description ResendGroupMessageResponse holds the new send. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.GroupMessage"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
             422: components["responses"]["Error422"];
             429: components["responses"]["Error429"];
             500: components["responses"]["Error500"];

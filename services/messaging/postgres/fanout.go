@@ -38,7 +38,8 @@ type FanoutJob struct {
 	AccountID      string
 	// Cursor is the last contact that was handled; empty at the start.
 	Cursor string
-	// AddressCursor is the last recipient given by address that was handled.
+	// AddressCursor is the last recipient given by address that was handled; of a resend,
+	// the last failed message.
 	AddressCursor string
 	Epoch         int64
 	// Traceparent is the trace of what queued the send; empty for none.
@@ -143,32 +144,44 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	return nil
 }
 
-// beginFanout takes the snapshot, with the channel's subject line where the template
-// has none, so that its variables get values too; started_at is a whole millisecond because it
-// is the time inside the ids of the send's messages.
+// beginFanout takes the snapshot, unless the send is a resend, which has that of the old
+// one; started_at is a whole millisecond because it is the time inside the ids of the
+// send's messages.
 func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err error) {
 	g := f.Group
-	rows, err := tx.Query(ctx, "SELECT "+templateColumns+" FROM templates WHERE account_id = $1 AND id = $2", g.AccountID, g.TemplateID)
-	if err != nil {
-		return false, fmt.Errorf("read the send's template: %w", err)
+	if g.Snapshot == nil {
+		g.Snapshot, err = takeSnapshot(ctx, tx, f)
 	}
-	t, err := pg.One[messaging.Template](errTemplate)(rows)
 	if errors.Is(err, errTemplate) {
 		return true, failFanout(ctx, tx, f, "the template does not exist any more")
 	}
 	if err != nil {
 		return false, err
 	}
-	snapshot := t.Snapshot().WithSubject(f.subject)
 	started := tx.Now.Truncate(time.Millisecond)
-	g.Snapshot, g.StartedAt, g.Status = &snapshot, &started, messaging.GroupProcessing
+	g.StartedAt, g.Status = &started, messaging.GroupProcessing
 	_, err = tx.Exec(ctx, `
 		UPDATE group_messages SET status = $3, snapshot = $4, started_at = $5, updated_at = $6
-		WHERE account_id = $1 AND id = $2`, g.AccountID, g.ID, g.Status, snapshot, started, tx.Now)
+		WHERE account_id = $1 AND id = $2`, g.AccountID, g.ID, g.Status, g.Snapshot, started, tx.Now)
 	if err != nil {
 		return false, fmt.Errorf("start group message: %w", err)
 	}
 	return false, groupEvent(ctx, tx, g, "group_message.processing", messaging.GroupQueued)
+}
+
+// takeSnapshot reads the send's template, with the channel's subject line where it has
+// none, so that its variables get values too.
+func takeSnapshot(ctx context.Context, tx *pg.Tx, f *Fanout) (*messaging.Snapshot, error) {
+	rows, err := tx.Query(ctx, "SELECT "+templateColumns+" FROM templates WHERE account_id = $1 AND id = $2", f.Group.AccountID, f.Group.TemplateID)
+	if err != nil {
+		return nil, fmt.Errorf("read the send's template: %w", err)
+	}
+	t, err := pg.One[messaging.Template](errTemplate)(rows)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := t.Snapshot().WithSubject(f.subject)
+	return &snapshot, nil
 }
 
 const extendFanoutSQL = `

@@ -195,6 +195,22 @@ func (s *Server) CancelGroupMessage(ctx context.Context, req *messagingv1.Cancel
 	return resp, nil
 }
 
+// ResendGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) ResendGroupMessage(ctx context.Context, req *messagingv1.ResendGroupMessageRequest) (*messagingv1.ResendGroupMessageResponse, error) {
+	resp := &messagingv1.ResendGroupMessageResponse{}
+	resend := func(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
+		return s.store.ResendGroupMessage(ctx, tx, scope, id, auth.From(ctx).UserID, req.GetIncludeUnknown())
+	}
+	err := s.changeGroup(ctx, req.GetGroupMessageId(), resend, func(tx *pg.Tx, g *messaging.GroupMessage) error {
+		resp.GroupMessage = toProtoGroup(g)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
 // changeGroup runs a change of a send's state once per idempotency key.
 func (s *Server) changeGroup(ctx context.Context, id string,
 	change func(context.Context, *pg.Tx, []string, string) (*messaging.GroupMessage, error), respond func(*pg.Tx, *messaging.GroupMessage) error,

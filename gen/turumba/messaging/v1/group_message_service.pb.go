@@ -506,6 +506,108 @@ func (x *CancelGroupMessageResponse) GetGroupMessage() *GroupMessage {
 	return nil
 }
 
+// ResendGroupMessageRequest names a send that has ended.
+type ResendGroupMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the send.
+	GroupMessageId string `protobuf:"bytes,1,opt,name=group_message_id,json=groupMessageId,proto3" json:"group_message_id,omitempty"`
+	// Whether to take those whose outcome is unknown too. They may have got the message,
+	// and would then get it twice.
+	IncludeUnknown bool `protobuf:"varint,2,opt,name=include_unknown,json=includeUnknown,proto3" json:"include_unknown,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ResendGroupMessageRequest) Reset() {
+	*x = ResendGroupMessageRequest{}
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendGroupMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendGroupMessageRequest) ProtoMessage() {}
+
+func (x *ResendGroupMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendGroupMessageRequest.ProtoReflect.Descriptor instead.
+func (*ResendGroupMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ResendGroupMessageRequest) GetGroupMessageId() string {
+	if x != nil {
+		return x.GroupMessageId
+	}
+	return ""
+}
+
+func (x *ResendGroupMessageRequest) GetIncludeUnknown() bool {
+	if x != nil {
+		return x.IncludeUnknown
+	}
+	return false
+}
+
+// ResendGroupMessageResponse holds the new send.
+type ResendGroupMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group message; address_count says for how many.
+	GroupMessage  *GroupMessage `protobuf:"bytes,1,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendGroupMessageResponse) Reset() {
+	*x = ResendGroupMessageResponse{}
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendGroupMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendGroupMessageResponse) ProtoMessage() {}
+
+func (x *ResendGroupMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendGroupMessageResponse.ProtoReflect.Descriptor instead.
+func (*ResendGroupMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ResendGroupMessageResponse) GetGroupMessage() *GroupMessage {
+	if x != nil {
+		return x.GroupMessage
+	}
+	return nil
+}
+
 // ListGroupMessagesRequest selects a page of sends.
 type ListGroupMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -525,7 +627,7 @@ type ListGroupMessagesRequest struct {
 
 func (x *ListGroupMessagesRequest) Reset() {
 	*x = ListGroupMessagesRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +639,7 @@ func (x *ListGroupMessagesRequest) String() string {
 func (*ListGroupMessagesRequest) ProtoMessage() {}
 
 func (x *ListGroupMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +652,7 @@ func (x *ListGroupMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{8}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListGroupMessagesRequest) GetFilter() []string {
@@ -601,7 +703,7 @@ type ListGroupMessagesResponse struct {
 
 func (x *ListGroupMessagesResponse) Reset() {
 	*x = ListGroupMessagesResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +715,7 @@ func (x *ListGroupMessagesResponse) String() string {
 func (*ListGroupMessagesResponse) ProtoMessage() {}
 
 func (x *ListGroupMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +728,7 @@ func (x *ListGroupMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{9}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListGroupMessagesResponse) GetData() []*GroupMessage {
@@ -654,7 +756,7 @@ type DeleteGroupMessageRequest struct {
 
 func (x *DeleteGroupMessageRequest) Reset() {
 	*x = DeleteGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +768,7 @@ func (x *DeleteGroupMessageRequest) String() string {
 func (*DeleteGroupMessageRequest) ProtoMessage() {}
 
 func (x *DeleteGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +781,7 @@ func (x *DeleteGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{10}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteGroupMessageRequest) GetGroupMessageId() string {
@@ -698,7 +800,7 @@ type DeleteGroupMessageResponse struct {
 
 func (x *DeleteGroupMessageResponse) Reset() {
 	*x = DeleteGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +812,7 @@ func (x *DeleteGroupMessageResponse) String() string {
 func (*DeleteGroupMessageResponse) ProtoMessage() {}
 
 func (x *DeleteGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +825,7 @@ func (x *DeleteGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 // WatchGroupMessageRequest names a send.
@@ -737,7 +839,7 @@ type WatchGroupMessageRequest struct {
 
 func (x *WatchGroupMessageRequest) Reset() {
 	*x = WatchGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +851,7 @@ func (x *WatchGroupMessageRequest) String() string {
 func (*WatchGroupMessageRequest) ProtoMessage() {}
 
 func (x *WatchGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +864,7 @@ func (x *WatchGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*WatchGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchGroupMessageRequest) GetGroupMessageId() string {
@@ -783,7 +885,7 @@ type WatchGroupMessageResponse struct {
 
 func (x *WatchGroupMessageResponse) Reset() {
 	*x = WatchGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +897,7 @@ func (x *WatchGroupMessageResponse) String() string {
 func (*WatchGroupMessageResponse) ProtoMessage() {}
 
 func (x *WatchGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +910,7 @@ func (x *WatchGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*WatchGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -839,7 +941,7 @@ type ListSkippedRecipientsRequest struct {
 
 func (x *ListSkippedRecipientsRequest) Reset() {
 	*x = ListSkippedRecipientsRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +953,7 @@ func (x *ListSkippedRecipientsRequest) String() string {
 func (*ListSkippedRecipientsRequest) ProtoMessage() {}
 
 func (x *ListSkippedRecipientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +966,7 @@ func (x *ListSkippedRecipientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSkippedRecipientsRequest.ProtoReflect.Descriptor instead.
 func (*ListSkippedRecipientsRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSkippedRecipientsRequest) GetGroupMessageId() string {
@@ -922,7 +1024,7 @@ type ListSkippedRecipientsResponse struct {
 
 func (x *ListSkippedRecipientsResponse) Reset() {
 	*x = ListSkippedRecipientsResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1036,7 @@ func (x *ListSkippedRecipientsResponse) String() string {
 func (*ListSkippedRecipientsResponse) ProtoMessage() {}
 
 func (x *ListSkippedRecipientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1049,7 @@ func (x *ListSkippedRecipientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSkippedRecipientsResponse.ProtoReflect.Descriptor instead.
 func (*ListSkippedRecipientsResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSkippedRecipientsResponse) GetData() []*SkippedRecipient {
@@ -1008,6 +1110,11 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x19CancelGroupMessageRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\"m\n" +
 	"\x1aCancelGroupMessageResponse\x12O\n" +
+	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"x\n" +
+	"\x19ResendGroupMessageRequest\x122\n" +
+	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\x12'\n" +
+	"\x0finclude_unknown\x18\x02 \x01(\bR\x0eincludeUnknown\"m\n" +
+	"\x1aResendGroupMessageResponse\x12O\n" +
 	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"\xd7\x01\n" +
 	"\x18ListGroupMessagesRequest\x12)\n" +
 	"\x06filter\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x14\"\ar\x05\x10\x01\x18\x80 R\x06filter\x12%\n" +
@@ -1040,7 +1147,7 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x04sort\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x05\"\ar\x05\x10\x01\x18\xc8\x01R\x04sort\"\xa0\x01\n" +
 	"\x1dListSkippedRecipientsResponse\x12E\n" +
 	"\x04data\x18\x01 \x03(\v2&.turumba.messaging.v1.SkippedRecipientB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x83\r\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xe3\x0e\n" +
 	"\x13GroupMessageService\x12\xc3\x01\n" +
 	"\x12CreateGroupMessage\x12/.turumba.messaging.v1.CreateGroupMessageRequest\x1a0.turumba.messaging.v1.CreateGroupMessageResponse\"J\x8a\xb5\x18\x178\x01\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02&:\x01*b\rgroup_message\"\x12/v1/group-messages\x90\x02\x02\x12\xc8\x01\n" +
@@ -1051,7 +1158,9 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x10SendGroupMessage\x12-.turumba.messaging.v1.SendGroupMessageRequest\x1a..turumba.messaging.v1.SendGroupMessageResponse\"b\x8a\xb5\x18\x178\x01\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02>:\x01*b\rgroup_message\"*/v1/group-messages/{group_message_id}/send\x90\x02\x02\x12\xdd\x01\n" +
 	"\x12CancelGroupMessage\x12/.turumba.messaging.v1.CancelGroupMessageRequest\x1a0.turumba.messaging.v1.CancelGroupMessageResponse\"d\x8a\xb5\x18\x17\n" +
-	"\x15group_messages.cancel\x82\xd3\xe4\x93\x02@:\x01*b\rgroup_message\",/v1/group-messages/{group_message_id}/cancel\x90\x02\x02\x12\xc2\x01\n" +
+	"\x15group_messages.cancel\x82\xd3\xe4\x93\x02@:\x01*b\rgroup_message\",/v1/group-messages/{group_message_id}/cancel\x90\x02\x02\x12\xdd\x01\n" +
+	"\x12ResendGroupMessage\x12/.turumba.messaging.v1.ResendGroupMessageRequest\x1a0.turumba.messaging.v1.ResendGroupMessageResponse\"d\x8a\xb5\x18\x178\x01\n" +
+	"\x13group_messages.send\x82\xd3\xe4\x93\x02@:\x01*b\rgroup_message\",/v1/group-messages/{group_message_id}/resend\x90\x02\x02\x12\xc2\x01\n" +
 	"\x12DeleteGroupMessage\x12/.turumba.messaging.v1.DeleteGroupMessageRequest\x1a0.turumba.messaging.v1.DeleteGroupMessageResponse\"I\x8a\xb5\x18\x15\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02'*%/v1/group-messages/{group_message_id}\x90\x02\x02\x12\xd8\x01\n" +
 	"\x11WatchGroupMessage\x12..turumba.messaging.v1.WatchGroupMessageRequest\x1a/.turumba.messaging.v1.WatchGroupMessageResponse\"`\x8a\xb5\x18\x170\x01\n" +
@@ -1072,7 +1181,7 @@ func file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP() []byte 
 	return file_turumba_messaging_v1_group_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_group_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_turumba_messaging_v1_group_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_turumba_messaging_v1_group_message_service_proto_goTypes = []any{
 	(*CreateGroupMessageRequest)(nil),     // 0: turumba.messaging.v1.CreateGroupMessageRequest
 	(*CreateGroupMessageResponse)(nil),    // 1: turumba.messaging.v1.CreateGroupMessageResponse
@@ -1082,57 +1191,62 @@ var file_turumba_messaging_v1_group_message_service_proto_goTypes = []any{
 	(*SendGroupMessageResponse)(nil),      // 5: turumba.messaging.v1.SendGroupMessageResponse
 	(*CancelGroupMessageRequest)(nil),     // 6: turumba.messaging.v1.CancelGroupMessageRequest
 	(*CancelGroupMessageResponse)(nil),    // 7: turumba.messaging.v1.CancelGroupMessageResponse
-	(*ListGroupMessagesRequest)(nil),      // 8: turumba.messaging.v1.ListGroupMessagesRequest
-	(*ListGroupMessagesResponse)(nil),     // 9: turumba.messaging.v1.ListGroupMessagesResponse
-	(*DeleteGroupMessageRequest)(nil),     // 10: turumba.messaging.v1.DeleteGroupMessageRequest
-	(*DeleteGroupMessageResponse)(nil),    // 11: turumba.messaging.v1.DeleteGroupMessageResponse
-	(*WatchGroupMessageRequest)(nil),      // 12: turumba.messaging.v1.WatchGroupMessageRequest
-	(*WatchGroupMessageResponse)(nil),     // 13: turumba.messaging.v1.WatchGroupMessageResponse
-	(*ListSkippedRecipientsRequest)(nil),  // 14: turumba.messaging.v1.ListSkippedRecipientsRequest
-	(*ListSkippedRecipientsResponse)(nil), // 15: turumba.messaging.v1.ListSkippedRecipientsResponse
-	nil,                                   // 16: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
-	(*structpb.Struct)(nil),               // 17: google.protobuf.Struct
-	(GroupMessageStatus)(0),               // 18: turumba.messaging.v1.GroupMessageStatus
-	(*AddressRecipient)(nil),              // 19: turumba.messaging.v1.AddressRecipient
-	(*GroupMessage)(nil),                  // 20: turumba.messaging.v1.GroupMessage
-	(*v1.ListMeta)(nil),                   // 21: turumba.options.v1.ListMeta
-	(*SkippedRecipient)(nil),              // 22: turumba.messaging.v1.SkippedRecipient
+	(*ResendGroupMessageRequest)(nil),     // 8: turumba.messaging.v1.ResendGroupMessageRequest
+	(*ResendGroupMessageResponse)(nil),    // 9: turumba.messaging.v1.ResendGroupMessageResponse
+	(*ListGroupMessagesRequest)(nil),      // 10: turumba.messaging.v1.ListGroupMessagesRequest
+	(*ListGroupMessagesResponse)(nil),     // 11: turumba.messaging.v1.ListGroupMessagesResponse
+	(*DeleteGroupMessageRequest)(nil),     // 12: turumba.messaging.v1.DeleteGroupMessageRequest
+	(*DeleteGroupMessageResponse)(nil),    // 13: turumba.messaging.v1.DeleteGroupMessageResponse
+	(*WatchGroupMessageRequest)(nil),      // 14: turumba.messaging.v1.WatchGroupMessageRequest
+	(*WatchGroupMessageResponse)(nil),     // 15: turumba.messaging.v1.WatchGroupMessageResponse
+	(*ListSkippedRecipientsRequest)(nil),  // 16: turumba.messaging.v1.ListSkippedRecipientsRequest
+	(*ListSkippedRecipientsResponse)(nil), // 17: turumba.messaging.v1.ListSkippedRecipientsResponse
+	nil,                                   // 18: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
+	(*structpb.Struct)(nil),               // 19: google.protobuf.Struct
+	(GroupMessageStatus)(0),               // 20: turumba.messaging.v1.GroupMessageStatus
+	(*AddressRecipient)(nil),              // 21: turumba.messaging.v1.AddressRecipient
+	(*GroupMessage)(nil),                  // 22: turumba.messaging.v1.GroupMessage
+	(*v1.ListMeta)(nil),                   // 23: turumba.options.v1.ListMeta
+	(*SkippedRecipient)(nil),              // 24: turumba.messaging.v1.SkippedRecipient
 }
 var file_turumba_messaging_v1_group_message_service_proto_depIdxs = []int32{
-	16, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
-	17, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
-	18, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	19, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
-	20, // 4: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	20, // 5: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	20, // 6: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	20, // 7: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	20, // 8: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
-	21, // 9: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	20, // 10: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	22, // 11: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
-	21, // 12: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 13: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
-	2,  // 14: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
-	8,  // 15: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
-	4,  // 16: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
-	6,  // 17: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
-	10, // 18: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
-	12, // 19: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
-	14, // 20: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
-	1,  // 21: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
-	3,  // 22: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
-	9,  // 23: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
-	5,  // 24: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
-	7,  // 25: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
-	11, // 26: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
-	13, // 27: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
-	15, // 28: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
-	21, // [21:29] is the sub-list for method output_type
-	13, // [13:21] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	18, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
+	19, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
+	20, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	21, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
+	22, // 4: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 5: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 6: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 7: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 8: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 9: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
+	23, // 10: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	22, // 11: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	24, // 12: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
+	23, // 13: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 14: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
+	2,  // 15: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
+	10, // 16: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
+	4,  // 17: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
+	6,  // 18: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
+	8,  // 19: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
+	12, // 20: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
+	14, // 21: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
+	16, // 22: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
+	1,  // 23: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
+	3,  // 24: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
+	11, // 25: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
+	5,  // 26: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
+	7,  // 27: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
+	9,  // 28: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
+	13, // 29: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
+	15, // 30: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
+	17, // 31: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
+	23, // [23:32] is the sub-list for method output_type
+	14, // [14:23] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_service_proto_init() }
@@ -1147,7 +1261,7 @@ func file_turumba_messaging_v1_group_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_group_message_service_proto_rawDesc), len(file_turumba_messaging_v1_group_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

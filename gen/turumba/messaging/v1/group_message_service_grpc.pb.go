@@ -26,6 +26,7 @@ const (
 	GroupMessageService_ListGroupMessages_FullMethodName     = "/turumba.messaging.v1.GroupMessageService/ListGroupMessages"
 	GroupMessageService_SendGroupMessage_FullMethodName      = "/turumba.messaging.v1.GroupMessageService/SendGroupMessage"
 	GroupMessageService_CancelGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/CancelGroupMessage"
+	GroupMessageService_ResendGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/ResendGroupMessage"
 	GroupMessageService_DeleteGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/DeleteGroupMessage"
 	GroupMessageService_WatchGroupMessage_FullMethodName     = "/turumba.messaging.v1.GroupMessageService/WatchGroupMessage"
 	GroupMessageService_ListSkippedRecipients_FullMethodName = "/turumba.messaging.v1.GroupMessageService/ListSkippedRecipients"
@@ -49,6 +50,11 @@ type GroupMessageServiceClient interface {
 	// CancelGroupMessage stops a send: no new message leaves 2 s later, messages
 	// without an outcome become cancelled.
 	CancelGroupMessage(ctx context.Context, in *CancelGroupMessageRequest, opts ...grpc.CallOption) (*CancelGroupMessageResponse, error)
+	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
+	// failed to reach for good: the same text with the values that they had, by the same
+	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
+	// the old one is running, when nothing failed, or when it was resent before.
+	ResendGroupMessage(ctx context.Context, in *ResendGroupMessageRequest, opts ...grpc.CallOption) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.
 	DeleteGroupMessage(ctx context.Context, in *DeleteGroupMessageRequest, opts ...grpc.CallOption) (*DeleteGroupMessageResponse, error)
@@ -117,6 +123,16 @@ func (c *groupMessageServiceClient) CancelGroupMessage(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *groupMessageServiceClient) ResendGroupMessage(ctx context.Context, in *ResendGroupMessageRequest, opts ...grpc.CallOption) (*ResendGroupMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResendGroupMessageResponse)
+	err := c.cc.Invoke(ctx, GroupMessageService_ResendGroupMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *groupMessageServiceClient) DeleteGroupMessage(ctx context.Context, in *DeleteGroupMessageRequest, opts ...grpc.CallOption) (*DeleteGroupMessageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteGroupMessageResponse)
@@ -174,6 +190,11 @@ type GroupMessageServiceServer interface {
 	// CancelGroupMessage stops a send: no new message leaves 2 s later, messages
 	// without an outcome become cancelled.
 	CancelGroupMessage(context.Context, *CancelGroupMessageRequest) (*CancelGroupMessageResponse, error)
+	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
+	// failed to reach for good: the same text with the values that they had, by the same
+	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
+	// the old one is running, when nothing failed, or when it was resent before.
+	ResendGroupMessage(context.Context, *ResendGroupMessageRequest) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.
 	DeleteGroupMessage(context.Context, *DeleteGroupMessageRequest) (*DeleteGroupMessageResponse, error)
@@ -206,6 +227,9 @@ func (UnimplementedGroupMessageServiceServer) SendGroupMessage(context.Context, 
 }
 func (UnimplementedGroupMessageServiceServer) CancelGroupMessage(context.Context, *CancelGroupMessageRequest) (*CancelGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelGroupMessage not implemented")
+}
+func (UnimplementedGroupMessageServiceServer) ResendGroupMessage(context.Context, *ResendGroupMessageRequest) (*ResendGroupMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResendGroupMessage not implemented")
 }
 func (UnimplementedGroupMessageServiceServer) DeleteGroupMessage(context.Context, *DeleteGroupMessageRequest) (*DeleteGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteGroupMessage not implemented")
@@ -327,6 +351,24 @@ func _GroupMessageService_CancelGroupMessage_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GroupMessageService_ResendGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResendGroupMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupMessageServiceServer).ResendGroupMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupMessageService_ResendGroupMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupMessageServiceServer).ResendGroupMessage(ctx, req.(*ResendGroupMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _GroupMessageService_DeleteGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteGroupMessageRequest)
 	if err := dec(in); err != nil {
@@ -400,6 +442,10 @@ var GroupMessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelGroupMessage",
 			Handler:    _GroupMessageService_CancelGroupMessage_Handler,
+		},
+		{
+			MethodName: "ResendGroupMessage",
+			Handler:    _GroupMessageService_ResendGroupMessage_Handler,
 		},
 		{
 			MethodName: "DeleteGroupMessage",
