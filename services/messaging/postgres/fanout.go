@@ -196,22 +196,13 @@ func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, lease time.Dura
 	return otherwise(tag, ErrFenced)
 }
 
-// FanoutMessage is one recipient of a send; without a ContactID one given by address.
-type FanoutMessage struct {
-	ContactID string
-	// AddressID is the id of a recipient given by address.
-	AddressID string
-	Address   string
-	Values    messaging.Values
-}
-
 // FanoutBatch is a stretch of a send's recipients, in order of their ids.
 type FanoutBatch struct {
 	// Cursor is the last contact that is handled after the stretch, AddressCursor the
 	// last recipient given by address.
 	Cursor, AddressCursor string
 	// Messages are at most MaxChunk.
-	Messages []FanoutMessage
+	Messages []messaging.Addressee
 	// Skips are the recipients left out.
 	Skips []messaging.Skip
 }
@@ -277,7 +268,7 @@ func otherwise(tag pgconn.CommandTag, err error) error {
 }
 
 // queueMessages writes messages and their chunk, whose epoch is known afterwards.
-func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []FanoutMessage, lease time.Duration) (*Chunk, error) {
+func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addressee, lease time.Duration) (*Chunk, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -309,7 +300,7 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []FanoutMessage, 
 }
 
 // chunkMessages are the messages of a chunk as ChunkMessages reads them.
-func chunkMessages(c *Chunk, list []FanoutMessage) []ChunkMessage {
+func chunkMessages(c *Chunk, list []messaging.Addressee) []ChunkMessage {
 	out := make([]ChunkMessage, len(list))
 	for i, m := range list {
 		out[i] = ChunkMessage{ID: c.MessageIDs[i], ContactID: m.ContactID, Address: m.Address, Values: m.Values, Ordinal: i, CreatedAt: c.First}

@@ -62,6 +62,33 @@ func local_request_GroupMessageService_CreateGroupMessage_0(ctx context.Context,
 	return msg, metadata, err
 }
 
+func request_GroupMessageService_DryRunGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq DryRunGroupMessageRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.DryRunGroupMessage(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_GroupMessageService_DryRunGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, server GroupMessageServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq DryRunGroupMessageRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.DryRunGroupMessage(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_GroupMessageService_GetGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq GetGroupMessageRequest
@@ -418,6 +445,26 @@ func RegisterGroupMessageServiceHandlerServer(ctx context.Context, mux *runtime.
 		}
 		forward_GroupMessageService_CreateGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_CreateGroupMessage_0{resp.(*CreateGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_DryRunGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/dry-run"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_GroupMessageService_DryRunGroupMessage_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_DryRunGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodGet, pattern_GroupMessageService_GetGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -622,6 +669,23 @@ func RegisterGroupMessageServiceHandlerClient(ctx context.Context, mux *runtime.
 		}
 		forward_GroupMessageService_CreateGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_CreateGroupMessage_0{resp.(*CreateGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_DryRunGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/dry-run"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_GroupMessageService_DryRunGroupMessage_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_DryRunGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodGet, pattern_GroupMessageService_GetGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -820,6 +884,7 @@ func (m response_GroupMessageService_WatchGroupMessage_0) XXX_ResponseBody() int
 
 var (
 	pattern_GroupMessageService_CreateGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "group-messages"}, ""))
+	pattern_GroupMessageService_DryRunGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "group-messages", "dry-run"}, ""))
 	pattern_GroupMessageService_GetGroupMessage_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "group-messages", "group_message_id"}, ""))
 	pattern_GroupMessageService_ListGroupMessages_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "group-messages"}, ""))
 	pattern_GroupMessageService_SendGroupMessage_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "send"}, ""))
@@ -832,6 +897,7 @@ var (
 
 var (
 	forward_GroupMessageService_CreateGroupMessage_0    = runtime.ForwardResponseMessage
+	forward_GroupMessageService_DryRunGroupMessage_0    = runtime.ForwardResponseMessage
 	forward_GroupMessageService_GetGroupMessage_0       = runtime.ForwardResponseMessage
 	forward_GroupMessageService_ListGroupMessages_0     = runtime.ForwardResponseMessage
 	forward_GroupMessageService_SendGroupMessage_0      = runtime.ForwardResponseMessage

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	GroupMessageService_CreateGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/CreateGroupMessage"
+	GroupMessageService_DryRunGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage"
 	GroupMessageService_GetGroupMessage_FullMethodName       = "/turumba.messaging.v1.GroupMessageService/GetGroupMessage"
 	GroupMessageService_ListGroupMessages_FullMethodName     = "/turumba.messaging.v1.GroupMessageService/ListGroupMessages"
 	GroupMessageService_SendGroupMessage_FullMethodName      = "/turumba.messaging.v1.GroupMessageService/SendGroupMessage"
@@ -40,6 +41,9 @@ const (
 type GroupMessageServiceClient interface {
 	// CreateGroupMessage stores a draft, or with status queued sends it at once.
 	CreateGroupMessage(ctx context.Context, in *CreateGroupMessageRequest, opts ...grpc.CallOption) (*CreateGroupMessageResponse, error)
+	// DryRunGroupMessage tells who would get a message of a send and who would not, what
+	// it would take and how it would read; nothing is stored or sent.
+	DryRunGroupMessage(ctx context.Context, in *DryRunGroupMessageRequest, opts ...grpc.CallOption) (*DryRunGroupMessageResponse, error)
 	// GetGroupMessage returns one send with its counters.
 	GetGroupMessage(ctx context.Context, in *GetGroupMessageRequest, opts ...grpc.CallOption) (*GetGroupMessageResponse, error)
 	// ListGroupMessages returns the sends of the caller's accounts.
@@ -77,6 +81,16 @@ func (c *groupMessageServiceClient) CreateGroupMessage(ctx context.Context, in *
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateGroupMessageResponse)
 	err := c.cc.Invoke(ctx, GroupMessageService_CreateGroupMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupMessageServiceClient) DryRunGroupMessage(ctx context.Context, in *DryRunGroupMessageRequest, opts ...grpc.CallOption) (*DryRunGroupMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DryRunGroupMessageResponse)
+	err := c.cc.Invoke(ctx, GroupMessageService_DryRunGroupMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +194,9 @@ func (c *groupMessageServiceClient) ListSkippedRecipients(ctx context.Context, i
 type GroupMessageServiceServer interface {
 	// CreateGroupMessage stores a draft, or with status queued sends it at once.
 	CreateGroupMessage(context.Context, *CreateGroupMessageRequest) (*CreateGroupMessageResponse, error)
+	// DryRunGroupMessage tells who would get a message of a send and who would not, what
+	// it would take and how it would read; nothing is stored or sent.
+	DryRunGroupMessage(context.Context, *DryRunGroupMessageRequest) (*DryRunGroupMessageResponse, error)
 	// GetGroupMessage returns one send with its counters.
 	GetGroupMessage(context.Context, *GetGroupMessageRequest) (*GetGroupMessageResponse, error)
 	// ListGroupMessages returns the sends of the caller's accounts.
@@ -215,6 +232,9 @@ type UnimplementedGroupMessageServiceServer struct{}
 
 func (UnimplementedGroupMessageServiceServer) CreateGroupMessage(context.Context, *CreateGroupMessageRequest) (*CreateGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGroupMessage not implemented")
+}
+func (UnimplementedGroupMessageServiceServer) DryRunGroupMessage(context.Context, *DryRunGroupMessageRequest) (*DryRunGroupMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DryRunGroupMessage not implemented")
 }
 func (UnimplementedGroupMessageServiceServer) GetGroupMessage(context.Context, *GetGroupMessageRequest) (*GetGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetGroupMessage not implemented")
@@ -275,6 +295,24 @@ func _GroupMessageService_CreateGroupMessage_Handler(srv interface{}, ctx contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(GroupMessageServiceServer).CreateGroupMessage(ctx, req.(*CreateGroupMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupMessageService_DryRunGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DryRunGroupMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupMessageServiceServer).DryRunGroupMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupMessageService_DryRunGroupMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupMessageServiceServer).DryRunGroupMessage(ctx, req.(*DryRunGroupMessageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -426,6 +464,10 @@ var GroupMessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateGroupMessage",
 			Handler:    _GroupMessageService_CreateGroupMessage_Handler,
+		},
+		{
+			MethodName: "DryRunGroupMessage",
+			Handler:    _GroupMessageService_DryRunGroupMessage_Handler,
 		},
 		{
 			MethodName: "GetGroupMessage",
