@@ -147,5 +147,5 @@ func (c cell) reads() bool {
 
 func (c cell) creates() bool {
 	return strings.Contains(c.f.RPC, "/Create") || strings.Contains(c.f.RPC, "/Import") || strings.Contains(c.f.RPC, "/BatchCreate") || strings.Contains(c.f.RPC, "/SendMessages") ||
-		strings.Contains(c.f.RPC, "/Estimate") // it names an account as a create does
+		strings.Contains(c.f.RPC, "/Estimate") || strings.Contains(c.f.RPC, "/DryRun") // they name an account as a create does
 }

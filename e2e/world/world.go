@@ -331,6 +331,7 @@ func (b *builder) things(name, prefix string) {
 	b.vars[prefix+"suppression_id"] = out.GetSuppression().GetId()
 	for _, suffix := range []string{"", "_" + wire.GRPC, "_" + wire.REST} {
 		b.vars[prefix+"failed_message_id"+suffix] = b.failed(ctx, account, b.vars[prefix+"channel_id"])
+		b.vars[prefix+"failed_send_id"+suffix] = b.failedSend(ctx, prefix)
 	}
 }
 
@@ -357,6 +358,24 @@ func (b *builder) failed(ctx context.Context, accountID, channelID string) strin
 		return got.GetMessage().GetStatus() == messagingv1.MessageStatus_MESSAGE_STATUS_PERMANENTLY_FAILED
 	}, time.Minute, 20*time.Millisecond)
 	return m.GetMessage().GetId()
+}
+
+// failedSend sends to somebody who does not exist and returns the send's id once it has
+// failed.
+func (b *builder) failedSend(ctx context.Context, prefix string) string {
+	resp, err := b.sends.CreateGroupMessage(ctx, &messagingv1.CreateGroupMessageRequest{
+		AccountId: b.vars[prefix+"account_id"], Name: "Failed", ChannelId: b.vars[prefix+"channel_id"], TemplateId: b.vars[prefix+"template_id"],
+		Recipients: []*messagingv1.AddressRecipient{{Address: "nouser-y@golden.example", Name: "Y"}},
+		Status:     messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_QUEUED,
+	})
+	require.NoError(b.t, err)
+	id := resp.GetGroupMessage().GetId()
+	require.Eventually(b.t, func() bool {
+		got, err := b.sends.GetGroupMessage(ctx, &messagingv1.GetGroupMessageRequest{GroupMessageId: id})
+		require.NoError(b.t, err)
+		return got.GetGroupMessage().GetStatus() == messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_FAILED
+	}, time.Minute, 20*time.Millisecond)
+	return id
 }
 
 // imported imports a file to its end and returns the import's id.

@@ -143,7 +143,7 @@ func setStatus(ctx context.Context, w http.ResponseWriter, m proto.Message) erro
 	method, _ := runtime.RPCMethod(ctx)
 	name := method[strings.LastIndexByte(method, '/')+1:]
 	switch {
-	case strings.HasPrefix(name, "Create"), strings.HasPrefix(name, "BatchCreate"), strings.HasPrefix(name, "Duplicate"), name == "Register":
+	case strings.HasPrefix(name, "Create"), strings.HasPrefix(name, "BatchCreate"), strings.HasPrefix(name, "Duplicate"), name == "Register", name == "ResendGroupMessage":
 		w.WriteHeader(http.StatusCreated)
 	case m != nil && m.ProtoReflect().Descriptor().Fields().Len() == 0:
 		w.WriteHeader(http.StatusNoContent)

@@ -211,6 +211,19 @@ func (c *Channel) SplitConnections() (transactional, bulk int32, shared bool) {
 	return transactional, c.Connections - transactional, false
 }
 
+// BulkShare of a channel's rate is open to group messages; the rest is kept for single
+// ones.
+const BulkShare = 0.9
+
+// BulkTime is how long n messages of a send take at the channel's rate; false where it
+// has none.
+func (c *Channel) BulkTime(n int) (time.Duration, bool) {
+	if c.RateLimit == nil || *c.RateLimit == 0 {
+		return 0, false
+	}
+	return time.Duration(float64(n) / (float64(*c.RateLimit) * BulkShare) * float64(time.Minute)), true
+}
+
 // ShownStatus is the status to show: a channel that is switched off is disabled
 // whatever was known of its connection.
 func (c *Channel) ShownStatus(now time.Time) string {

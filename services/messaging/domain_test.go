@@ -250,6 +250,30 @@ func TestIDsAt(t *testing.T) {
 	}
 }
 
+func TestResend(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		g       messaging.GroupMessage
+		unknown bool
+		want    int32
+	}{
+		"still running":              {messaging.GroupMessage{Status: messaging.GroupProcessing, Failed: 3}, false, 0},
+		"a draft":                    {messaging.GroupMessage{Status: messaging.GroupDraft}, false, 0},
+		"nothing failed":             {messaging.GroupMessage{Status: messaging.GroupCompleted, Sent: 5}, true, 0},
+		"some failed":                {messaging.GroupMessage{Status: messaging.GroupPartiallyFailed, Failed: 3, Unknown: 1}, false, 2},
+		"some failed, unknown too":   {messaging.GroupMessage{Status: messaging.GroupPartiallyFailed, Failed: 3, Unknown: 1}, true, 3},
+		"all unknown":                {messaging.GroupMessage{Status: messaging.GroupFailed, Failed: 2, Unknown: 2}, false, 0},
+		"cancelled, some had failed": {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Cancelled: 4}, false, 1},
+		"cancelled, some are out":    {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Pending: 1}, false, 0},
+	} {
+		got, err := tt.g.Resend("", tt.unknown)
+		require.Equal(t, tt.want == 0, err != nil, name)
+		if err == nil {
+			require.Equal(t, tt.want, got.Addresses, name)
+		}
+	}
+}
+
 func TestGroupMessageRules(t *testing.T) {
 	t.Parallel()
 	for status, can := range map[string]struct{ send, cancel, remove bool }{

@@ -35,8 +35,13 @@ type GroupMessage struct {
 	Snapshot          *Snapshot
 	// ExcludeContactGroupIDs are the groups whose members do not receive it.
 	ExcludeContactGroupIDs []string `db:"exclude_contact_group_ids"`
-	// Addresses is how many recipients were given by address.
-	Addresses       int32 `db:"address_count"`
+	// Addresses is how many recipients were given by address; of a resend, how many
+	// failed messages there were when it was accepted.
+	Addresses int32 `db:"address_count"`
+	// ResendOfID is the send whose failed messages this one sends again, IncludeUnknown
+	// whether it takes those whose outcome is unknown too.
+	ResendOfID      string
+	IncludeUnknown  bool
 	Total           int32 `db:"total_recipients"`
 	Pending         int32 `db:"pending_count"`
 	Sent            int32 `db:"sent_count"`
@@ -90,6 +95,27 @@ func (g *GroupMessage) MayCancel() error {
 		return nil
 	}
 	return invalidState("a %s group message cannot be cancelled", g.Status)
+}
+
+// Resend is a send that goes again, as it was, to those whom this one failed to reach
+// for good. Whose outcome is unknown may have got the message, and is taken only on
+// demand.
+func (g *GroupMessage) Resend(userID string, includeUnknown bool) (*GroupMessage, error) {
+	if !g.Final() {
+		return nil, invalidState("a %s group message has not ended and cannot be resent", g.Status)
+	}
+	n := g.Failed
+	if !includeUnknown {
+		n -= g.Unknown
+	}
+	if n == 0 {
+		return nil, invalidState("the group message has no failed messages to resend")
+	}
+	return &GroupMessage{
+		ID: NewID(), AccountID: g.AccountID, Name: g.Name, ChannelID: g.ChannelID, TemplateID: g.TemplateID, Status: GroupQueued,
+		CustomValues: g.CustomValues, Metadata: g.Metadata, Snapshot: g.Snapshot, CreatedByUserID: userID,
+		Addresses: n, ResendOfID: g.ID, IncludeUnknown: includeUnknown,
+	}, nil
 }
 
 // MayDelete refuses to delete what is running.

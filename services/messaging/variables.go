@@ -9,7 +9,8 @@ import (
 type Recipient struct {
 	ContactID string
 	// AddressID and Given are the id and the address of a recipient given by address,
-	// who is no contact.
+	// who is no contact; of a resend, those of the failed message, which may have been a
+	// contact's.
 	AddressID string
 	Given     string
 	// Values win over all other sources.
@@ -23,7 +24,7 @@ type Recipient struct {
 	Attributes map[string]string
 }
 
-// ID is that of the contact, or of the recipient given by address.
+// ID is that of the recipient given by address, or of the contact.
 func (r Recipient) ID() string {
 	if r.AddressID != "" {
 		return r.AddressID

@@ -59,7 +59,7 @@ func methodOf(operationID string) (protoreflect.MethodDescriptor, error) {
 
 func isCreate(md protoreflect.MethodDescriptor) bool {
 	name := string(md.Name())
-	return strings.HasPrefix(name, "Create") || strings.HasPrefix(name, "BatchCreate") || strings.HasPrefix(name, "Duplicate") || name == "Register" || md.IsStreamingClient()
+	return strings.HasPrefix(name, "Create") || strings.HasPrefix(name, "BatchCreate") || strings.HasPrefix(name, "Duplicate") || name == "Register" || name == "ResendGroupMessage" || md.IsStreamingClient()
 }
 
 // isFile reports whether the answer is a stream of pieces of a file.

@@ -65,7 +65,7 @@ func TestChunksWaitBehindOthers(t *testing.T) {
 		f, err := w.work.StartFanout(t.Context(), *job, time.Minute)
 		require.NoError(t, err)
 		h, err := w.work.WriteFanout(t.Context(), f, postgres.FanoutBatch{
-			Cursor: messaging.NewID(), Messages: []postgres.FanoutMessage{{ContactID: messaging.NewID(), Address: "a@example.org"}},
+			Cursor: messaging.NewID(), Messages: []messaging.Addressee{{ContactID: messaging.NewID(), Address: "a@example.org"}},
 		}, time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, w.work.FinishFanout(t.Context(), f))

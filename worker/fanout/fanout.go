@@ -222,25 +222,35 @@ func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
 }
 
 // recipients writes all recipients: those given by address, whose values then win over
-// what is known of a contact with the same address, then the members of the groups.
+// what is known of a contact with the same address, then the members of the groups. A
+// resend has those of its old send's failed messages alone.
 func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
 	stretch := func(list []messaging.Recipient) error {
-		b := p.batch(list)
-		if err := p.members.failed(); err != nil {
-			return err
-		}
-		suppressed, err := r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, p.keys(b))
+		to, skips, err := p.audience.Sort(p.fresh(list), func(keys []string) (map[string]bool, error) {
+			return r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, keys)
+		})
 		if err != nil {
 			return err
 		}
-		return r.write(ctx, f, p.without(b, suppressed))
+		return r.write(ctx, f, postgres.FanoutBatch{Cursor: p.cursor, AddressCursor: p.address, Messages: to, Skips: skips})
 	}
-	if err := r.Store.AddressRecipients(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, stretch); err != nil || len(f.Group.ContactGroupIDs) == 0 {
+	given := r.Store.AddressRecipients
+	if f.Group.ResendOfID != "" {
+		given = r.Store.FailedRecipients
+	}
+	if err := given(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, stretch); err != nil || len(f.Group.ContactGroupIDs) == 0 {
 		return err
 	}
-	p.members = walk(ctx, r.Directory, f.Job.AccountID, f.Group.ExcludeContactGroupIDs, f.Job.Cursor)
-	defer p.members.stop()
-	return r.Directory.Recipients(ctx, f.Job.AccountID, f.Group.ContactGroupIDs, f.Job.Cursor, postgres.MaxChunk, stretch)
+	members := func(groupIDs []string) func(func([]messaging.Recipient) error) error {
+		return func(each func([]messaging.Recipient) error) error {
+			return r.Directory.Recipients(ctx, f.Job.AccountID, groupIDs, f.Job.Cursor, postgres.MaxChunk, each)
+		}
+	}
+	if len(f.Group.ExcludeContactGroupIDs) > 0 {
+		p.audience.Left = messaging.WalkMembers(members(f.Group.ExcludeContactGroupIDs))
+		defer p.audience.Left.Stop()
+	}
+	return members(f.Group.ContactGroupIDs)(stretch)
 }
 
 // prepare reads what all recipients of the send share.
@@ -263,7 +273,7 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 		return nil, err
 	}
 	for _, a := range addresses {
-		p.duplicate(a)
+		p.audience.Duplicate(a)
 	}
 	return p, nil
 }

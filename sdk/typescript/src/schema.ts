@@ -974,6 +974,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/group-messages/dry-run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Dry run group message
+         * @description DryRunGroupMessage tells who would get a message of a send and who would not, what
+         *     it would take and how it would read; nothing is stored or sent.
+         */
+        post: operations["GroupMessageService_DryRunGroupMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/group-messages/{group_message_id}": {
         parameters: {
             query?: never;
@@ -1014,6 +1035,29 @@ export interface paths {
          *     without an outcome become cancelled.
          */
         post: operations["GroupMessageService_CancelGroupMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/group-messages/{group_message_id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resend group message
+         * @description ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
+         *     failed to reach for good: the same text with the values that they had, by the same
+         *     channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
+         *     the old one is running, when nothing failed, or when it was resent before.
+         */
+        post: operations["GroupMessageService_ResendGroupMessage"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3027,6 +3071,74 @@ export interface components {
             /** @description Phone number in E.164. */
             phone: string;
         };
+        /** @description DryRunGroupMessageResponse is what the send would come to if it began now. */
+        "turumba.messaging.v1.DryRunGroupMessageResponse": {
+            /**
+             * @description Whether all recipients were looked at. Otherwise it was too many (100 000) or took
+             *     too long (10 s), and the figures are of those who were.
+             */
+            complete: boolean;
+            /** @description How the SMS would travel: UCS-2 as soon as one message needs it. */
+            encoding: components["schemas"]["turumba.messaging.v1.MessageEncoding"] | "unspecified";
+            /**
+             * Format: date-time
+             * @description When the last message would leave if the channel had nothing else to do; not set
+             *     where the channel has no rate limit or not all were looked at.
+             */
+            expected_finish?: string;
+            /**
+             * Format: int32
+             * @description How many would get a message.
+             */
+            recipients: number;
+            /**
+             * @description The texts for the first three who would get one, without contacts whom the caller
+             *     may not read.
+             */
+            samples: components["schemas"]["turumba.messaging.v1.DryRunSample"][];
+            /**
+             * Format: int32
+             * @description SMS of the longest message; 1 where it is no SMS.
+             */
+            segments: number;
+            /** @description How many would not, by the reasons of SkippedRecipient. */
+            skipped: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int32
+             * @description How many would not.
+             */
+            skipped_count: number;
+            /**
+             * Format: int32
+             * @description Segments of all messages together.
+             */
+            total_segments: number;
+            /**
+             * Format: int32
+             * @description Units of the longest message: septets of GSM-7 or 16-bit units of UCS-2; 0 where it
+             *     is no SMS.
+             */
+            units: number;
+            /** @description For how many each variable has no value, whether they are skipped for it or not. */
+            unresolved: {
+                [key: string]: number;
+            };
+        };
+        /** @description DryRunSample is the text for one recipient. */
+        "turumba.messaging.v1.DryRunSample": {
+            /** @description The contact; empty for a recipient given by address. */
+            contact_id: string | "";
+            /** @description Where it would go. */
+            delivery_address: string;
+            /** @description Its HTML; empty for none. */
+            html_body: string;
+            /** @description Its text. */
+            message_body: string;
+            /** @description Its subject; empty where the channel has none. */
+            subject: string;
+        };
         /** @description EstimateMessageResponse is what the text needs. */
         "turumba.messaging.v1.EstimateMessageResponse": {
             /** @description How the SMS would travel: UCS-2 as soon as one message needs it. */
@@ -3100,7 +3212,8 @@ export interface components {
             account_id: string;
             /**
              * Format: int32
-             * @description How many recipients were given by address, besides the contact groups.
+             * @description How many recipients were given by address, besides the contact groups; of a resend,
+             *     how many failed messages there were when it was accepted.
              */
             address_count: number;
             /**
@@ -3149,6 +3262,8 @@ export interface components {
              * @description UUIDv7.
              */
             id: string;
+            /** @description Whether a resend takes those whose outcome is unknown too. */
+            include_unknown: boolean;
             /** @description Free data of the caller, at most 32 KiB. */
             metadata?: Record<string, never>;
             /** @description Name that people see. */
@@ -3158,6 +3273,8 @@ export interface components {
              * @description Recipients without an outcome yet.
              */
             pending_count: number;
+            /** @description The send whose failed messages this one sends again; empty for any other. */
+            resend_of_id: string | "";
             /**
              * Format: int32
              * @description Recipients that the provider accepted (delivered ones stay in).
@@ -3532,7 +3649,10 @@ export interface components {
              * @description When it was skipped.
              */
             created_at?: string;
-            /** @description The address that was given; empty for a contact. */
+            /**
+             * @description The address that was given, or that the failed message of a resend went to; empty
+             *     for a member of a contact group.
+             */
             delivery_address: string;
             /**
              * @description "excluded", "no_address", "invalid_address", "duplicate_address", "opted_out",
@@ -6344,6 +6464,78 @@ export interface operations {
             504: components["responses"]["Error504"];
         };
     };
+    GroupMessageService_DryRunGroupMessage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description The account; needed when the caller may send in several. */
+                    account_id?: string | "";
+                    /**
+                     * Format: uuid
+                     * @description The channel that sends.
+                     */
+                    channel_id?: string;
+                    /** @description Contact groups whose members receive it. */
+                    contact_group_ids?: string[];
+                    /** @description Values for every recipient. */
+                    custom_values?: {
+                        [key: string]: string;
+                    };
+                    /** @description Contact groups whose members do not receive it. */
+                    exclude_contact_group_ids?: string[];
+                    /** @description Contacts that do not receive it. */
+                    exclude_contact_ids?: string[];
+                    /** @description Text to render instead; no template is made of it. */
+                    message_body?: string;
+                    /** @description Free data of the caller, at most 32 KiB. */
+                    metadata?: Record<string, never>;
+                    /** @description Name that people see. */
+                    name?: string;
+                    /**
+                     * @description Recipients by address, at most 10 000. An address gets one message of a send; who
+                     *     is named here gets it with the values given here, also when a contact has the
+                     *     same address.
+                     */
+                    recipients?: components["schemas"]["turumba.messaging.v1.AddressRecipient"][];
+                    /** @description As in a create; it makes no difference here. */
+                    status?: components["schemas"]["turumba.messaging.v1.GroupMessageStatus"];
+                    /** @description Subject for message_body, e-mail only; may hold variables. */
+                    subject?: string;
+                    /** @description The template to render. */
+                    template_id?: string | "";
+                };
+            };
+        };
+        responses: {
+            /** @description DryRunGroupMessageResponse is what the send would come to if it began now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.DryRunGroupMessageResponse"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
     GroupMessageService_GetGroupMessage: {
         parameters: {
             query?: never;
@@ -6437,6 +6629,54 @@ export interface operations {
             404: components["responses"]["Error404"];
             409: components["responses"]["Error409"];
             413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    GroupMessageService_ResendGroupMessage: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the create safe to repeat for 24 hours: the same key with the same body answers the same resource. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Id of the send. */
+                group_message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * @description Whether to take those whose outcome is unknown too. They may have got the message,
+                     *     and would then get it twice.
+                     */
+                    include_unknown?: boolean;
+                };
+            };
+        };
+        responses: {
+            /** @description ResendGroupMessageResponse holds the new send. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.GroupMessage"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
             422: components["responses"]["Error422"];
             429: components["responses"]["Error429"];
             500: components["responses"]["Error500"];

@@ -141,7 +141,11 @@ func dropFiles(ctx context.Context, tx *pg.Tx, accountID string, digests []strin
 }
 
 // keepFiles lets a send refer to the files that it takes with it.
-func keepFiles(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, list []*messaging.Attachment) error {
+func keepFiles(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage) error {
+	list := g.Snapshot.Attachments
+	if len(list) == 0 {
+		return nil
+	}
 	digests := make([]string, len(list))
 	for i, a := range list {
 		digests[i] = a.Digest

@@ -240,7 +240,7 @@ func (h *history) fanOut(ctx context.Context, r *rand.Rand) error {
 	b := FanoutBatch{Cursor: messaging.NewID()}
 	for range min(left, 1+r.IntN(20)) {
 		contact := messaging.NewID()
-		b.Messages = append(b.Messages, FanoutMessage{ContactID: contact, Address: contact + "@example.org"})
+		b.Messages = append(b.Messages, messaging.Addressee{ContactID: contact, Address: contact + "@example.org"})
 	}
 	h.steps.Add(int64(len(b.Messages)))
 	_, err := h.work.WriteFanout(ctx, f, b, 0)

@@ -38,7 +38,8 @@ type FanoutJob struct {
 	AccountID      string
 	// Cursor is the last contact that was handled; empty at the start.
 	Cursor string
-	// AddressCursor is the last recipient given by address that was handled.
+	// AddressCursor is the last recipient given by address that was handled; of a resend,
+	// the last failed message.
 	AddressCursor string
 	Epoch         int64
 	// Traceparent is the trace of what queued the send; empty for none.
@@ -145,40 +146,48 @@ func readChannel(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	return nil
 }
 
-// beginFanout takes the snapshot, with the channel's subject line where the template
-// has none, so that its variables get values too; started_at is a whole millisecond because it
-// is the time inside the ids of the send's messages.
+// beginFanout takes the snapshot, unless the send is a resend, which has that of the old
+// one; started_at is a whole millisecond because it is the time inside the ids of the
+// send's messages.
 func beginFanout(ctx context.Context, tx *pg.Tx, f *Fanout) (failed bool, err error) {
 	g := f.Group
-	rows, err := tx.Query(ctx, "SELECT "+templateColumns+" FROM templates WHERE account_id = $1 AND id = $2", g.AccountID, g.TemplateID)
-	if err != nil {
-		return false, fmt.Errorf("read the send's template: %w", err)
+	if g.Snapshot == nil {
+		g.Snapshot, err = takeSnapshot(ctx, tx, f)
 	}
-	t, err := pg.One[messaging.Template](errTemplate)(rows)
 	if errors.Is(err, errTemplate) {
 		return true, failFanout(ctx, tx, f, "the template does not exist any more")
 	}
 	if err != nil {
 		return false, err
 	}
-	snapshot := t.Snapshot().WithSubject(f.subject)
-	if snapshot.Attachments, err = attachmentsOf(ctx, tx, g.AccountID, t.ID); err != nil {
+	if err := keepFiles(ctx, tx, g); err != nil {
 		return false, err
 	}
-	if len(snapshot.Attachments) > 0 {
-		if err := keepFiles(ctx, tx, g, snapshot.Attachments); err != nil {
-			return false, err
-		}
-	}
 	started := tx.Now.Truncate(time.Millisecond)
-	g.Snapshot, g.StartedAt, g.Status = &snapshot, &started, messaging.GroupProcessing
+	g.StartedAt, g.Status = &started, messaging.GroupProcessing
 	_, err = tx.Exec(ctx, `
 		UPDATE group_messages SET status = $3, snapshot = $4, started_at = $5, updated_at = $6
-		WHERE account_id = $1 AND id = $2`, g.AccountID, g.ID, g.Status, snapshot, started, tx.Now)
+		WHERE account_id = $1 AND id = $2`, g.AccountID, g.ID, g.Status, g.Snapshot, started, tx.Now)
 	if err != nil {
 		return false, fmt.Errorf("start group message: %w", err)
 	}
 	return false, groupEvent(ctx, tx, g, "group_message.processing", messaging.GroupQueued)
+}
+
+// takeSnapshot reads the send's template, with the channel's subject line where it has
+// none, so that its variables get values too.
+func takeSnapshot(ctx context.Context, tx *pg.Tx, f *Fanout) (*messaging.Snapshot, error) {
+	rows, err := tx.Query(ctx, "SELECT "+templateColumns+" FROM templates WHERE account_id = $1 AND id = $2", f.Group.AccountID, f.Group.TemplateID)
+	if err != nil {
+		return nil, fmt.Errorf("read the send's template: %w", err)
+	}
+	t, err := pg.One[messaging.Template](errTemplate)(rows)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := t.Snapshot().WithSubject(f.subject)
+	snapshot.Attachments, err = attachmentsOf(ctx, tx, f.Group.AccountID, t.ID)
+	return &snapshot, err
 }
 
 const extendFanoutSQL = `
@@ -193,22 +202,13 @@ func extendFanout(ctx context.Context, tx *pg.Tx, job FanoutJob, lease time.Dura
 	return otherwise(tag, ErrFenced)
 }
 
-// FanoutMessage is one recipient of a send; without a ContactID one given by address.
-type FanoutMessage struct {
-	ContactID string
-	// AddressID is the id of a recipient given by address.
-	AddressID string
-	Address   string
-	Values    messaging.Values
-}
-
 // FanoutBatch is a stretch of a send's recipients, in order of their ids.
 type FanoutBatch struct {
 	// Cursor is the last contact that is handled after the stretch, AddressCursor the
 	// last recipient given by address.
 	Cursor, AddressCursor string
 	// Messages are at most MaxChunk.
-	Messages []FanoutMessage
+	Messages []messaging.Addressee
 	// Skips are the recipients left out.
 	Skips []messaging.Skip
 }
@@ -274,7 +274,7 @@ func otherwise(tag pgconn.CommandTag, err error) error {
 }
 
 // queueMessages writes messages and their chunk, whose epoch is known afterwards.
-func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []FanoutMessage, lease time.Duration) (*Chunk, error) {
+func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addressee, lease time.Duration) (*Chunk, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -306,7 +306,7 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []FanoutMessage, 
 }
 
 // chunkMessages are the messages of a chunk as ChunkMessages reads them.
-func chunkMessages(c *Chunk, list []FanoutMessage) []ChunkMessage {
+func chunkMessages(c *Chunk, list []messaging.Addressee) []ChunkMessage {
 	out := make([]ChunkMessage, len(list))
 	for i, m := range list {
 		out[i] = ChunkMessage{ID: c.MessageIDs[i], ContactID: m.ContactID, Address: m.Address, Values: m.Values, Ordinal: i, CreatedAt: c.First}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
@@ -13,7 +14,7 @@ import (
 	"github.com/turumba/turumba/services/messaging"
 )
 
-const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, exclude_contact_group_ids, address_count, custom_values, metadata,
+const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, exclude_contact_group_ids, address_count, coalesce(resend_of_id::text, '') AS resend_of_id, include_unknown, custom_values, metadata,
 	snapshot, total_recipients, pending_count, sent_count, failed_count, cancelled_count, unknown_count, skipped_count, delivered_count,
 	fanout_done, coalesce(created_by_user_id::text, '') AS created_by_user_id, error_message, started_at, completed_at, created_at, updated_at`
 
@@ -33,18 +34,27 @@ func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.
 	if err := holdTemplate(ctx, tx, g.AccountID, g.TemplateID); err != nil {
 		return err
 	}
-	g.CreatedAt, g.UpdatedAt, g.Addresses = tx.Now, tx.Now, int32(len(to))
-	_, err := tx.Exec(ctx, `
-		INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids,
-			custom_values, metadata, created_by_user_id, created_at, updated_at, exclude_contact_group_ids, address_count)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, '')::uuid, $12, $12, $13, $14)`,
-		g.ID, g.AccountID, g.Name, g.ChannelID, g.TemplateID, g.Status, texts(g.ContactGroupIDs), texts(g.ExcludeContactIDs),
-		values(g.CustomValues), g.Metadata, g.CreatedByUserID, tx.Now, texts(g.ExcludeContactGroupIDs), g.Addresses)
-	if err != nil {
-		return fmt.Errorf("insert group message: %w", err)
-	}
+	g.Addresses = int32(len(to))
 	if err := insertRecipients(ctx, tx, g, to); err != nil {
 		return err
+	}
+	return s.insertGroup(ctx, tx, g)
+}
+
+// insertGroup stores a send whose recipients are known, and queues it if it is to start
+// at once.
+func (s *Store) insertGroup(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage) error {
+	g.CreatedAt, g.UpdatedAt = tx.Now, tx.Now
+	_, err := tx.Exec(ctx, `
+		INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids,
+			custom_values, metadata, created_by_user_id, created_at, updated_at, exclude_contact_group_ids, address_count, snapshot,
+			resend_of_id, include_unknown)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, '')::uuid, $12, $12, $13, $14, $15, nullif($16, '')::uuid, $17)`,
+		g.ID, g.AccountID, g.Name, g.ChannelID, g.TemplateID, g.Status, texts(g.ContactGroupIDs), texts(g.ExcludeContactIDs),
+		values(g.CustomValues), g.Metadata, g.CreatedByUserID, tx.Now, texts(g.ExcludeContactGroupIDs), g.Addresses, g.Snapshot,
+		g.ResendOfID, g.IncludeUnknown)
+	if err != nil {
+		return fmt.Errorf("insert group message: %w", err)
 	}
 	if err := groupEvent(ctx, tx, g, "group_message.created", ""); err != nil {
 		return err
@@ -111,6 +121,36 @@ func (s *Store) SendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string,
 		return nil, fmt.Errorf("queue group message: %w", err)
 	}
 	return g, s.queue(ctx, tx, g, previous)
+}
+
+// ResendGroupMessage makes the send that takes up the failed messages of another, once:
+// twice would be two messages for everybody. One that wrote nothing does not count.
+func (s *Store) ResendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id, userID string, includeUnknown bool) (*messaging.GroupMessage, error) {
+	old, err := lockGroup(ctx, tx, scope, id)
+	if err != nil {
+		return nil, err
+	}
+	g, err := old.Resend(userID, includeUnknown)
+	if err != nil {
+		return nil, err
+	}
+	var channel, resent bool
+	err = tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM channels WHERE account_id = $1 AND id = $2),
+			EXISTS (SELECT FROM group_messages WHERE account_id = $1 AND resend_of_id = $3 AND NOT (fanout_done AND total_recipients = 0))`,
+		g.AccountID, g.ChannelID, old.ID).Scan(&channel, &resent)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("find what a resend needs: %w", err)
+	case !channel:
+		return nil, apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the group message's channel does not exist any more")
+	case resent:
+		return nil, apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the group message was resent before; what failed again can be resent from that send")
+	}
+	if err := s.insertGroup(ctx, tx, g); err != nil {
+		return nil, err
+	}
+	return g, keepFiles(ctx, tx, g) // the old send may be deleted before the new one starts
 }
 
 // CancelGroupMessage stops a send: no further window of it is called. What

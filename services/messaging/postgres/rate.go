@@ -4,15 +4,12 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/turumba/turumba/services/messaging"
 )
 
-const (
-	// rateWindow is how far ahead bulk may reserve, and how much at a time.
-	rateWindow = 250 * time.Millisecond
-	// bulkShare of a channel's rate is open to bulk; the rest is kept for
-	// transactional messages.
-	bulkShare = 0.9
-)
+// rateWindow is how far ahead bulk may reserve, and how much at a time.
+const rateWindow = 250 * time.Millisecond
 
 // Reserve takes slots of a channel's rate of perMinute messages (decision D9),
 // by the generic cell rate algorithm on one row. It returns how many of the
@@ -22,7 +19,7 @@ func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute i
 	rate := float64(perMinute) / 60
 	ahead := time.Duration(0)
 	if lane == LaneBulk {
-		rate *= bulkShare
+		rate *= messaging.BulkShare
 		ahead = rateWindow
 		want = min(want, max(1, int(rate*rateWindow.Seconds())))
 	} else {

@@ -103,7 +103,7 @@ func TestRecount(t *testing.T) {
 	b := FanoutBatch{Cursor: messaging.NewID(), Skips: []messaging.Skip{{ID: messaging.NewID(), ContactID: messaging.NewID(), Reason: messaging.SkipNoAddress}}}
 	for range 3 {
 		contact := messaging.NewID()
-		b.Messages = append(b.Messages, FanoutMessage{ContactID: contact, Address: contact + "@example.org"})
+		b.Messages = append(b.Messages, messaging.Addressee{ContactID: contact, Address: contact + "@example.org"})
 	}
 	_, err := h.work.WriteFanout(ctx, f, b, 0)
 	require.NoError(t, err)

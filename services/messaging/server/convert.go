@@ -112,7 +112,7 @@ func toProtoGroup(g *messaging.GroupMessage) *messagingv1.GroupMessage {
 		CustomValues: g.CustomValues, Metadata: toStruct(g.Metadata), TotalRecipients: g.Total, PendingCount: g.Pending, SentCount: g.Sent,
 		FailedCount: g.Failed, CancelledCount: g.Cancelled, UnknownCount: g.Unknown, SkippedCount: g.Skipped, DeliveredCount: g.Delivered,
 		CreatedByUserId: g.CreatedByUserID, ErrorMessage: g.ErrorMessage, StartedAt: stampOrNil(g.StartedAt), CompletedAt: stampOrNil(g.CompletedAt),
-		ExcludeContactGroupIds: g.ExcludeContactGroupIDs, AddressCount: g.Addresses,
+		ExcludeContactGroupIds: g.ExcludeContactGroupIDs, AddressCount: g.Addresses, ResendOfId: g.ResendOfID, IncludeUnknown: g.IncludeUnknown,
 		CreatedAt: stamp(g.CreatedAt), UpdatedAt: stamp(g.UpdatedAt),
 	}
 }

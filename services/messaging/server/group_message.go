@@ -21,36 +21,59 @@ import (
 // maxMetadata is the most free data of a send, in bytes of JSON.
 const maxMetadata = 32 << 10
 
+// groupInput is what a create and a dry run say of a send.
+type groupInput interface {
+	GetAccountId() string
+	GetName() string
+	GetChannelId() string
+	GetTemplateId() string
+	GetMessageBody() string
+	GetSubject() string
+	GetContactGroupIds() []string
+	GetExcludeContactIds() []string
+	GetExcludeContactGroupIds() []string
+	GetCustomValues() map[string]string
+	GetMetadata() *structpb.Struct
+}
+
+// newGroup is the draft of a request.
+func newGroup(ctx context.Context, in groupInput) (*messaging.GroupMessage, error) {
+	accountID, err := auth.ScopeFrom(ctx).Target(in.GetAccountId(), auth.From(ctx))
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := fromStruct(in.GetMetadata())
+	if err != nil {
+		return nil, err
+	}
+	return &messaging.GroupMessage{
+		ID: messaging.NewID(), AccountID: accountID, Name: in.GetName(), ChannelID: in.GetChannelId(), TemplateID: in.GetTemplateId(),
+		Status: messaging.GroupDraft, ContactGroupIDs: in.GetContactGroupIds(), ExcludeContactIDs: in.GetExcludeContactIds(),
+		ExcludeContactGroupIDs: in.GetExcludeContactGroupIds(),
+		CustomValues:           in.GetCustomValues(), Metadata: metadata, CreatedByUserID: auth.From(ctx).UserID,
+	}, nil
+}
+
 // CreateGroupMessage implements messagingv1.GroupMessageServiceServer.
 func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.CreateGroupMessageRequest) (*messagingv1.CreateGroupMessageResponse, error) {
-	accountID, err := auth.ScopeFrom(ctx).Target(req.GetAccountId(), auth.From(ctx))
+	g, err := newGroup(ctx, req)
 	if err != nil {
 		return nil, err
-	}
-	metadata, err := fromStruct(req.GetMetadata())
-	if err != nil {
-		return nil, err
-	}
-	g := &messaging.GroupMessage{
-		ID: messaging.NewID(), AccountID: accountID, Name: req.GetName(), ChannelID: req.GetChannelId(), TemplateID: req.GetTemplateId(),
-		Status: messaging.GroupDraft, ContactGroupIDs: req.GetContactGroupIds(), ExcludeContactIDs: req.GetExcludeContactIds(),
-		ExcludeContactGroupIDs: req.GetExcludeContactGroupIds(),
-		CustomValues:           req.GetCustomValues(), Metadata: metadata, CreatedByUserID: auth.From(ctx).UserID,
 	}
 	if req.GetStatus() == messagingv1.GroupMessageStatus_GROUP_MESSAGE_STATUS_QUEUED {
 		g.Status = messaging.GroupQueued
 	}
-	auto, err := s.checkReferences(ctx, g, req)
+	_, t, err := s.references(ctx, g, req)
 	if err != nil {
 		return nil, err
 	}
 	resp := &messagingv1.CreateGroupMessageResponse{}
-	err = s.store.DB().InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, accountID); err != nil {
+	err = s.store.DB().InTx(ctx, []string{g.AccountID}, func(tx *pg.Tx) error {
+		if err := tx.Idempotent(ctx, g.AccountID); err != nil {
 			return err
 		}
-		if auto != nil {
-			if err := s.store.CreateTemplate(ctx, tx, auto); err != nil {
+		if req.GetMessageBody() != "" {
+			if err := s.store.CreateTemplate(ctx, tx, t); err != nil {
 				return err
 			}
 		}
@@ -67,41 +90,41 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 	return resp, nil
 }
 
-// checkReferences answers UNRESOLVED_REFERENCE for what the account does not
-// have, and makes the template of a message_body.
-func (s *Server) checkReferences(ctx context.Context, g *messaging.GroupMessage, req *messagingv1.CreateGroupMessageRequest) (auto *messaging.Template, err error) {
+// references answers UNRESOLVED_REFERENCE for what the account does not have. The
+// template of a message_body is made, but not stored.
+func (s *Server) references(ctx context.Context, g *messaging.GroupMessage, in groupInput) (*messaging.Channel, *messaging.Template, error) {
 	scope := []string{g.AccountID}
 	c, err := s.store.Channel(ctx, scope, g.ChannelID)
 	if err != nil {
-		return nil, unresolved(err, "channel_id")
+		return nil, nil, unresolved(err, "channel_id")
 	}
 	if err := s.checkGroups(ctx, g); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	caps := s.adapters.Capabilities(c.ChannelType, c.Provider)
-	if req.GetMessageBody() != "" {
-		auto = messaging.AutoTemplate(g.AccountID, g.Name, g.CreatedByUserID, s.clock.Now())
-		auto.Body, auto.Subject, auto.ChannelType = req.GetMessageBody(), req.GetSubject(), c.ChannelType
+	if in.GetMessageBody() != "" {
+		auto := messaging.AutoTemplate(g.AccountID, g.Name, g.CreatedByUserID, s.clock.Now())
+		auto.Body, auto.Subject, auto.ChannelType = in.GetMessageBody(), in.GetSubject(), c.ChannelType
 		g.TemplateID = auto.ID
 		if err := auto.Prepare(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return auto, auto.Fits(c.ChannelType, caps)
+		return c, auto, auto.Fits(c.ChannelType, caps)
 	}
 	t, err := s.store.Template(ctx, scope, g.TemplateID)
 	if err != nil {
-		return nil, unresolved(err, "template_id")
+		return nil, nil, unresolved(err, "template_id")
 	}
 	if err := usable(t, c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.Attachments, err = s.store.TemplateAttachments(ctx, scope, t.ID); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := messaging.FitAttachments("template_id", t.Attachments, caps); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return nil, t.Fits(c.ChannelType, caps)
+	return c, t, t.Fits(c.ChannelType, caps)
 }
 
 // checkGroups answers UNRESOLVED_REFERENCE unless the contact groups that a send names
@@ -196,6 +219,22 @@ func (s *Server) SendGroupMessage(ctx context.Context, req *messagingv1.SendGrou
 func (s *Server) CancelGroupMessage(ctx context.Context, req *messagingv1.CancelGroupMessageRequest) (*messagingv1.CancelGroupMessageResponse, error) {
 	resp := &messagingv1.CancelGroupMessageResponse{}
 	err := s.changeGroup(ctx, req.GetGroupMessageId(), s.store.CancelGroupMessage, func(tx *pg.Tx, g *messaging.GroupMessage) error {
+		resp.GroupMessage = toProtoGroup(g)
+		return tx.Respond(ctx, resp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// ResendGroupMessage implements messagingv1.GroupMessageServiceServer.
+func (s *Server) ResendGroupMessage(ctx context.Context, req *messagingv1.ResendGroupMessageRequest) (*messagingv1.ResendGroupMessageResponse, error) {
+	resp := &messagingv1.ResendGroupMessageResponse{}
+	resend := func(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
+		return s.store.ResendGroupMessage(ctx, tx, scope, id, auth.From(ctx).UserID, req.GetIncludeUnknown())
+	}
+	err := s.changeGroup(ctx, req.GetGroupMessageId(), resend, func(tx *pg.Tx, g *messaging.GroupMessage) error {
 		resp.GroupMessage = toProtoGroup(g)
 		return tx.Respond(ctx, resp)
 	})

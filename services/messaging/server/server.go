@@ -22,6 +22,9 @@ type Directory interface {
 	// Contacts returns the account's contacts of these ids that the caller may read,
 	// by id.
 	Contacts(ctx context.Context, accountID string, ids []string) (map[string]messaging.Recipient, error)
+	// Recipients calls each with the members of the groups, ascending and each once, from
+	// the one after cursor on.
+	Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, size int32, each func([]messaging.Recipient) error) error
 	// Sender returns the names that templates may use.
 	Sender(ctx context.Context, accountID, userID string) (accountName, senderName, senderEmail string, err error)
 }

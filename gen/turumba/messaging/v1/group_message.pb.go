@@ -159,10 +159,15 @@ type GroupMessage struct {
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// Contact groups whose members do not receive it.
 	ExcludeContactGroupIds []string `protobuf:"bytes,25,rep,name=exclude_contact_group_ids,json=excludeContactGroupIds,proto3" json:"exclude_contact_group_ids,omitempty"`
-	// How many recipients were given by address, besides the contact groups.
-	AddressCount  int32 `protobuf:"varint,26,opt,name=address_count,json=addressCount,proto3" json:"address_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// How many recipients were given by address, besides the contact groups; of a resend,
+	// how many failed messages there were when it was accepted.
+	AddressCount int32 `protobuf:"varint,26,opt,name=address_count,json=addressCount,proto3" json:"address_count,omitempty"`
+	// The send whose failed messages this one sends again; empty for any other.
+	ResendOfId string `protobuf:"bytes,27,opt,name=resend_of_id,json=resendOfId,proto3" json:"resend_of_id,omitempty"`
+	// Whether a resend takes those whose outcome is unknown too.
+	IncludeUnknown bool `protobuf:"varint,28,opt,name=include_unknown,json=includeUnknown,proto3" json:"include_unknown,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GroupMessage) Reset() {
@@ -377,6 +382,20 @@ func (x *GroupMessage) GetAddressCount() int32 {
 	return 0
 }
 
+func (x *GroupMessage) GetResendOfId() string {
+	if x != nil {
+		return x.ResendOfId
+	}
+	return ""
+}
+
+func (x *GroupMessage) GetIncludeUnknown() bool {
+	if x != nil {
+		return x.IncludeUnknown
+	}
+	return false
+}
+
 // AddressRecipient is somebody who receives a send without being a contact.
 type AddressRecipient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -452,7 +471,8 @@ type SkippedRecipient struct {
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it was skipped.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// The address that was given; empty for a contact.
+	// The address that was given, or that the failed message of a resend went to; empty
+	// for a member of a contact group.
 	DeliveryAddress string `protobuf:"bytes,4,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -520,7 +540,7 @@ var File_turumba_messaging_v1_group_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xea\f\n" +
+	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xbf\r\n" +
 	"\fGroupMessage\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -566,9 +586,11 @@ const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tupdatedAt\x12L\n" +
-	"\x19exclude_contact_group_ids\x18\x19 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x16excludeContactGroupIds\x12/\n" +
-	"\raddress_count\x18\x1a \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x90N(\x00R\faddressCount\x1a?\n" +
+	"\x19exclude_contact_group_ids\x18\x19 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x16excludeContactGroupIds\x12,\n" +
+	"\raddress_count\x18\x1a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\faddressCount\x12-\n" +
+	"\fresend_of_id\x18\x1b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
+	"resendOfId\x12'\n" +
+	"\x0finclude_unknown\x18\x1c \x01(\bR\x0eincludeUnknown\x1a?\n" +
 	"\x11CustomValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x01\n" +

@@ -62,6 +62,33 @@ func local_request_GroupMessageService_CreateGroupMessage_0(ctx context.Context,
 	return msg, metadata, err
 }
 
+func request_GroupMessageService_DryRunGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq DryRunGroupMessageRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.DryRunGroupMessage(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_GroupMessageService_DryRunGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, server GroupMessageServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq DryRunGroupMessageRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.DryRunGroupMessage(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_GroupMessageService_GetGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq GetGroupMessageRequest
@@ -226,6 +253,51 @@ func local_request_GroupMessageService_CancelGroupMessage_0(ctx context.Context,
 	return msg, metadata, err
 }
 
+func request_GroupMessageService_ResendGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ResendGroupMessageRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["group_message_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "group_message_id")
+	}
+	protoReq.GroupMessageId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "group_message_id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.ResendGroupMessage(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_GroupMessageService_ResendGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, server GroupMessageServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ResendGroupMessageRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["group_message_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "group_message_id")
+	}
+	protoReq.GroupMessageId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "group_message_id", err)
+	}
+	msg, err := server.ResendGroupMessage(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_GroupMessageService_DeleteGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq DeleteGroupMessageRequest
@@ -373,6 +445,26 @@ func RegisterGroupMessageServiceHandlerServer(ctx context.Context, mux *runtime.
 		}
 		forward_GroupMessageService_CreateGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_CreateGroupMessage_0{resp.(*CreateGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_DryRunGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/dry-run"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_GroupMessageService_DryRunGroupMessage_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_DryRunGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodGet, pattern_GroupMessageService_GetGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -452,6 +544,26 @@ func RegisterGroupMessageServiceHandlerServer(ctx context.Context, mux *runtime.
 			return
 		}
 		forward_GroupMessageService_CancelGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_CancelGroupMessage_0{resp.(*CancelGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_ResendGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/ResendGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/{group_message_id}/resend"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_GroupMessageService_ResendGroupMessage_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_ResendGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_ResendGroupMessage_0{resp.(*ResendGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodDelete, pattern_GroupMessageService_DeleteGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -557,6 +669,23 @@ func RegisterGroupMessageServiceHandlerClient(ctx context.Context, mux *runtime.
 		}
 		forward_GroupMessageService_CreateGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_CreateGroupMessage_0{resp.(*CreateGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_DryRunGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/dry-run"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_GroupMessageService_DryRunGroupMessage_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_DryRunGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodGet, pattern_GroupMessageService_GetGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -624,6 +753,23 @@ func RegisterGroupMessageServiceHandlerClient(ctx context.Context, mux *runtime.
 			return
 		}
 		forward_GroupMessageService_CancelGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_CancelGroupMessage_0{resp.(*CancelGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_ResendGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/ResendGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/{group_message_id}/resend"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_GroupMessageService_ResendGroupMessage_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_ResendGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_ResendGroupMessage_0{resp.(*ResendGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodDelete, pattern_GroupMessageService_DeleteGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -718,6 +864,15 @@ func (m response_GroupMessageService_CancelGroupMessage_0) XXX_ResponseBody() in
 	return response.GroupMessage
 }
 
+type response_GroupMessageService_ResendGroupMessage_0 struct {
+	*ResendGroupMessageResponse
+}
+
+func (m response_GroupMessageService_ResendGroupMessage_0) XXX_ResponseBody() interface{} {
+	response := m.ResendGroupMessageResponse
+	return response.GroupMessage
+}
+
 type response_GroupMessageService_WatchGroupMessage_0 struct {
 	*WatchGroupMessageResponse
 }
@@ -729,10 +884,12 @@ func (m response_GroupMessageService_WatchGroupMessage_0) XXX_ResponseBody() int
 
 var (
 	pattern_GroupMessageService_CreateGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "group-messages"}, ""))
+	pattern_GroupMessageService_DryRunGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "group-messages", "dry-run"}, ""))
 	pattern_GroupMessageService_GetGroupMessage_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "group-messages", "group_message_id"}, ""))
 	pattern_GroupMessageService_ListGroupMessages_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "group-messages"}, ""))
 	pattern_GroupMessageService_SendGroupMessage_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "send"}, ""))
 	pattern_GroupMessageService_CancelGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "cancel"}, ""))
+	pattern_GroupMessageService_ResendGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "resend"}, ""))
 	pattern_GroupMessageService_DeleteGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "group-messages", "group_message_id"}, ""))
 	pattern_GroupMessageService_WatchGroupMessage_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "watch"}, ""))
 	pattern_GroupMessageService_ListSkippedRecipients_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "skipped"}, ""))
@@ -740,10 +897,12 @@ var (
 
 var (
 	forward_GroupMessageService_CreateGroupMessage_0    = runtime.ForwardResponseMessage
+	forward_GroupMessageService_DryRunGroupMessage_0    = runtime.ForwardResponseMessage
 	forward_GroupMessageService_GetGroupMessage_0       = runtime.ForwardResponseMessage
 	forward_GroupMessageService_ListGroupMessages_0     = runtime.ForwardResponseMessage
 	forward_GroupMessageService_SendGroupMessage_0      = runtime.ForwardResponseMessage
 	forward_GroupMessageService_CancelGroupMessage_0    = runtime.ForwardResponseMessage
+	forward_GroupMessageService_ResendGroupMessage_0    = runtime.ForwardResponseMessage
 	forward_GroupMessageService_DeleteGroupMessage_0    = runtime.ForwardResponseMessage
 	forward_GroupMessageService_WatchGroupMessage_0     = runtime.ForwardResponseStream
 	forward_GroupMessageService_ListSkippedRecipients_0 = runtime.ForwardResponseMessage

@@ -22,10 +22,12 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	GroupMessageService_CreateGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/CreateGroupMessage"
+	GroupMessageService_DryRunGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage"
 	GroupMessageService_GetGroupMessage_FullMethodName       = "/turumba.messaging.v1.GroupMessageService/GetGroupMessage"
 	GroupMessageService_ListGroupMessages_FullMethodName     = "/turumba.messaging.v1.GroupMessageService/ListGroupMessages"
 	GroupMessageService_SendGroupMessage_FullMethodName      = "/turumba.messaging.v1.GroupMessageService/SendGroupMessage"
 	GroupMessageService_CancelGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/CancelGroupMessage"
+	GroupMessageService_ResendGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/ResendGroupMessage"
 	GroupMessageService_DeleteGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/DeleteGroupMessage"
 	GroupMessageService_WatchGroupMessage_FullMethodName     = "/turumba.messaging.v1.GroupMessageService/WatchGroupMessage"
 	GroupMessageService_ListSkippedRecipients_FullMethodName = "/turumba.messaging.v1.GroupMessageService/ListSkippedRecipients"
@@ -39,6 +41,9 @@ const (
 type GroupMessageServiceClient interface {
 	// CreateGroupMessage stores a draft, or with status queued sends it at once.
 	CreateGroupMessage(ctx context.Context, in *CreateGroupMessageRequest, opts ...grpc.CallOption) (*CreateGroupMessageResponse, error)
+	// DryRunGroupMessage tells who would get a message of a send and who would not, what
+	// it would take and how it would read; nothing is stored or sent.
+	DryRunGroupMessage(ctx context.Context, in *DryRunGroupMessageRequest, opts ...grpc.CallOption) (*DryRunGroupMessageResponse, error)
 	// GetGroupMessage returns one send with its counters.
 	GetGroupMessage(ctx context.Context, in *GetGroupMessageRequest, opts ...grpc.CallOption) (*GetGroupMessageResponse, error)
 	// ListGroupMessages returns the sends of the caller's accounts.
@@ -49,6 +54,11 @@ type GroupMessageServiceClient interface {
 	// CancelGroupMessage stops a send: no new message leaves 2 s later, messages
 	// without an outcome become cancelled.
 	CancelGroupMessage(ctx context.Context, in *CancelGroupMessageRequest, opts ...grpc.CallOption) (*CancelGroupMessageResponse, error)
+	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
+	// failed to reach for good: the same text with the values that they had, by the same
+	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
+	// the old one is running, when nothing failed, or when it was resent before.
+	ResendGroupMessage(ctx context.Context, in *ResendGroupMessageRequest, opts ...grpc.CallOption) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.
 	DeleteGroupMessage(ctx context.Context, in *DeleteGroupMessageRequest, opts ...grpc.CallOption) (*DeleteGroupMessageResponse, error)
@@ -71,6 +81,16 @@ func (c *groupMessageServiceClient) CreateGroupMessage(ctx context.Context, in *
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateGroupMessageResponse)
 	err := c.cc.Invoke(ctx, GroupMessageService_CreateGroupMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupMessageServiceClient) DryRunGroupMessage(ctx context.Context, in *DryRunGroupMessageRequest, opts ...grpc.CallOption) (*DryRunGroupMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DryRunGroupMessageResponse)
+	err := c.cc.Invoke(ctx, GroupMessageService_DryRunGroupMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +131,16 @@ func (c *groupMessageServiceClient) CancelGroupMessage(ctx context.Context, in *
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelGroupMessageResponse)
 	err := c.cc.Invoke(ctx, GroupMessageService_CancelGroupMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupMessageServiceClient) ResendGroupMessage(ctx context.Context, in *ResendGroupMessageRequest, opts ...grpc.CallOption) (*ResendGroupMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResendGroupMessageResponse)
+	err := c.cc.Invoke(ctx, GroupMessageService_ResendGroupMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +194,9 @@ func (c *groupMessageServiceClient) ListSkippedRecipients(ctx context.Context, i
 type GroupMessageServiceServer interface {
 	// CreateGroupMessage stores a draft, or with status queued sends it at once.
 	CreateGroupMessage(context.Context, *CreateGroupMessageRequest) (*CreateGroupMessageResponse, error)
+	// DryRunGroupMessage tells who would get a message of a send and who would not, what
+	// it would take and how it would read; nothing is stored or sent.
+	DryRunGroupMessage(context.Context, *DryRunGroupMessageRequest) (*DryRunGroupMessageResponse, error)
 	// GetGroupMessage returns one send with its counters.
 	GetGroupMessage(context.Context, *GetGroupMessageRequest) (*GetGroupMessageResponse, error)
 	// ListGroupMessages returns the sends of the caller's accounts.
@@ -174,6 +207,11 @@ type GroupMessageServiceServer interface {
 	// CancelGroupMessage stops a send: no new message leaves 2 s later, messages
 	// without an outcome become cancelled.
 	CancelGroupMessage(context.Context, *CancelGroupMessageRequest) (*CancelGroupMessageResponse, error)
+	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
+	// failed to reach for good: the same text with the values that they had, by the same
+	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
+	// the old one is running, when nothing failed, or when it was resent before.
+	ResendGroupMessage(context.Context, *ResendGroupMessageRequest) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.
 	DeleteGroupMessage(context.Context, *DeleteGroupMessageRequest) (*DeleteGroupMessageResponse, error)
@@ -195,6 +233,9 @@ type UnimplementedGroupMessageServiceServer struct{}
 func (UnimplementedGroupMessageServiceServer) CreateGroupMessage(context.Context, *CreateGroupMessageRequest) (*CreateGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGroupMessage not implemented")
 }
+func (UnimplementedGroupMessageServiceServer) DryRunGroupMessage(context.Context, *DryRunGroupMessageRequest) (*DryRunGroupMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DryRunGroupMessage not implemented")
+}
 func (UnimplementedGroupMessageServiceServer) GetGroupMessage(context.Context, *GetGroupMessageRequest) (*GetGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetGroupMessage not implemented")
 }
@@ -206,6 +247,9 @@ func (UnimplementedGroupMessageServiceServer) SendGroupMessage(context.Context, 
 }
 func (UnimplementedGroupMessageServiceServer) CancelGroupMessage(context.Context, *CancelGroupMessageRequest) (*CancelGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelGroupMessage not implemented")
+}
+func (UnimplementedGroupMessageServiceServer) ResendGroupMessage(context.Context, *ResendGroupMessageRequest) (*ResendGroupMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResendGroupMessage not implemented")
 }
 func (UnimplementedGroupMessageServiceServer) DeleteGroupMessage(context.Context, *DeleteGroupMessageRequest) (*DeleteGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteGroupMessage not implemented")
@@ -251,6 +295,24 @@ func _GroupMessageService_CreateGroupMessage_Handler(srv interface{}, ctx contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(GroupMessageServiceServer).CreateGroupMessage(ctx, req.(*CreateGroupMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupMessageService_DryRunGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DryRunGroupMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupMessageServiceServer).DryRunGroupMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupMessageService_DryRunGroupMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupMessageServiceServer).DryRunGroupMessage(ctx, req.(*DryRunGroupMessageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -327,6 +389,24 @@ func _GroupMessageService_CancelGroupMessage_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GroupMessageService_ResendGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResendGroupMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupMessageServiceServer).ResendGroupMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupMessageService_ResendGroupMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupMessageServiceServer).ResendGroupMessage(ctx, req.(*ResendGroupMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _GroupMessageService_DeleteGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteGroupMessageRequest)
 	if err := dec(in); err != nil {
@@ -386,6 +466,10 @@ var GroupMessageService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _GroupMessageService_CreateGroupMessage_Handler,
 		},
 		{
+			MethodName: "DryRunGroupMessage",
+			Handler:    _GroupMessageService_DryRunGroupMessage_Handler,
+		},
+		{
 			MethodName: "GetGroupMessage",
 			Handler:    _GroupMessageService_GetGroupMessage_Handler,
 		},
@@ -400,6 +484,10 @@ var GroupMessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelGroupMessage",
 			Handler:    _GroupMessageService_CancelGroupMessage_Handler,
+		},
+		{
+			MethodName: "ResendGroupMessage",
+			Handler:    _GroupMessageService_ResendGroupMessage_Handler,
 		},
 		{
 			MethodName: "DeleteGroupMessage",
