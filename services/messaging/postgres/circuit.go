@@ -160,7 +160,9 @@ func (s *Store) FailOver(ctx context.Context, accountID, channelType string) (mo
 func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
 	_, err := s.db.Pool().Exec(ctx, `
 		UPDATE dispatch_chunks SET not_before = now() + $2::interval
-		WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval`, channelID, interval(delay))
+		WHERE id IN (
+			SELECT id FROM dispatch_chunks WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval
+			FOR UPDATE SKIP LOCKED) -- what somebody else holds or claims at this moment is seen to by them`, channelID, interval(delay))
 	if err != nil {
 		return fmt.Errorf("hold the channel's chunks: %w", err)
 	}
