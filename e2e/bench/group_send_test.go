@@ -32,6 +32,9 @@ import (
 // sendSize is how many recipients one round has.
 const sendSize = 50_000
 
+// sendLimit is how long one send may take: longer means that it hangs.
+const sendLimit = 5 * time.Minute
+
 // BenchmarkGroupSend is a group send to an adapter that does nothing, with the
 // whole ledger, beside a prototype that writes the same rows without tenants,
 // lanes, gate or crash safety.
@@ -161,7 +164,7 @@ func (s *sender) setUp() {
 	s.tx(func(ctx context.Context, tx *pg.Tx) error {
 		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
 			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
-			IsEnabled: true, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "unused.example"}}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
+			IsEnabled: true, Connections: 300, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "unused.example"}}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 		}))
 	})
 }
@@ -172,14 +175,16 @@ func (s *sender) send() int {
 		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{uuid.NewString()},
 	}
 	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g, nil) })
+	ctx, cancel := context.WithTimeout(s.b.Context(), sendLimit) // go test has no limit for benchmarks
+	defer cancel()
 	for {
-		now, err := s.store.GroupMessage(s.b.Context(), []string{s.account}, g.ID)
+		now, err := s.store.GroupMessage(ctx, []string{s.account}, g.ID)
 		require.NoError(s.b, err)
 		if now.Final() {
 			require.EqualValues(s.b, sendSize, now.Sent)
 			return sendSize
 		}
-		require.NoError(s.b, clock.Sleep(s.b.Context(), clock.System(), 5*time.Millisecond))
+		require.NoErrorf(s.b, clock.Sleep(ctx, clock.System(), 5*time.Millisecond), "the send is %s with %d sent", now.Status, now.Sent)
 	}
 }
 

@@ -165,6 +165,8 @@ func (r *trial) keep(row row) {
 		p.kill()
 		p.start()
 	}
+	r.accountConn.ResetConnectBackoff()
+	r.messagingConn.ResetConnectBackoff()
 	_, err = r.sql.Exec(ctx, wipeSQL)
 	require.NoError(r.t, err)
 }
