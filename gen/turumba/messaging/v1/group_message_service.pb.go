@@ -15,7 +15,6 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
-	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -185,384 +184,6 @@ func (x *CreateGroupMessageRequest) GetExcludeContactGroupIds() []string {
 	return nil
 }
 
-// DryRunGroupMessageRequest is the body of a create.
-type DryRunGroupMessageRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The account; needed when the caller may send in several.
-	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// Name that people see.
-	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The channel that sends.
-	ChannelId string `protobuf:"bytes,3,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
-	// The template to render.
-	TemplateId string `protobuf:"bytes,4,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
-	// Text to render instead; no template is made of it.
-	MessageBody string `protobuf:"bytes,5,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
-	// Subject for message_body, e-mail only; may hold variables.
-	Subject string `protobuf:"bytes,6,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Contact groups whose members receive it.
-	ContactGroupIds []string `protobuf:"bytes,7,rep,name=contact_group_ids,json=contactGroupIds,proto3" json:"contact_group_ids,omitempty"`
-	// Contacts that do not receive it.
-	ExcludeContactIds []string `protobuf:"bytes,8,rep,name=exclude_contact_ids,json=excludeContactIds,proto3" json:"exclude_contact_ids,omitempty"`
-	// Values for every recipient.
-	CustomValues map[string]string `protobuf:"bytes,9,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Free data of the caller, at most 32 KiB.
-	Metadata *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	// As in a create; it makes no difference here.
-	Status GroupMessageStatus `protobuf:"varint,11,opt,name=status,proto3,enum=turumba.messaging.v1.GroupMessageStatus" json:"status,omitempty"`
-	// Recipients by address, at most 10 000. An address gets one message of a send; who
-	// is named here gets it with the values given here, also when a contact has the
-	// same address.
-	Recipients []*AddressRecipient `protobuf:"bytes,12,rep,name=recipients,proto3" json:"recipients,omitempty"`
-	// Contact groups whose members do not receive it.
-	ExcludeContactGroupIds []string `protobuf:"bytes,13,rep,name=exclude_contact_group_ids,json=excludeContactGroupIds,proto3" json:"exclude_contact_group_ids,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
-}
-
-func (x *DryRunGroupMessageRequest) Reset() {
-	*x = DryRunGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DryRunGroupMessageRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DryRunGroupMessageRequest) ProtoMessage() {}
-
-func (x *DryRunGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DryRunGroupMessageRequest.ProtoReflect.Descriptor instead.
-func (*DryRunGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *DryRunGroupMessageRequest) GetAccountId() string {
-	if x != nil {
-		return x.AccountId
-	}
-	return ""
-}
-
-func (x *DryRunGroupMessageRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *DryRunGroupMessageRequest) GetChannelId() string {
-	if x != nil {
-		return x.ChannelId
-	}
-	return ""
-}
-
-func (x *DryRunGroupMessageRequest) GetTemplateId() string {
-	if x != nil {
-		return x.TemplateId
-	}
-	return ""
-}
-
-func (x *DryRunGroupMessageRequest) GetMessageBody() string {
-	if x != nil {
-		return x.MessageBody
-	}
-	return ""
-}
-
-func (x *DryRunGroupMessageRequest) GetSubject() string {
-	if x != nil {
-		return x.Subject
-	}
-	return ""
-}
-
-func (x *DryRunGroupMessageRequest) GetContactGroupIds() []string {
-	if x != nil {
-		return x.ContactGroupIds
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageRequest) GetExcludeContactIds() []string {
-	if x != nil {
-		return x.ExcludeContactIds
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageRequest) GetCustomValues() map[string]string {
-	if x != nil {
-		return x.CustomValues
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageRequest) GetMetadata() *structpb.Struct {
-	if x != nil {
-		return x.Metadata
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageRequest) GetStatus() GroupMessageStatus {
-	if x != nil {
-		return x.Status
-	}
-	return GroupMessageStatus_GROUP_MESSAGE_STATUS_UNSPECIFIED
-}
-
-func (x *DryRunGroupMessageRequest) GetRecipients() []*AddressRecipient {
-	if x != nil {
-		return x.Recipients
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageRequest) GetExcludeContactGroupIds() []string {
-	if x != nil {
-		return x.ExcludeContactGroupIds
-	}
-	return nil
-}
-
-// DryRunSample is the text for one recipient.
-type DryRunSample struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The contact; empty for a recipient given by address.
-	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
-	// Where it would go.
-	DeliveryAddress string `protobuf:"bytes,2,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
-	// Its subject; empty where the channel has none.
-	Subject string `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Its text.
-	MessageBody string `protobuf:"bytes,4,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
-	// Its HTML; empty for none.
-	HtmlBody      string `protobuf:"bytes,5,opt,name=html_body,json=htmlBody,proto3" json:"html_body,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DryRunSample) Reset() {
-	*x = DryRunSample{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DryRunSample) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DryRunSample) ProtoMessage() {}
-
-func (x *DryRunSample) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DryRunSample.ProtoReflect.Descriptor instead.
-func (*DryRunSample) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *DryRunSample) GetContactId() string {
-	if x != nil {
-		return x.ContactId
-	}
-	return ""
-}
-
-func (x *DryRunSample) GetDeliveryAddress() string {
-	if x != nil {
-		return x.DeliveryAddress
-	}
-	return ""
-}
-
-func (x *DryRunSample) GetSubject() string {
-	if x != nil {
-		return x.Subject
-	}
-	return ""
-}
-
-func (x *DryRunSample) GetMessageBody() string {
-	if x != nil {
-		return x.MessageBody
-	}
-	return ""
-}
-
-func (x *DryRunSample) GetHtmlBody() string {
-	if x != nil {
-		return x.HtmlBody
-	}
-	return ""
-}
-
-// DryRunGroupMessageResponse is what the send would come to if it began now.
-type DryRunGroupMessageResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many would get a message.
-	Recipients int32 `protobuf:"varint,1,opt,name=recipients,proto3" json:"recipients,omitempty"`
-	// How many would not.
-	SkippedCount int32 `protobuf:"varint,2,opt,name=skipped_count,json=skippedCount,proto3" json:"skipped_count,omitempty"`
-	// How many would not, by the reasons of SkippedRecipient.
-	Skipped map[string]int32 `protobuf:"bytes,3,rep,name=skipped,proto3" json:"skipped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// How the SMS would travel: UCS-2 as soon as one message needs it.
-	Encoding MessageEncoding `protobuf:"varint,4,opt,name=encoding,proto3,enum=turumba.messaging.v1.MessageEncoding" json:"encoding,omitempty"`
-	// Units of the longest message: septets of GSM-7 or 16-bit units of UCS-2; 0 where it
-	// is no SMS.
-	Units int32 `protobuf:"varint,5,opt,name=units,proto3" json:"units,omitempty"`
-	// SMS of the longest message; 1 where it is no SMS.
-	Segments int32 `protobuf:"varint,6,opt,name=segments,proto3" json:"segments,omitempty"`
-	// Segments of all messages together.
-	TotalSegments int32 `protobuf:"varint,7,opt,name=total_segments,json=totalSegments,proto3" json:"total_segments,omitempty"`
-	// For how many each variable has no value, whether they are skipped for it or not.
-	Unresolved map[string]int32 `protobuf:"bytes,8,rep,name=unresolved,proto3" json:"unresolved,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// The texts for the first three who would get one, without contacts whom the caller
-	// may not read.
-	Samples []*DryRunSample `protobuf:"bytes,9,rep,name=samples,proto3" json:"samples,omitempty"`
-	// Whether all recipients were looked at. Otherwise it was too many (100 000) or took
-	// too long (10 s), and the figures are of those who were.
-	Complete bool `protobuf:"varint,10,opt,name=complete,proto3" json:"complete,omitempty"`
-	// When the last message would leave if the channel had nothing else to do; not set
-	// where the channel has no rate limit or not all were looked at.
-	ExpectedFinish *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expected_finish,json=expectedFinish,proto3" json:"expected_finish,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *DryRunGroupMessageResponse) Reset() {
-	*x = DryRunGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DryRunGroupMessageResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DryRunGroupMessageResponse) ProtoMessage() {}
-
-func (x *DryRunGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DryRunGroupMessageResponse.ProtoReflect.Descriptor instead.
-func (*DryRunGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *DryRunGroupMessageResponse) GetRecipients() int32 {
-	if x != nil {
-		return x.Recipients
-	}
-	return 0
-}
-
-func (x *DryRunGroupMessageResponse) GetSkippedCount() int32 {
-	if x != nil {
-		return x.SkippedCount
-	}
-	return 0
-}
-
-func (x *DryRunGroupMessageResponse) GetSkipped() map[string]int32 {
-	if x != nil {
-		return x.Skipped
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageResponse) GetEncoding() MessageEncoding {
-	if x != nil {
-		return x.Encoding
-	}
-	return MessageEncoding_MESSAGE_ENCODING_UNSPECIFIED
-}
-
-func (x *DryRunGroupMessageResponse) GetUnits() int32 {
-	if x != nil {
-		return x.Units
-	}
-	return 0
-}
-
-func (x *DryRunGroupMessageResponse) GetSegments() int32 {
-	if x != nil {
-		return x.Segments
-	}
-	return 0
-}
-
-func (x *DryRunGroupMessageResponse) GetTotalSegments() int32 {
-	if x != nil {
-		return x.TotalSegments
-	}
-	return 0
-}
-
-func (x *DryRunGroupMessageResponse) GetUnresolved() map[string]int32 {
-	if x != nil {
-		return x.Unresolved
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageResponse) GetSamples() []*DryRunSample {
-	if x != nil {
-		return x.Samples
-	}
-	return nil
-}
-
-func (x *DryRunGroupMessageResponse) GetComplete() bool {
-	if x != nil {
-		return x.Complete
-	}
-	return false
-}
-
-func (x *DryRunGroupMessageResponse) GetExpectedFinish() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ExpectedFinish
-	}
-	return nil
-}
-
 // CreateGroupMessageResponse holds the created send.
 type CreateGroupMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -574,7 +195,7 @@ type CreateGroupMessageResponse struct {
 
 func (x *CreateGroupMessageResponse) Reset() {
 	*x = CreateGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +207,7 @@ func (x *CreateGroupMessageResponse) String() string {
 func (*CreateGroupMessageResponse) ProtoMessage() {}
 
 func (x *CreateGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +220,7 @@ func (x *CreateGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{4}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *CreateGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -620,7 +241,7 @@ type GetGroupMessageRequest struct {
 
 func (x *GetGroupMessageRequest) Reset() {
 	*x = GetGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +253,7 @@ func (x *GetGroupMessageRequest) String() string {
 func (*GetGroupMessageRequest) ProtoMessage() {}
 
 func (x *GetGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +266,7 @@ func (x *GetGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{5}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *GetGroupMessageRequest) GetGroupMessageId() string {
@@ -666,7 +287,7 @@ type GetGroupMessageResponse struct {
 
 func (x *GetGroupMessageResponse) Reset() {
 	*x = GetGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +299,7 @@ func (x *GetGroupMessageResponse) String() string {
 func (*GetGroupMessageResponse) ProtoMessage() {}
 
 func (x *GetGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +312,7 @@ func (x *GetGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -712,7 +333,7 @@ type SendGroupMessageRequest struct {
 
 func (x *SendGroupMessageRequest) Reset() {
 	*x = SendGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +345,7 @@ func (x *SendGroupMessageRequest) String() string {
 func (*SendGroupMessageRequest) ProtoMessage() {}
 
 func (x *SendGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +358,7 @@ func (x *SendGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SendGroupMessageRequest) GetGroupMessageId() string {
@@ -758,7 +379,7 @@ type SendGroupMessageResponse struct {
 
 func (x *SendGroupMessageResponse) Reset() {
 	*x = SendGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +391,7 @@ func (x *SendGroupMessageResponse) String() string {
 func (*SendGroupMessageResponse) ProtoMessage() {}
 
 func (x *SendGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +404,7 @@ func (x *SendGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{8}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SendGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -804,7 +425,7 @@ type CancelGroupMessageRequest struct {
 
 func (x *CancelGroupMessageRequest) Reset() {
 	*x = CancelGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +437,7 @@ func (x *CancelGroupMessageRequest) String() string {
 func (*CancelGroupMessageRequest) ProtoMessage() {}
 
 func (x *CancelGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +450,7 @@ func (x *CancelGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*CancelGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{9}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CancelGroupMessageRequest) GetGroupMessageId() string {
@@ -850,7 +471,7 @@ type CancelGroupMessageResponse struct {
 
 func (x *CancelGroupMessageResponse) Reset() {
 	*x = CancelGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +483,7 @@ func (x *CancelGroupMessageResponse) String() string {
 func (*CancelGroupMessageResponse) ProtoMessage() {}
 
 func (x *CancelGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +496,7 @@ func (x *CancelGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*CancelGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{10}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CancelGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -899,7 +520,7 @@ type ResendGroupMessageRequest struct {
 
 func (x *ResendGroupMessageRequest) Reset() {
 	*x = ResendGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +532,7 @@ func (x *ResendGroupMessageRequest) String() string {
 func (*ResendGroupMessageRequest) ProtoMessage() {}
 
 func (x *ResendGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +545,7 @@ func (x *ResendGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*ResendGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResendGroupMessageRequest) GetGroupMessageId() string {
@@ -952,7 +573,7 @@ type ResendGroupMessageResponse struct {
 
 func (x *ResendGroupMessageResponse) Reset() {
 	*x = ResendGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +585,7 @@ func (x *ResendGroupMessageResponse) String() string {
 func (*ResendGroupMessageResponse) ProtoMessage() {}
 
 func (x *ResendGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +598,7 @@ func (x *ResendGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*ResendGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResendGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -1006,7 +627,7 @@ type ListGroupMessagesRequest struct {
 
 func (x *ListGroupMessagesRequest) Reset() {
 	*x = ListGroupMessagesRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +639,7 @@ func (x *ListGroupMessagesRequest) String() string {
 func (*ListGroupMessagesRequest) ProtoMessage() {}
 
 func (x *ListGroupMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +652,7 @@ func (x *ListGroupMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListGroupMessagesRequest) GetFilter() []string {
@@ -1082,7 +703,7 @@ type ListGroupMessagesResponse struct {
 
 func (x *ListGroupMessagesResponse) Reset() {
 	*x = ListGroupMessagesResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +715,7 @@ func (x *ListGroupMessagesResponse) String() string {
 func (*ListGroupMessagesResponse) ProtoMessage() {}
 
 func (x *ListGroupMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +728,7 @@ func (x *ListGroupMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListGroupMessagesResponse) GetData() []*GroupMessage {
@@ -1135,7 +756,7 @@ type DeleteGroupMessageRequest struct {
 
 func (x *DeleteGroupMessageRequest) Reset() {
 	*x = DeleteGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +768,7 @@ func (x *DeleteGroupMessageRequest) String() string {
 func (*DeleteGroupMessageRequest) ProtoMessage() {}
 
 func (x *DeleteGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +781,7 @@ func (x *DeleteGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteGroupMessageRequest) GetGroupMessageId() string {
@@ -1179,7 +800,7 @@ type DeleteGroupMessageResponse struct {
 
 func (x *DeleteGroupMessageResponse) Reset() {
 	*x = DeleteGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +812,7 @@ func (x *DeleteGroupMessageResponse) String() string {
 func (*DeleteGroupMessageResponse) ProtoMessage() {}
 
 func (x *DeleteGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +825,7 @@ func (x *DeleteGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{16}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 // WatchGroupMessageRequest names a send.
@@ -1218,7 +839,7 @@ type WatchGroupMessageRequest struct {
 
 func (x *WatchGroupMessageRequest) Reset() {
 	*x = WatchGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +851,7 @@ func (x *WatchGroupMessageRequest) String() string {
 func (*WatchGroupMessageRequest) ProtoMessage() {}
 
 func (x *WatchGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +864,7 @@ func (x *WatchGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*WatchGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchGroupMessageRequest) GetGroupMessageId() string {
@@ -1264,7 +885,7 @@ type WatchGroupMessageResponse struct {
 
 func (x *WatchGroupMessageResponse) Reset() {
 	*x = WatchGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +897,7 @@ func (x *WatchGroupMessageResponse) String() string {
 func (*WatchGroupMessageResponse) ProtoMessage() {}
 
 func (x *WatchGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +910,7 @@ func (x *WatchGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*WatchGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{18}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -1320,7 +941,7 @@ type ListSkippedRecipientsRequest struct {
 
 func (x *ListSkippedRecipientsRequest) Reset() {
 	*x = ListSkippedRecipientsRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +953,7 @@ func (x *ListSkippedRecipientsRequest) String() string {
 func (*ListSkippedRecipientsRequest) ProtoMessage() {}
 
 func (x *ListSkippedRecipientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +966,7 @@ func (x *ListSkippedRecipientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSkippedRecipientsRequest.ProtoReflect.Descriptor instead.
 func (*ListSkippedRecipientsRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{19}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSkippedRecipientsRequest) GetGroupMessageId() string {
@@ -1403,7 +1024,7 @@ type ListSkippedRecipientsResponse struct {
 
 func (x *ListSkippedRecipientsResponse) Reset() {
 	*x = ListSkippedRecipientsResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1036,7 @@ func (x *ListSkippedRecipientsResponse) String() string {
 func (*ListSkippedRecipientsResponse) ProtoMessage() {}
 
 func (x *ListSkippedRecipientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1049,7 @@ func (x *ListSkippedRecipientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSkippedRecipientsResponse.ProtoReflect.Descriptor instead.
 func (*ListSkippedRecipientsResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{20}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSkippedRecipientsResponse) GetData() []*SkippedRecipient {
@@ -1449,7 +1070,7 @@ var File_turumba_messaging_v1_group_message_service_proto protoreflect.FileDescr
 
 const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\n" +
-	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(turumba/messaging/v1/group_message.proto\x1a\"turumba/messaging/v1/message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xfc\b\n" +
+	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a0turumba/messaging/v1/group_message_dry_run.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xfc\b\n" +
 	"\x19CreateGroupMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
@@ -1475,63 +1096,7 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xf8\x01\xbaH\xf4\x01\x1a{\n" +
 	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1au\n" +
-	"\bsomebody\x12*contact_group_ids or recipients are needed\x1a=size(this.contact_group_ids) > 0 || size(this.recipients) > 0\"\xfc\b\n" +
-	"\x19DryRunGroupMessageRequest\x12*\n" +
-	"\n" +
-	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
-	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12'\n" +
-	"\n" +
-	"channel_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tchannelId\x12,\n" +
-	"\vtemplate_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
-	"templateId\x120\n" +
-	"\fmessage_body\x18\x05 \x01(\tB\r\xbaH\n" +
-	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12\"\n" +
-	"\asubject\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\asubject\x12=\n" +
-	"\x11contact_group_ids\x18\a \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12B\n" +
-	"\x13exclude_contact_ids\x18\b \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x90N\x18\x01\"\x05r\x03\xb0\x01\x01R\x11excludeContactIds\x12\x80\x01\n" +
-	"\rcustom_values\x18\t \x03(\v2A.turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x123\n" +
-	"\bmetadata\x18\n" +
-	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12P\n" +
-	"\x06status\x18\v \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\x0e\xbaH\v\x82\x01\b\x10\x01\x18\x00\x18\x01\x18\x03R\x06status\x12Q\n" +
-	"\n" +
-	"recipients\x18\f \x03(\v2&.turumba.messaging.v1.AddressRecipientB\t\xbaH\x06\x92\x01\x03\x10\x90NR\n" +
-	"recipients\x12L\n" +
-	"\x19exclude_contact_group_ids\x18\r \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x16excludeContactGroupIds\x1a?\n" +
-	"\x11CustomValuesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xf8\x01\xbaH\xf4\x01\x1a{\n" +
-	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1au\n" +
-	"\bsomebody\x12*contact_group_ids or recipients are needed\x1a=size(this.contact_group_ids) > 0 || size(this.recipients) > 0\"\xe9\x01\n" +
-	"\fDryRunSample\x12*\n" +
-	"\n" +
-	"contact_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
-	"\x10delivery_address\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x0fdeliveryAddress\x12\"\n" +
-	"\asubject\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12,\n" +
-	"\fmessage_body\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\vmessageBody\x12&\n" +
-	"\thtml_body\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80 R\bhtmlBody\"\xcd\x06\n" +
-	"\x1aDryRunGroupMessageResponse\x12'\n" +
-	"\n" +
-	"recipients\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\n" +
-	"recipients\x12,\n" +
-	"\rskipped_count\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fskippedCount\x12m\n" +
-	"\askipped\x18\x03 \x03(\v2=.turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntryB\x14\xbaH\x11\x9a\x01\x0e\x10\x14\"\x04r\x02\x182*\x04\x1a\x02(\x01R\askipped\x12N\n" +
-	"\bencoding\x18\x04 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
-	"\x05units\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05units\x12#\n" +
-	"\bsegments\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments\x12.\n" +
-	"\x0etotal_segments\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rtotalSegments\x12w\n" +
-	"\n" +
-	"unresolved\x18\b \x03(\v2@.turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntryB\x15\xbaH\x12\x9a\x01\x0f\x10\xc8\x01\"\x04r\x02\x18@*\x04\x1a\x02(\x01R\n" +
-	"unresolved\x12F\n" +
-	"\asamples\x18\t \x03(\v2\".turumba.messaging.v1.DryRunSampleB\b\xbaH\x05\x92\x01\x02\x10\x03R\asamples\x12\x1a\n" +
-	"\bcomplete\x18\n" +
-	" \x01(\bR\bcomplete\x12M\n" +
-	"\x0fexpected_finish\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\x0eexpectedFinish\x1a:\n" +
-	"\fSkippedEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1a=\n" +
-	"\x0fUnresolvedEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"m\n" +
+	"\bsomebody\x12*contact_group_ids or recipients are needed\x1a=size(this.contact_group_ids) > 0 || size(this.recipients) > 0\"m\n" +
 	"\x1aCreateGroupMessageResponse\x12O\n" +
 	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"L\n" +
 	"\x16GetGroupMessageRequest\x122\n" +
@@ -1618,91 +1183,76 @@ func file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP() []byte 
 	return file_turumba_messaging_v1_group_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_group_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_turumba_messaging_v1_group_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_turumba_messaging_v1_group_message_service_proto_goTypes = []any{
 	(*CreateGroupMessageRequest)(nil),     // 0: turumba.messaging.v1.CreateGroupMessageRequest
-	(*DryRunGroupMessageRequest)(nil),     // 1: turumba.messaging.v1.DryRunGroupMessageRequest
-	(*DryRunSample)(nil),                  // 2: turumba.messaging.v1.DryRunSample
-	(*DryRunGroupMessageResponse)(nil),    // 3: turumba.messaging.v1.DryRunGroupMessageResponse
-	(*CreateGroupMessageResponse)(nil),    // 4: turumba.messaging.v1.CreateGroupMessageResponse
-	(*GetGroupMessageRequest)(nil),        // 5: turumba.messaging.v1.GetGroupMessageRequest
-	(*GetGroupMessageResponse)(nil),       // 6: turumba.messaging.v1.GetGroupMessageResponse
-	(*SendGroupMessageRequest)(nil),       // 7: turumba.messaging.v1.SendGroupMessageRequest
-	(*SendGroupMessageResponse)(nil),      // 8: turumba.messaging.v1.SendGroupMessageResponse
-	(*CancelGroupMessageRequest)(nil),     // 9: turumba.messaging.v1.CancelGroupMessageRequest
-	(*CancelGroupMessageResponse)(nil),    // 10: turumba.messaging.v1.CancelGroupMessageResponse
-	(*ResendGroupMessageRequest)(nil),     // 11: turumba.messaging.v1.ResendGroupMessageRequest
-	(*ResendGroupMessageResponse)(nil),    // 12: turumba.messaging.v1.ResendGroupMessageResponse
-	(*ListGroupMessagesRequest)(nil),      // 13: turumba.messaging.v1.ListGroupMessagesRequest
-	(*ListGroupMessagesResponse)(nil),     // 14: turumba.messaging.v1.ListGroupMessagesResponse
-	(*DeleteGroupMessageRequest)(nil),     // 15: turumba.messaging.v1.DeleteGroupMessageRequest
-	(*DeleteGroupMessageResponse)(nil),    // 16: turumba.messaging.v1.DeleteGroupMessageResponse
-	(*WatchGroupMessageRequest)(nil),      // 17: turumba.messaging.v1.WatchGroupMessageRequest
-	(*WatchGroupMessageResponse)(nil),     // 18: turumba.messaging.v1.WatchGroupMessageResponse
-	(*ListSkippedRecipientsRequest)(nil),  // 19: turumba.messaging.v1.ListSkippedRecipientsRequest
-	(*ListSkippedRecipientsResponse)(nil), // 20: turumba.messaging.v1.ListSkippedRecipientsResponse
-	nil,                                   // 21: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
-	nil,                                   // 22: turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntry
-	nil,                                   // 23: turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntry
-	nil,                                   // 24: turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntry
-	(*structpb.Struct)(nil),               // 25: google.protobuf.Struct
-	(GroupMessageStatus)(0),               // 26: turumba.messaging.v1.GroupMessageStatus
-	(*AddressRecipient)(nil),              // 27: turumba.messaging.v1.AddressRecipient
-	(MessageEncoding)(0),                  // 28: turumba.messaging.v1.MessageEncoding
-	(*timestamppb.Timestamp)(nil),         // 29: google.protobuf.Timestamp
-	(*GroupMessage)(nil),                  // 30: turumba.messaging.v1.GroupMessage
-	(*v1.ListMeta)(nil),                   // 31: turumba.options.v1.ListMeta
-	(*SkippedRecipient)(nil),              // 32: turumba.messaging.v1.SkippedRecipient
+	(*CreateGroupMessageResponse)(nil),    // 1: turumba.messaging.v1.CreateGroupMessageResponse
+	(*GetGroupMessageRequest)(nil),        // 2: turumba.messaging.v1.GetGroupMessageRequest
+	(*GetGroupMessageResponse)(nil),       // 3: turumba.messaging.v1.GetGroupMessageResponse
+	(*SendGroupMessageRequest)(nil),       // 4: turumba.messaging.v1.SendGroupMessageRequest
+	(*SendGroupMessageResponse)(nil),      // 5: turumba.messaging.v1.SendGroupMessageResponse
+	(*CancelGroupMessageRequest)(nil),     // 6: turumba.messaging.v1.CancelGroupMessageRequest
+	(*CancelGroupMessageResponse)(nil),    // 7: turumba.messaging.v1.CancelGroupMessageResponse
+	(*ResendGroupMessageRequest)(nil),     // 8: turumba.messaging.v1.ResendGroupMessageRequest
+	(*ResendGroupMessageResponse)(nil),    // 9: turumba.messaging.v1.ResendGroupMessageResponse
+	(*ListGroupMessagesRequest)(nil),      // 10: turumba.messaging.v1.ListGroupMessagesRequest
+	(*ListGroupMessagesResponse)(nil),     // 11: turumba.messaging.v1.ListGroupMessagesResponse
+	(*DeleteGroupMessageRequest)(nil),     // 12: turumba.messaging.v1.DeleteGroupMessageRequest
+	(*DeleteGroupMessageResponse)(nil),    // 13: turumba.messaging.v1.DeleteGroupMessageResponse
+	(*WatchGroupMessageRequest)(nil),      // 14: turumba.messaging.v1.WatchGroupMessageRequest
+	(*WatchGroupMessageResponse)(nil),     // 15: turumba.messaging.v1.WatchGroupMessageResponse
+	(*ListSkippedRecipientsRequest)(nil),  // 16: turumba.messaging.v1.ListSkippedRecipientsRequest
+	(*ListSkippedRecipientsResponse)(nil), // 17: turumba.messaging.v1.ListSkippedRecipientsResponse
+	nil,                                   // 18: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
+	(*structpb.Struct)(nil),               // 19: google.protobuf.Struct
+	(GroupMessageStatus)(0),               // 20: turumba.messaging.v1.GroupMessageStatus
+	(*AddressRecipient)(nil),              // 21: turumba.messaging.v1.AddressRecipient
+	(*GroupMessage)(nil),                  // 22: turumba.messaging.v1.GroupMessage
+	(*v1.ListMeta)(nil),                   // 23: turumba.options.v1.ListMeta
+	(*SkippedRecipient)(nil),              // 24: turumba.messaging.v1.SkippedRecipient
+	(*DryRunGroupMessageRequest)(nil),     // 25: turumba.messaging.v1.DryRunGroupMessageRequest
+	(*DryRunGroupMessageResponse)(nil),    // 26: turumba.messaging.v1.DryRunGroupMessageResponse
 }
 var file_turumba_messaging_v1_group_message_service_proto_depIdxs = []int32{
-	21, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
-	25, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
-	26, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	27, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
-	22, // 4: turumba.messaging.v1.DryRunGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntry
-	25, // 5: turumba.messaging.v1.DryRunGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
-	26, // 6: turumba.messaging.v1.DryRunGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	27, // 7: turumba.messaging.v1.DryRunGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
-	23, // 8: turumba.messaging.v1.DryRunGroupMessageResponse.skipped:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntry
-	28, // 9: turumba.messaging.v1.DryRunGroupMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
-	24, // 10: turumba.messaging.v1.DryRunGroupMessageResponse.unresolved:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntry
-	2,  // 11: turumba.messaging.v1.DryRunGroupMessageResponse.samples:type_name -> turumba.messaging.v1.DryRunSample
-	29, // 12: turumba.messaging.v1.DryRunGroupMessageResponse.expected_finish:type_name -> google.protobuf.Timestamp
-	30, // 13: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	30, // 14: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	30, // 15: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	30, // 16: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	30, // 17: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	30, // 18: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
-	31, // 19: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	30, // 20: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	32, // 21: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
-	31, // 22: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 23: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
-	1,  // 24: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:input_type -> turumba.messaging.v1.DryRunGroupMessageRequest
-	5,  // 25: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
-	13, // 26: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
-	7,  // 27: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
-	9,  // 28: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
-	11, // 29: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
-	15, // 30: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
-	17, // 31: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
-	19, // 32: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
-	4,  // 33: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
-	3,  // 34: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:output_type -> turumba.messaging.v1.DryRunGroupMessageResponse
-	6,  // 35: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
-	14, // 36: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
-	8,  // 37: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
-	10, // 38: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
-	12, // 39: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
-	16, // 40: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
-	18, // 41: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
-	20, // 42: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	18, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
+	19, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
+	20, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	21, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
+	22, // 4: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 5: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 6: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 7: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 8: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 9: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
+	23, // 10: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	22, // 11: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	24, // 12: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
+	23, // 13: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 14: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
+	25, // 15: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:input_type -> turumba.messaging.v1.DryRunGroupMessageRequest
+	2,  // 16: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
+	10, // 17: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
+	4,  // 18: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
+	6,  // 19: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
+	8,  // 20: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
+	12, // 21: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
+	14, // 22: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
+	16, // 23: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
+	1,  // 24: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
+	26, // 25: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:output_type -> turumba.messaging.v1.DryRunGroupMessageResponse
+	3,  // 26: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
+	11, // 27: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
+	5,  // 28: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
+	7,  // 29: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
+	9,  // 30: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
+	13, // 31: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
+	15, // 32: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
+	17, // 33: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_service_proto_init() }
@@ -1711,14 +1261,14 @@ func file_turumba_messaging_v1_group_message_service_proto_init() {
 		return
 	}
 	file_turumba_messaging_v1_group_message_proto_init()
-	file_turumba_messaging_v1_message_proto_init()
+	file_turumba_messaging_v1_group_message_dry_run_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_group_message_service_proto_rawDesc), len(file_turumba_messaging_v1_group_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -855,299 +855,6 @@ func (x *SendMessagesResponse) GetOmittedCount() int32 {
 	return 0
 }
 
-// EstimateMessageRequest describes a text and its recipients.
-type EstimateMessageRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The account; needed when the caller may send in several.
-	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// The channel that would send.
-	ChannelId string `protobuf:"bytes,2,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
-	// Instead of channel_id: the type of channel; the account need not have one.
-	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
-	// Contacts that would get it.
-	ContactIds []string `protobuf:"bytes,4,rep,name=contact_ids,json=contactIds,proto3" json:"contact_ids,omitempty"`
-	// Addresses that would get it.
-	DeliveryAddresses []string `protobuf:"bytes,5,rep,name=delivery_addresses,json=deliveryAddresses,proto3" json:"delivery_addresses,omitempty"`
-	// The text, as it is: braces are no variables here.
-	MessageBody string `protobuf:"bytes,6,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
-	// The template to render.
-	TemplateId string `protobuf:"bytes,7,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
-	// Values of the template's variables.
-	CustomValues  map[string]string `protobuf:"bytes,8,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *EstimateMessageRequest) Reset() {
-	*x = EstimateMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *EstimateMessageRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*EstimateMessageRequest) ProtoMessage() {}
-
-func (x *EstimateMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use EstimateMessageRequest.ProtoReflect.Descriptor instead.
-func (*EstimateMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *EstimateMessageRequest) GetAccountId() string {
-	if x != nil {
-		return x.AccountId
-	}
-	return ""
-}
-
-func (x *EstimateMessageRequest) GetChannelId() string {
-	if x != nil {
-		return x.ChannelId
-	}
-	return ""
-}
-
-func (x *EstimateMessageRequest) GetChannelType() ChannelType {
-	if x != nil {
-		return x.ChannelType
-	}
-	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
-}
-
-func (x *EstimateMessageRequest) GetContactIds() []string {
-	if x != nil {
-		return x.ContactIds
-	}
-	return nil
-}
-
-func (x *EstimateMessageRequest) GetDeliveryAddresses() []string {
-	if x != nil {
-		return x.DeliveryAddresses
-	}
-	return nil
-}
-
-func (x *EstimateMessageRequest) GetMessageBody() string {
-	if x != nil {
-		return x.MessageBody
-	}
-	return ""
-}
-
-func (x *EstimateMessageRequest) GetTemplateId() string {
-	if x != nil {
-		return x.TemplateId
-	}
-	return ""
-}
-
-func (x *EstimateMessageRequest) GetCustomValues() map[string]string {
-	if x != nil {
-		return x.CustomValues
-	}
-	return nil
-}
-
-// EstimateSkip is a recipient who would get no message.
-type EstimateSkip struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The contact; empty for an address.
-	ContactId string `protobuf:"bytes,1,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
-	// The address; empty for a contact.
-	DeliveryAddress string `protobuf:"bytes,2,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
-	// Why: no_address, invalid_address, duplicate_address, opted_out,
-	// unresolved_variable or text_too_long.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *EstimateSkip) Reset() {
-	*x = EstimateSkip{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *EstimateSkip) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*EstimateSkip) ProtoMessage() {}
-
-func (x *EstimateSkip) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use EstimateSkip.ProtoReflect.Descriptor instead.
-func (*EstimateSkip) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
-}
-
-func (x *EstimateSkip) GetContactId() string {
-	if x != nil {
-		return x.ContactId
-	}
-	return ""
-}
-
-func (x *EstimateSkip) GetDeliveryAddress() string {
-	if x != nil {
-		return x.DeliveryAddress
-	}
-	return ""
-}
-
-func (x *EstimateSkip) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-// EstimateMessageResponse is what the text needs.
-type EstimateMessageResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// How the SMS would travel: UCS-2 as soon as one message needs it.
-	Encoding MessageEncoding `protobuf:"varint,1,opt,name=encoding,proto3,enum=turumba.messaging.v1.MessageEncoding" json:"encoding,omitempty"`
-	// Units of the longest message: septets of GSM-7 or 16-bit units of UCS-2; 0 where it
-	// is no SMS.
-	Units int32 `protobuf:"varint,2,opt,name=units,proto3" json:"units,omitempty"`
-	// SMS of the longest message; 1 where it is no SMS.
-	Segments int32 `protobuf:"varint,3,opt,name=segments,proto3" json:"segments,omitempty"`
-	// Segments of all messages together.
-	TotalSegments int32 `protobuf:"varint,4,opt,name=total_segments,json=totalSegments,proto3" json:"total_segments,omitempty"`
-	// How many would get a message.
-	Recipients int32 `protobuf:"varint,5,opt,name=recipients,proto3" json:"recipients,omitempty"`
-	// Those who would not.
-	Skipped []*EstimateSkip `protobuf:"bytes,6,rep,name=skipped,proto3" json:"skipped,omitempty"`
-	// Variables without a value for somebody.
-	Unresolved []string `protobuf:"bytes,7,rep,name=unresolved,proto3" json:"unresolved,omitempty"`
-	// Subject for the first recipient.
-	Subject string `protobuf:"bytes,8,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Text for the first recipient.
-	MessageBody   string `protobuf:"bytes,9,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *EstimateMessageResponse) Reset() {
-	*x = EstimateMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *EstimateMessageResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*EstimateMessageResponse) ProtoMessage() {}
-
-func (x *EstimateMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use EstimateMessageResponse.ProtoReflect.Descriptor instead.
-func (*EstimateMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *EstimateMessageResponse) GetEncoding() MessageEncoding {
-	if x != nil {
-		return x.Encoding
-	}
-	return MessageEncoding_MESSAGE_ENCODING_UNSPECIFIED
-}
-
-func (x *EstimateMessageResponse) GetUnits() int32 {
-	if x != nil {
-		return x.Units
-	}
-	return 0
-}
-
-func (x *EstimateMessageResponse) GetSegments() int32 {
-	if x != nil {
-		return x.Segments
-	}
-	return 0
-}
-
-func (x *EstimateMessageResponse) GetTotalSegments() int32 {
-	if x != nil {
-		return x.TotalSegments
-	}
-	return 0
-}
-
-func (x *EstimateMessageResponse) GetRecipients() int32 {
-	if x != nil {
-		return x.Recipients
-	}
-	return 0
-}
-
-func (x *EstimateMessageResponse) GetSkipped() []*EstimateSkip {
-	if x != nil {
-		return x.Skipped
-	}
-	return nil
-}
-
-func (x *EstimateMessageResponse) GetUnresolved() []string {
-	if x != nil {
-		return x.Unresolved
-	}
-	return nil
-}
-
-func (x *EstimateMessageResponse) GetSubject() string {
-	if x != nil {
-		return x.Subject
-	}
-	return ""
-}
-
-func (x *EstimateMessageResponse) GetMessageBody() string {
-	if x != nil {
-		return x.MessageBody
-	}
-	return ""
-}
-
 // CancelMessageRequest names a message.
 type CancelMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1159,7 +866,7 @@ type CancelMessageRequest struct {
 
 func (x *CancelMessageRequest) Reset() {
 	*x = CancelMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +878,7 @@ func (x *CancelMessageRequest) String() string {
 func (*CancelMessageRequest) ProtoMessage() {}
 
 func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +891,7 @@ func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMessageRequest.ProtoReflect.Descriptor instead.
 func (*CancelMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CancelMessageRequest) GetMessageId() string {
@@ -1205,7 +912,7 @@ type CancelMessageResponse struct {
 
 func (x *CancelMessageResponse) Reset() {
 	*x = CancelMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +924,7 @@ func (x *CancelMessageResponse) String() string {
 func (*CancelMessageResponse) ProtoMessage() {}
 
 func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +937,7 @@ func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMessageResponse.ProtoReflect.Descriptor instead.
 func (*CancelMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelMessageResponse) GetMessage() *Message {
@@ -1251,7 +958,7 @@ type RetryMessageRequest struct {
 
 func (x *RetryMessageRequest) Reset() {
 	*x = RetryMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +970,7 @@ func (x *RetryMessageRequest) String() string {
 func (*RetryMessageRequest) ProtoMessage() {}
 
 func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +983,7 @@ func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryMessageRequest.ProtoReflect.Descriptor instead.
 func (*RetryMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RetryMessageRequest) GetMessageId() string {
@@ -1297,7 +1004,7 @@ type RetryMessageResponse struct {
 
 func (x *RetryMessageResponse) Reset() {
 	*x = RetryMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1016,7 @@ func (x *RetryMessageResponse) String() string {
 func (*RetryMessageResponse) ProtoMessage() {}
 
 func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1029,7 @@ func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryMessageResponse.ProtoReflect.Descriptor instead.
 func (*RetryMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetryMessageResponse) GetMessage() *Message {
@@ -1343,7 +1050,7 @@ type DeleteMessageRequest struct {
 
 func (x *DeleteMessageRequest) Reset() {
 	*x = DeleteMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1062,7 @@ func (x *DeleteMessageRequest) String() string {
 func (*DeleteMessageRequest) ProtoMessage() {}
 
 func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1075,7 @@ func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteMessageRequest) GetMessageId() string {
@@ -1387,7 +1094,7 @@ type DeleteMessageResponse struct {
 
 func (x *DeleteMessageResponse) Reset() {
 	*x = DeleteMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1106,7 @@ func (x *DeleteMessageResponse) String() string {
 func (*DeleteMessageResponse) ProtoMessage() {}
 
 func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1119,7 @@ func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{19}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
 }
 
 // GetMessageRequest names a message.
@@ -1426,7 +1133,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1145,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1158,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{20}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -1472,7 +1179,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1191,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1204,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{21}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -1526,7 +1233,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1245,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1258,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{22}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -1602,7 +1309,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[23]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1321,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[23]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1334,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{23}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -1648,7 +1355,7 @@ var File_turumba_messaging_v1_message_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\n" +
-	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xef\t\n" +
+	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a+turumba/messaging/v1/message_estimate.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xef\t\n" +
 	"\x14CreateMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
@@ -1733,46 +1440,7 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\x0erejected_count\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rrejectedCount\x12N\n" +
 	"\aresults\x18\x04 \x03(\v2(.turumba.messaging.v1.SendMessagesResultB\n" +
 	"\xbaH\a\x92\x01\x04\x10\xa0\x8d\x06R\aresults\x12,\n" +
-	"\romitted_count\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fomittedCount\"\xbf\a\n" +
-	"\x16EstimateMessageRequest\x12*\n" +
-	"\n" +
-	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
-	"\n" +
-	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
-	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x123\n" +
-	"\vcontact_ids\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\x18\x01\"\x05r\x03\xb0\x01\x01R\n" +
-	"contactIds\x12A\n" +
-	"\x12delivery_addresses\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05\x10\x01\x18\xff\x01R\x11deliveryAddresses\x120\n" +
-	"\fmessage_body\x18\x06 \x01(\tB\r\xbaH\n" +
-	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12,\n" +
-	"\vtemplate_id\x18\a \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
-	"templateId\x12}\n" +
-	"\rcustom_values\x18\b \x03(\v2>.turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x1a?\n" +
-	"\x11CustomValuesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xe4\x02\xbaH\xe0\x02\x1a{\n" +
-	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
-	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1aq\n" +
-	"\x0etemplate_parts\x12%custom_values belong to a template_id\x1a8this.template_id != '' || this.custom_values.size() == 0\"\x90\x01\n" +
-	"\fEstimateSkip\x12*\n" +
-	"\n" +
-	"contact_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
-	"\x10delivery_address\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x12\x1f\n" +
-	"\x06reason\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18(R\x06reason\"\xd2\x03\n" +
-	"\x17EstimateMessageResponse\x12N\n" +
-	"\bencoding\x18\x01 \x01(\x0e2%.turumba.messaging.v1.MessageEncodingB\v\xbaH\b\xd8\x01\x01\x82\x01\x02\x10\x01R\bencoding\x12\x1d\n" +
-	"\x05units\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05units\x12#\n" +
-	"\bsegments\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bsegments\x12.\n" +
-	"\x0etotal_segments\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rtotalSegments\x12'\n" +
-	"\n" +
-	"recipients\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\n" +
-	"recipients\x12G\n" +
-	"\askipped\x18\x06 \x03(\v2\".turumba.messaging.v1.EstimateSkipB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\askipped\x12/\n" +
-	"\n" +
-	"unresolved\x18\a \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xc8\x01\"\x04r\x02\x18@R\n" +
-	"unresolved\x12\"\n" +
-	"\asubject\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\asubject\x12,\n" +
-	"\fmessage_body\x18\t \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\vmessageBody\"?\n" +
+	"\romitted_count\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fomittedCount\"?\n" +
 	"\x14CancelMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"X\n" +
@@ -1838,7 +1506,7 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
 	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
@@ -1851,78 +1519,71 @@ var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*SendMessagesRequest)(nil),         // 8: turumba.messaging.v1.SendMessagesRequest
 	(*SendMessagesResult)(nil),          // 9: turumba.messaging.v1.SendMessagesResult
 	(*SendMessagesResponse)(nil),        // 10: turumba.messaging.v1.SendMessagesResponse
-	(*EstimateMessageRequest)(nil),      // 11: turumba.messaging.v1.EstimateMessageRequest
-	(*EstimateSkip)(nil),                // 12: turumba.messaging.v1.EstimateSkip
-	(*EstimateMessageResponse)(nil),     // 13: turumba.messaging.v1.EstimateMessageResponse
-	(*CancelMessageRequest)(nil),        // 14: turumba.messaging.v1.CancelMessageRequest
-	(*CancelMessageResponse)(nil),       // 15: turumba.messaging.v1.CancelMessageResponse
-	(*RetryMessageRequest)(nil),         // 16: turumba.messaging.v1.RetryMessageRequest
-	(*RetryMessageResponse)(nil),        // 17: turumba.messaging.v1.RetryMessageResponse
-	(*DeleteMessageRequest)(nil),        // 18: turumba.messaging.v1.DeleteMessageRequest
-	(*DeleteMessageResponse)(nil),       // 19: turumba.messaging.v1.DeleteMessageResponse
-	(*GetMessageRequest)(nil),           // 20: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),          // 21: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),         // 22: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),        // 23: turumba.messaging.v1.ListMessagesResponse
-	nil,                                 // 24: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	nil,                                 // 25: turumba.messaging.v1.MessageInput.CustomValuesEntry
-	nil,                                 // 26: turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
-	(ChannelType)(0),                    // 27: turumba.messaging.v1.ChannelType
-	(*timestamppb.Timestamp)(nil),       // 28: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 29: google.protobuf.Struct
-	(*Message)(nil),                     // 30: turumba.messaging.v1.Message
-	(MessageEncoding)(0),                // 31: turumba.messaging.v1.MessageEncoding
-	(*v1.ListMeta)(nil),                 // 32: turumba.options.v1.ListMeta
+	(*CancelMessageRequest)(nil),        // 11: turumba.messaging.v1.CancelMessageRequest
+	(*CancelMessageResponse)(nil),       // 12: turumba.messaging.v1.CancelMessageResponse
+	(*RetryMessageRequest)(nil),         // 13: turumba.messaging.v1.RetryMessageRequest
+	(*RetryMessageResponse)(nil),        // 14: turumba.messaging.v1.RetryMessageResponse
+	(*DeleteMessageRequest)(nil),        // 15: turumba.messaging.v1.DeleteMessageRequest
+	(*DeleteMessageResponse)(nil),       // 16: turumba.messaging.v1.DeleteMessageResponse
+	(*GetMessageRequest)(nil),           // 17: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 18: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 19: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 20: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 21: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	nil,                                 // 22: turumba.messaging.v1.MessageInput.CustomValuesEntry
+	(ChannelType)(0),                    // 23: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 25: google.protobuf.Struct
+	(*Message)(nil),                     // 26: turumba.messaging.v1.Message
+	(*v1.ListMeta)(nil),                 // 27: turumba.options.v1.ListMeta
+	(*EstimateMessageRequest)(nil),      // 28: turumba.messaging.v1.EstimateMessageRequest
+	(*EstimateMessageResponse)(nil),     // 29: turumba.messaging.v1.EstimateMessageResponse
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	27, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	24, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	28, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
-	29, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
-	30, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	27, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	25, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
-	28, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
-	29, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
+	23, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	21, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	24, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	25, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	26, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	23, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	22, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
+	24, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
+	25, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
 	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
-	30, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
+	26, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
 	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
 	2,  // 12: turumba.messaging.v1.SendMessagesItem.message:type_name -> turumba.messaging.v1.MessageInput
 	6,  // 13: turumba.messaging.v1.SendMessagesRequest.settings:type_name -> turumba.messaging.v1.SendMessagesSettings
 	7,  // 14: turumba.messaging.v1.SendMessagesRequest.item:type_name -> turumba.messaging.v1.SendMessagesItem
 	9,  // 15: turumba.messaging.v1.SendMessagesResponse.results:type_name -> turumba.messaging.v1.SendMessagesResult
-	27, // 16: turumba.messaging.v1.EstimateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	26, // 17: turumba.messaging.v1.EstimateMessageRequest.custom_values:type_name -> turumba.messaging.v1.EstimateMessageRequest.CustomValuesEntry
-	31, // 18: turumba.messaging.v1.EstimateMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
-	12, // 19: turumba.messaging.v1.EstimateMessageResponse.skipped:type_name -> turumba.messaging.v1.EstimateSkip
-	30, // 20: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	30, // 21: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	30, // 22: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	30, // 23: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	32, // 24: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 25: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
-	3,  // 26: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
-	8,  // 27: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
-	11, // 28: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
-	14, // 29: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
-	16, // 30: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
-	18, // 31: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
-	20, // 32: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	22, // 33: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1,  // 34: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
-	5,  // 35: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
-	10, // 36: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
-	13, // 37: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
-	15, // 38: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
-	17, // 39: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
-	19, // 40: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
-	21, // 41: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	23, // 42: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	34, // [34:43] is the sub-list for method output_type
-	25, // [25:34] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	26, // 16: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	26, // 17: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	26, // 18: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	26, // 19: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	27, // 20: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 21: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	3,  // 22: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	8,  // 23: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
+	28, // 24: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
+	11, // 25: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
+	13, // 26: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
+	15, // 27: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
+	17, // 28: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	19, // 29: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 30: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	5,  // 31: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	10, // 32: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
+	29, // 33: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
+	12, // 34: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
+	14, // 35: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
+	16, // 36: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
+	18, // 37: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	20, // 38: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -1932,6 +1593,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 	}
 	file_turumba_messaging_v1_channel_proto_init()
 	file_turumba_messaging_v1_message_proto_init()
+	file_turumba_messaging_v1_message_estimate_proto_init()
 	file_turumba_messaging_v1_message_service_proto_msgTypes[8].OneofWrappers = []any{
 		(*SendMessagesRequest_Settings)(nil),
 		(*SendMessagesRequest_Item)(nil),
@@ -1942,7 +1604,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
