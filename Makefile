@@ -88,7 +88,7 @@ bench: ## Measure the hot paths beside their references in one run
 
 .PHONY: chaos
 chaos: ## Every fault of docs/chaos.md in full; kill -9 in sends of 20 000 and in an import of 1 000 000
-	CI=true CHAOS=full CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 IMPORT_ROWS=1000000 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos/...
+	CI=true CHAOS=full CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 IMPORT_ROWS=1000000 go test -count=1 -timeout 60m -v $(ARGS) ./e2e/chaos/...
 
 .PHONY: chaos-quick
 chaos-quick: ## The quick faults, small and with a fixed seed; `make test` has a few of them

@@ -122,7 +122,9 @@ func complete(ctx context.Context, ev *eventv1.Event) error {
 	return nil
 }
 
-// SchemaVersion is the newest shape of events' data that this program reads.
+// SchemaVersion is the shape of events' data that this program writes. It reads that of
+// the next version too, which may only add to it: while a mesh is upgraded, programs of
+// two neighbouring versions share its queues (catalogue F-26).
 const SchemaVersion = 1
 
 // Decode reads the event in a message from the bus. Fields that this program
@@ -147,8 +149,8 @@ func Decode(m bus.Message) (*eventv1.Event, error) {
 	if ev.GetEventType() == "" {
 		return nil, fmt.Errorf("message %q holds an event without a type", m.ID)
 	}
-	if ev.GetSchemaVersion() > SchemaVersion {
-		return nil, fmt.Errorf("message %q holds an event of version %d, newer than this program", m.ID, ev.GetSchemaVersion())
+	if ev.GetSchemaVersion() > SchemaVersion+1 {
+		return nil, fmt.Errorf("message %q holds an event of version %d, this program reads %d at most", m.ID, ev.GetSchemaVersion(), SchemaVersion+1)
 	}
 	return ev, nil
 }

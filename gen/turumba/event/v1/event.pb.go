@@ -48,7 +48,8 @@ type Event struct {
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// W3C trace context of the cause.
 	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// Version of the data's shape; starts at 1.
+	// Version of the data's shape; starts at 1. Each version only adds to the one before,
+	// so that a consumer reads events of its own version and of the next one.
 	SchemaVersion int32 `protobuf:"varint,10,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	// Ids and states of the aggregate.
 	Data          *structpb.Struct `protobuf:"bytes,11,opt,name=data,proto3" json:"data,omitempty"`
