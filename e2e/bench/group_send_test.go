@@ -184,7 +184,7 @@ func (s *sender) send() int {
 			require.EqualValues(s.b, sendSize, now.Sent)
 			return sendSize
 		}
-		require.NoErrorf(s.b, clock.Sleep(ctx, clock.System(), 5*time.Millisecond), "the send is %s with %d sent", now.Status, now.Sent)
+		require.NoErrorf(s.b, clock.Sleep(ctx, clock.System(), 20*time.Millisecond), "the send is %s with %d sent", now.Status, now.Sent)
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *runner) step() int {
 	if r.probing {
 		return 1
 	}
-	return r.window
+	return int(r.line.window.Load())
 }
 
 // admitted reports whether the channel may send, or this chunk may try it.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -47,13 +48,12 @@ type runner struct {
 	messages []postgres.ChunkMessage
 	// outcomes wait for the next passage of the gate.
 	outcomes []messaging.Outcome
-	window   int
 	condition
 }
 
 // newRunner sends a chunk, whose messages are read first unless they are given.
 func newRunner(r *Role, c *postgres.Chunk, messages []postgres.ChunkMessage) *runner {
-	return &runner{Role: r, chunk: c, messages: messages, window: window}
+	return &runner{Role: r, chunk: c, messages: messages}
 }
 
 // run sends until the chunk is done or must be let go. stop ends it between two
@@ -312,26 +312,34 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 	}
 }
 
-// sendWindow sends messages side by side; the adapter's own connections bound
-// how many really are on their way.
+// sendWindow sends messages side by side, as many at once as the channel has connections.
 func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
 	work, span := r.traceWindow(work)
 	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
-	for i, m := range list {
-		if code := r.refusal(m, g, began); code != "" {
-			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
-			continue
-		}
-		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
+	var next atomic.Int64
+	for range min(len(list), cap(r.line.slots)) { // more could call nobody
+		sending.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(list)); i = next.Add(1) - 1 {
+				r.outcomes[i] = r.settle(work, list[i], g, began)
+			}
+		})
 	}
 	sending.Wait()
 	endWindow(span, r.outcomes)
 	r.cfg.Metrics.outcomes(r.channel, r.outcomes)
 	r.took = r.cfg.Clock.Now().Sub(began)
-	r.window = nextWindow(r.window, r.took)
+	r.line.window.Store(int32(nextWindow(int(r.line.window.Load()), r.took)))
+}
+
+// settle sends one message of the window, unless it is refused.
+func (r *runner) settle(work context.Context, m postgres.ChunkMessage, g postgres.Gate, began time.Time) messaging.Outcome {
+	if code := r.refusal(m, g, began); code != "" {
+		return messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
+	}
+	return r.sendOne(work, m)
 }
 
 // nextWindow is how many messages the next window has, after one of n took so long.

@@ -71,6 +71,7 @@ func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 	s.shutOld(c)
 	s.makeRoom()
 	l := &line{sender: sender, epoch: c.SendEpoch, slots: make(chan struct{}, max(connections, 1)), valve: s.valve(c.ID)}
+	l.window.Store(window)
 	s.open[key] = l
 	return l, nil
 }

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/turumba/turumba/kit/clock"
@@ -105,6 +106,7 @@ type line struct {
 	epoch  int64
 	slots  chan struct{}
 	valve  *valve
+	window atomic.Int32 // how many messages the next window has
 }
 
 // take waits for a slot; false if the work ends first.
