@@ -75,7 +75,7 @@ race: ferretdb ## The same with the race detector
 	./tools/test.sh -race $(PKGS)
 
 .PHONY: demo
-demo: ## Send a demo group message to the simulator: make demo ARGS="--contacts 1000 --exit --json"
+demo: ## Send a demo group message to the simulator: make demo ARGS="--tour"
 	@mkdir -p $(BIN) && go build -o $(BIN)/turumba ./cmd/turumba && exec $(BIN)/turumba demo $(ARGS)
 
 .PHONY: up

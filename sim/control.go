@@ -55,7 +55,7 @@ func (c *control) set(v Control) error {
 // draw notes a call and says what goes wrong with it; the zero Fault for nothing.
 func (c *control) draw(now time.Time, from, to string) (drawn Fault) {
 	for _, f := range c.value.Load().Faults {
-		if f.meets(now, from) {
+		if f.meets(now, from, to) {
 			drawn = f
 			break
 		}

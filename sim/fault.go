@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,8 @@ type Fault struct {
 	Rate float64 `json:"rate"`
 	// From is the sender whose messages it happens to; empty for everybody's.
 	From string `json:"from,omitempty"`
+	// To begins the addresses of the recipients that it happens to; empty for everybody.
+	To string `json:"to,omitempty"`
 	// RetryAfter is the hint of an answer that has one, in seconds; 0 for none.
 	RetryAfter int `json:"retry_after,omitempty"`
 	// LatencyMS is a wait before anything happens, at most ten minutes.
@@ -93,10 +96,11 @@ func (f Fault) problem() error {
 	return nil
 }
 
-// meets reports whether it happens to a message of the sender now.
-func (f Fault) meets(now time.Time, from string) bool {
+// meets reports whether it happens to a message of the sender to the recipient now.
+func (f Fault) meets(now time.Time, from, to string) bool {
 	there := f.FlapMS == 0 || now.UnixMilli()/int64(f.FlapMS)%2 == 0
-	return there && (f.From == "" || f.From == from) && rand.Float64() < f.Rate
+	meant := (f.From == "" || f.From == from) && strings.HasPrefix(to, f.To)
+	return there && meant && rand.Float64() < f.Rate
 }
 
 func (f Fault) delay() time.Duration { return time.Duration(f.LatencyMS) * time.Millisecond }

@@ -103,6 +103,10 @@ func TestFaultsMeetSome(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body(t, server.URL()+"/api/calls?from="+url.QueryEscape("+15550001111"))), &noted))
 	require.Len(t, noted.Calls, 1)
 	require.Equal(t, "slow", noted.Calls[0].Fault)
+
+	faulty(t, server, sim.Fault{Kind: "refused", Rate: 1, To: "+25192"})
+	require.Equal(t, http.StatusBadRequest, sms(t, server, text("+251920000001", "x")).status)
+	require.Equal(t, http.StatusCreated, sms(t, server, text("+251910000001", "x")).status, "only who is meant")
 }
 
 func TestFaultsAreChecked(t *testing.T) {

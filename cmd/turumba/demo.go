@@ -26,6 +26,7 @@ type demoConfig struct {
 	Contacts    int  `env:"DEMO_CONTACTS" envDefault:"1000" flag:"contacts" help:"how many people get the message, 1 to 1000000"`
 	BodyBytes   int  `env:"DEMO_BODY_BYTES" envDefault:"0" flag:"body-bytes" help:"size of each rendered text; 0: a short one; at most 60000"`
 	Connections int  `env:"DEMO_CONNECTIONS" envDefault:"32" flag:"connections" help:"SMTP connections of the channel, 1 to 64"`
+	Tour        bool `env:"DEMO_TOUR" flag:"tour" help:"show campaigns, a code in their midst, a batch, a dry run, a cancel and a resend, each held against the provider's journal; 50 to 50000 contacts"`
 	Exit        bool `env:"DEMO_EXIT" flag:"exit" help:"end after the send instead of serving on"`
 	JSON        bool `env:"DEMO_JSON" flag:"json" help:"make the last line one JSON object"`
 }
@@ -39,6 +40,7 @@ func (c demoConfig) Validate() error {
 		}
 	}
 	check(c.Contacts >= 1 && c.Contacts <= 1_000_000, "--contacts must be between 1 and 1000000")
+	check(!c.Tour || c.Contacts >= demo.TourMin && c.Contacts <= demo.TourMax, fmt.Sprintf("--contacts must be between %d and %d with --tour", demo.TourMin, demo.TourMax))
 	check(c.BodyBytes >= 0 && c.BodyBytes <= 60_000, "--body-bytes must be between 0 and 60000")
 	check(c.Connections >= 1 && c.Connections <= 64, "--connections must be between 1 and 64")
 	return errors.Join(problems...)
@@ -87,8 +89,12 @@ func playDemo(ctx context.Context, cfg demoConfig, stdout, stderr io.Writer) err
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return in.Run(ctx) })
+	play := tell
+	if cfg.Tour {
+		play = tellTour
+	}
 	g.Go(func() error {
-		if err := tell(ctx, cfg, in, story, stdout); err != nil || cfg.Exit {
+		if err := play(ctx, cfg, in, story, stdout); err != nil || cfg.Exit {
 			stop()
 			return err
 		}
@@ -100,11 +106,7 @@ func playDemo(ctx context.Context, cfg demoConfig, stdout, stderr io.Writer) err
 
 // tell plays the demo and prints what came of it.
 func tell(ctx context.Context, cfg demoConfig, in *single.Instance, story, stdout io.Writer) error {
-	host, port := in.Simulator.HostPort()
-	res, err := demo.Run(ctx, demo.Config{
-		BaseURL: in.URL, SMTPHost: host, SMTPPort: port, Contacts: cfg.Contacts, BodyBytes: cfg.BodyBytes, Connections: cfg.Connections,
-		Code: in.Simulator.Code, Clock: clock.System(), Out: story, Live: isTerminal(story),
-	})
+	res, err := demo.Run(ctx, cfg.demo(in, story))
 	if err != nil {
 		return err
 	}
@@ -120,6 +122,32 @@ func tell(ctx context.Context, cfg demoConfig, in *single.Instance, story, stdou
 		return json.NewEncoder(stdout).Encode(report)
 	}
 	return nil
+}
+
+// demo is what a demo of the instance needs, told to story.
+func (c demoConfig) demo(in *single.Instance, story io.Writer) demo.Config {
+	host, port := in.Simulator.HostPort()
+	return demo.Config{
+		BaseURL: in.URL, SMTPHost: host, SMTPPort: port, Contacts: c.Contacts, BodyBytes: c.BodyBytes, Connections: c.Connections,
+		Code: in.Simulator.Code, Clock: clock.System(), Out: story, Live: isTerminal(story),
+	}
+}
+
+// tellTour plays the tour. Its figures are printed whether they agree or not; it is an
+// error if they do not.
+func tellTour(ctx context.Context, cfg demoConfig, in *single.Instance, story, stdout io.Writer) error {
+	report, err := demo.Tour(ctx, demo.TourConfig{
+		Config: cfg.demo(in, story), TwilioURL: in.Simulator.API, Journal: in.Simulator.Journal, SetFaults: in.Simulator.SetFaults,
+	})
+	if err != nil {
+		return err
+	}
+	if cfg.JSON {
+		if err := json.NewEncoder(stdout).Encode(report); err != nil {
+			return err
+		}
+	}
+	return report.Err()
 }
 
 // report is the last line of `demo --json`.

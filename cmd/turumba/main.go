@@ -21,6 +21,8 @@ const usage = `turumba <command> [flags]
   up      serve everything in one process on localhost
   demo    the same with a demo tenant that sends a group message to the simulator
           [--contacts N] [--body-bytes B] [--connections C] [--exit] [--json]
+          [--tour]: campaigns, a code in their midst, a batch, a dry run, a cancel and a resend,
+          each held against the simulator's journal
   keys    rotate: seal every stored secret with a new master key, while turumba runs
           [--dry-run] [--json]
   health  ask a running turumba whether it is ready

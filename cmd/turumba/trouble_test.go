@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/turumba/turumba/cmd/turumba/demo"
 	"github.com/turumba/turumba/cmd/turumba/single"
 	"github.com/turumba/turumba/kit/vault"
 )
@@ -72,6 +73,38 @@ func TestDemo(t *testing.T) {
 	oneLine(t, "TURUMBA_MASTER_KEY does not open what was stored", []string{"TURUMBA_DATA_DIR=" + data, "TURUMBA_MASTER_KEY=" + key(1)}, "up")
 }
 
+// TestTour plays a small one: its figures are of the API, the provider's journal and each
+// other at once.
+func TestTour(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := play(t, []string{"TURUMBA_DATA_DIR=" + t.TempDir()}, "demo", "--tour", "--contacts", "60", "--exit", "--json")
+	require.Zero(t, code, stderr)
+	var r demo.TourReport
+	require.NoError(t, json.Unmarshal([]byte(stdout), &r), stdout)
+	require.Empty(t, r.Problems)
+	by := map[string]*demo.TourStep{}
+	for _, s := range r.Steps {
+		by[s.Step] = s
+		require.Equal(t, s.Accepted, s.Sent+s.Failed+s.Cancelled, s.Step)
+		require.Equal(t, s.Sent, s.ReceivedDistinct, s.Step)
+		require.Zero(t, s.ReceivedDuplicates, s.Step)
+	}
+	require.Len(t, by, 7)
+	require.Equal(t, map[string]int{"excluded": 1, "opted_out": 1, "no_address": 1}, by["dry_run"].DryRun.Skipped)
+	require.Zero(t, by["dry_run"].Accepted)
+	require.Equal(t, []int{57, 3}, []int{by["email_campaign"].Sent, by["email_campaign"].Skipped})
+	require.Equal(t, []int{54, 6}, []int{by["sms_campaign"].Sent, by["sms_campaign"].Failed})
+	require.Positive(t, by["otp"].OTP.CampaignSentBefore)
+	require.Positive(t, by["otp"].OTP.CampaignPendingAfter)
+	require.Equal(t, 1000, by["batch"].Sent)
+	require.GreaterOrEqual(t, by["cancel"].Cancel.SentBefore, 28)
+	require.Positive(t, by["cancel"].Cancelled)
+	require.Equal(t, 57, by["cancel"].Accepted)
+	require.Equal(t, demo.ResendFigures{FailedBefore: 6}, *by["resend"].Resend)
+	require.Equal(t, 6, by["resend"].Sent)
+	require.Contains(t, stderr, "every figure agrees with the provider's journal")
+}
+
 // oneLine expects the program to end with one plain line.
 func oneLine(t *testing.T, want string, env []string, args ...string) {
 	t.Helper()
@@ -126,6 +159,9 @@ func TestProblemsAreReportedTogether(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "--contacts must be between 1 and 1000000\n")
 	require.Contains(t, stderr, "--body-bytes must be between 0 and 60000\n")
+	code, _, stderr = play(t, nil, "demo", "--tour", "--contacts", "49")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "--contacts must be between 50 and 50000 with --tour\n")
 	code, _, stderr = play(t, nil, "keys", "lose")
 	require.Equal(t, 2, code)
 	require.Contains(t, stderr, "turumba keys rotate")

@@ -196,3 +196,8 @@ func (b *bodyless) Write(p []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection (flush, deadlines).
 func (b *bodyless) Unwrap() http.ResponseWriter { return b.ResponseWriter }
+
+// Flush implements http.Flusher, which what compresses asks for and would not find below.
+func (b *bodyless) Flush() {
+	_ = http.NewResponseController(b.ResponseWriter).Flush() // the client went away; the next write tells
+}

@@ -88,6 +88,14 @@ func (g *GroupMessage) MaySend() error {
 	return nil
 }
 
+// MayChange refuses to change, or try out, anything but a draft.
+func (g *GroupMessage) MayChange() error {
+	if g.Status != GroupDraft {
+		return invalidState("a %s group message is no draft any more", g.Status)
+	}
+	return nil
+}
+
 // MayCancel refuses to cancel what has ended.
 func (g *GroupMessage) MayCancel() error {
 	switch g.Status {

@@ -180,25 +180,50 @@ func TestAccountsTakeTurns(t *testing.T) {
 func TestRateIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	reserve := func(lane string, rate int32) (int, time.Duration) {
-		n, wait, err := w.work.Reserve(t.Context(), w.channel.ID+lane, lane, rate, 500)
+	reserve := func(key, lane string, rate int32) (int, time.Duration) {
+		n, wait, err := w.work.Reserve(t.Context(), key, lane, rate, 500)
 		require.NoError(t, err)
 		return n, wait
 	}
-	n, wait := reserve(postgres.LaneBulk, 6000) // 100 a second
+	n, wait := reserve("busy", postgres.LaneBulk, 6000) // 100 a second
 	require.Equal(t, 22, n, "a window of 250 ms at 90 %")
 	require.Zero(t, wait)
-	n, _ = reserve(postgres.LaneBulk, 6000)
+	n, _ = reserve("busy", postgres.LaneBulk, 6000)
 	require.Equal(t, 22, n, "the next window may be reserved ahead")
-	n, wait = reserve(postgres.LaneBulk, 6000)
+	n, wait = reserve("busy", postgres.LaneBulk, 6000)
 	require.Zero(t, n)
 	require.Positive(t, wait)
 	require.LessOrEqual(t, wait, 250*time.Millisecond)
-	n, _ = reserve(postgres.LaneTransactional, 60)
+	n, _ = reserve("busy", postgres.LaneTransactional, 6000)
+	require.Equal(t, 1, n, "a send keeps no single message waiting")
+
+	n, _ = reserve("slow", postgres.LaneTransactional, 20)
 	require.Equal(t, 1, n)
-	n, wait = reserve(postgres.LaneTransactional, 60)
+	n, wait = reserve("slow", postgres.LaneTransactional, 20)
 	require.Zero(t, n)
-	require.Greater(t, wait, 500*time.Millisecond)
+	require.Greater(t, wait, 2*time.Second)
+}
+
+// TestSinglesPassALimitedSend: a send never leaves a moment in which its channel is idle.
+func TestSinglesPassALimitedSend(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.store.UpdateChannel(t.Context(), []string{w.account}, w.channel.ID, func(c *messaging.Channel) error {
+		limit := int32(600)
+		c.RateLimit = &limit
+		return nil
+	})
+	require.NoError(t, err)
+	w.people(500, nil)
+	id := w.queue()
+	w.start()
+	w.until(id, "some are sent", func(g *messaging.GroupMessage) bool { return g.Sent > 0 })
+	code := w.single("code@example.org")
+	w.create(code)
+	w.becomes(code, messaging.MessageSent)
+	require.Positive(t, w.group(id).Pending, "the send is still running")
+	w.cancel(id)
+	w.final(id)
 }
 
 func TestLimitedChannelSendsAll(t *testing.T) {

@@ -15,6 +15,8 @@ type api struct {
 	base  string
 	token string
 	http  *http.Client
+	// heard, if there is one, is told of every call that changed something, and of streams.
+	heard func(method, path string, status int)
 }
 
 // call makes one request and decodes the answer into out, which may be nil.
@@ -30,6 +32,9 @@ func (a *api) call(ctx context.Context, method, path string, body, out any) erro
 	}
 	if res.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("%s %s: %d %s", method, path, res.StatusCode, bytes.TrimSpace(data))
+	}
+	if a.heard != nil && method != http.MethodGet {
+		a.heard(method, path, res.StatusCode)
 	}
 	if out == nil || len(data) == 0 {
 		return nil
@@ -70,6 +75,9 @@ func (a *api) watch(ctx context.Context, path string, fn func(line []byte) (bool
 	if res.StatusCode != http.StatusOK {
 		data, _ := io.ReadAll(res.Body)
 		return fmt.Errorf("GET %s: %d %s", path, res.StatusCode, bytes.TrimSpace(data))
+	}
+	if a.heard != nil {
+		a.heard(http.MethodGet, path, res.StatusCode)
 	}
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, 4<<20)

@@ -17,7 +17,8 @@ var contactsCSV []byte
 type contact struct {
 	FirstName string            `json:"first_name"`
 	LastName  string            `json:"last_name"`
-	Email     string            `json:"email"`
+	Email     string            `json:"email,omitempty"`
+	Phone     string            `json:"phone,omitempty"`
 	Metadata  map[string]string `json:"metadata"`
 }
 

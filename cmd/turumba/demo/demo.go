@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,16 +72,20 @@ type group struct {
 
 // Run plays the demo once.
 func Run(ctx context.Context, cfg Config) (Result, error) {
-	d := &player{cfg: cfg, api: &api{base: cfg.BaseURL, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}}
-	res := Result{Email: "owner@demo.example", Password: "Demo-" + randomWord() + "-2026"}
+	d := newPlayer(cfg)
+	res := Result{Email: ownerEmail, Password: newPassword()}
 	if err := d.signUp(ctx, res.Email, res.Password); err != nil {
 		return res, err
 	}
-	groupID, err := d.fillAddressBook(ctx)
+	people, err := readContacts(cfg.Contacts)
 	if err != nil {
 		return res, err
 	}
-	channelID, err := d.connectChannel(ctx)
+	groupID, _, err := d.fillAddressBook(ctx, people)
+	if err != nil {
+		return res, err
+	}
+	channelID, err := d.connect(ctx, "an SMTP channel", d.smtpChannel("School office"))
 	if err != nil {
 		return res, err
 	}
@@ -92,7 +97,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	final, err := d.follow(ctx, g.ID)
+	final, err := d.follow(ctx, g.ID, cfg.Contacts, ended)
 	if err != nil {
 		return res, err
 	}
@@ -109,10 +114,17 @@ func finish(res Result, g group, accepted time.Time) Result {
 	return res
 }
 
+// ownerEmail is who registers the demo tenant.
+const ownerEmail = "owner@demo.example"
+
 // player holds what the steps share.
 type player struct {
 	cfg Config
 	api *api
+}
+
+func newPlayer(cfg Config) *player {
+	return &player{cfg: cfg, api: &api{base: cfg.BaseURL, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}}
 }
 
 func (d *player) say(format string, a ...any) { _, _ = fmt.Fprintf(d.cfg.Out, format+"\n", a...) }
@@ -145,61 +157,63 @@ func (d *player) signUp(ctx context.Context, email, password string) error {
 // batchSize is the most contacts of one batch create.
 const batchSize = 1000
 
-func (d *player) fillAddressBook(ctx context.Context) (groupID string, err error) {
+// fillAddressBook stores people and makes a group of them.
+func (d *player) fillAddressBook(ctx context.Context, people []contact) (groupID string, ids []string, err error) {
 	var g struct{ ID string }
 	if err := d.api.call(ctx, http.MethodPost, "/v1/groups", map[string]any{"name": "Parents"}, &g); err != nil {
-		return "", err
-	}
-	people, err := readContacts(d.cfg.Contacts)
-	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	d.say("• create %d contacts in the group \"Parents\"", len(people))
-	for start := 0; start < len(people); start += batchSize {
-		part := people[start:min(start+batchSize, len(people))]
-		if err := d.addContacts(ctx, g.ID, part); err != nil {
-			return "", err
+	for part := range slices.Chunk(people, batchSize) {
+		added, err := d.addContacts(ctx, g.ID, part)
+		if err != nil {
+			return "", nil, err
 		}
+		ids = append(ids, added...)
 	}
-	return g.ID, nil
+	return g.ID, ids, nil
 }
 
-func (d *player) addContacts(ctx context.Context, groupID string, part []contact) error {
+func (d *player) addContacts(ctx context.Context, groupID string, part []contact) (ids []string, err error) {
 	var created struct {
 		Results []struct {
 			Contact struct{ ID string }
 		}
 	}
 	if err := d.api.call(ctx, http.MethodPost, "/v1/contacts/batch", map[string]any{"contacts": part}, &created); err != nil {
-		return err
+		return nil, err
 	}
-	ids := make([]string, 0, len(created.Results))
 	for _, r := range created.Results {
 		if r.Contact.ID == "" {
-			return errors.New("a demo contact was not created")
+			return nil, errors.New("a demo contact was not created")
 		}
 		ids = append(ids, r.Contact.ID)
 	}
-	return d.api.call(ctx, http.MethodPost, "/v1/groups/"+groupID+"/contacts", map[string]any{"contact_ids": ids}, nil)
+	return ids, d.api.call(ctx, http.MethodPost, "/v1/groups/"+groupID+"/contacts", map[string]any{"contact_ids": ids}, nil)
 }
 
-func (d *player) connectChannel(ctx context.Context) (string, error) {
-	d.say("• connect an SMTP channel to the simulator at %s:%d and verify it", d.cfg.SMTPHost, d.cfg.SMTPPort)
-	var ch struct {
-		ID     string
-		Status string
-	}
-	err := d.api.call(ctx, http.MethodPost, "/v1/channels", map[string]any{
-		"name": "School office", "connections": d.cfg.Connections,
+// smtpChannel leads to the simulator's SMTP server.
+func (d *player) smtpChannel(name string) map[string]any {
+	return map[string]any{
+		"name": name, "connections": d.cfg.Connections,
 		"credentials": map[string]any{"smtp": map[string]any{
 			"host": d.cfg.SMTPHost, "port": d.cfg.SMTPPort, "tls_mode": "none", "allow_plaintext": true,
 			"from_email": "office@demo.example", "from_name": "Demo School", "subject_template": "News for {FIRST_NAME}",
 		}},
-	}, &ch)
-	if err != nil {
+	}
+}
+
+// connect creates a channel and verifies it.
+func (d *player) connect(ctx context.Context, what string, body map[string]any) (id string, err error) {
+	d.say("• connect %s to the simulator and verify it", what)
+	var ch struct {
+		ID     string
+		Status string
+	}
+	if err := d.api.call(ctx, http.MethodPost, "/v1/channels", body, &ch); err != nil {
 		return "", err
 	}
-	id := ch.ID
+	id = ch.ID
 	if err := d.api.call(ctx, http.MethodPost, "/v1/channels/"+id+"/verify", nil, &ch); err != nil {
 		return "", err
 	}
@@ -227,29 +241,36 @@ func (d *player) writeTemplate(ctx context.Context) (string, error) {
 }
 
 func (d *player) send(ctx context.Context, channelID, templateID, groupID string) (group, time.Time, error) {
-	var g group
-	err := d.api.call(ctx, http.MethodPost, "/v1/group-messages", map[string]any{
+	g, err := d.sendGroup(ctx, map[string]any{
 		"name": "Start of the school year", "channel_id": channelID, "template_id": templateID,
 		"contact_group_ids": []string{groupID}, "custom_values": map[string]string{"START_DATE": "7 September"},
-	}, &g)
+	})
 	if err != nil {
-		return g, time.Time{}, err
-	}
-	if err := d.api.call(ctx, http.MethodPost, "/v1/group-messages/"+g.ID+"/send", nil, &g); err != nil {
 		return g, time.Time{}, err
 	}
 	d.say("• send it: group message %s is %s", g.ID, g.Status)
 	return g, g.UpdatedAt, nil
 }
 
+// sendGroup creates a draft and sends it.
+func (d *player) sendGroup(ctx context.Context, draft map[string]any) (g group, err error) {
+	if err := d.api.call(ctx, http.MethodPost, "/v1/group-messages", draft, &g); err != nil {
+		return g, err
+	}
+	return g, d.api.call(ctx, http.MethodPost, "/v1/group-messages/"+g.ID+"/send", nil, &g)
+}
+
 // giveUp is how long a send is followed without an answer.
 const giveUp = time.Minute
 
-// follow draws the progress until the group has its final status. The stream
-// ends with its token, with an idle minute or with a restart of the server, so
-// it is opened again as needed.
-func (d *player) follow(ctx context.Context, id string) (group, error) {
-	p := progress{out: d.cfg.Out, total: d.cfg.Contacts, start: d.cfg.Clock.Now(), live: d.cfg.Live}
+// ended reports whether every recipient has an outcome.
+func ended(g group) bool { return g.CompletedAt != nil }
+
+// follow draws the progress of a send to total people until enough is true of it, or
+// until it has ended. The stream ends with its token, with an idle minute or with a
+// restart of the server, so it is opened again as needed.
+func (d *player) follow(ctx context.Context, id string, total int, enough func(group) bool) (group, error) {
+	p := progress{out: d.cfg.Out, total: total, start: d.cfg.Clock.Now(), live: d.cfg.Live}
 	defer p.end()
 	var g group
 	heard := d.cfg.Clock.Now()
@@ -260,10 +281,10 @@ func (d *player) follow(ctx context.Context, id string) (group, error) {
 			}
 			heard = d.cfg.Clock.Now()
 			p.draw(g.Sent+g.Failed+g.Cancelled, heard)
-			return g.CompletedAt == nil, nil
+			return !enough(g) && !ended(g), nil
 		})
 		switch {
-		case g.CompletedAt != nil:
+		case enough(g) || ended(g):
 			return g, nil
 		case ctx.Err() != nil:
 			return g, ctx.Err()

@@ -13,15 +13,21 @@ type progress struct {
 	total int
 	start time.Time
 	live  bool // out is a terminal: redraw in place
+	// from is how many were done at the first line.
+	from  int
+	begun bool
 }
 
 const barWidth = 30
 
-func (p progress) draw(done int, now time.Time) {
+func (p *progress) draw(done int, now time.Time) {
+	if !p.begun {
+		p.begun, p.from = true, done
+	}
 	elapsed := now.Sub(p.start).Seconds()
 	rate := 0.0
 	if elapsed > 0 {
-		rate = float64(done) / elapsed
+		rate = float64(done-p.from) / elapsed
 	}
 	eta := "-"
 	if rate > 0 && done < p.total {
@@ -39,7 +45,7 @@ func (p progress) draw(done int, now time.Time) {
 	_, _ = fmt.Fprintln(p.out, line)
 }
 
-func (p progress) end() {
+func (p *progress) end() {
 	if p.live {
 		_, _ = fmt.Fprintln(p.out)
 	}

@@ -5,5 +5,5 @@ import (
 	"strings"
 )
 
-// randomWord makes the demo tenant's password differ at every run.
-func randomWord() string { return strings.ToLower(rand.Text()[:12]) }
+// newPassword is the demo tenant's, another one at every run.
+func newPassword() string { return "Demo-" + strings.ToLower(rand.Text()[:12]) + "-2026" }

@@ -2,6 +2,7 @@ package single
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -148,6 +150,28 @@ func (s *Simulator) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("ask the simulator: %s", resp.Status)
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// SetFaults lets the simulator make these from now on, and no others.
+func (s *Simulator) SetFaults(ctx context.Context, faults ...sim.Fault) error {
+	body, err := json.Marshal(map[string]any{"faults": slices.Concat([]sim.Fault{}, faults)})
+	if err != nil {
+		return fmt.Errorf("change the simulator: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Mailbox+"/control", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("change the simulator: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // its answer is what was sent
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("change the simulator: %s", resp.Status)
+	}
+	return nil
 }
 
 // answers reports whether the simulator that is on record lives.

@@ -1017,7 +1017,12 @@ export interface paths {
         delete: operations["GroupMessageService_DeleteGroupMessage"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Update group message
+         * @description UpdateGroupMessage changes the fields in the mask of a draft; INVALID_STATE once it
+         *     is sent. A text that came with the draft is changed in its template.
+         */
+        patch: operations["GroupMessageService_UpdateGroupMessage"];
         trace?: never;
     };
     "/v1/group-messages/{group_message_id}/cancel": {
@@ -1035,6 +1040,27 @@ export interface paths {
          *     without an outcome become cancelled.
          */
         post: operations["GroupMessageService_CancelGroupMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/group-messages/{group_message_id}/dry-run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Dry run draft
+         * @description DryRunDraft is DryRunGroupMessage of a draft that is stored; INVALID_STATE once it is
+         *     sent.
+         */
+        post: operations["GroupMessageService_DryRunDraft"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3327,6 +3353,35 @@ export interface components {
             name: string;
             /** @description Its state. */
             status: components["schemas"]["turumba.messaging.v1.GroupMessageStatus"];
+        };
+        /** @description GroupMessageUpdate holds new values of a draft. */
+        "turumba.messaging.v1.GroupMessageUpdate": {
+            /**
+             * Format: uuid
+             * @description The channel that sends.
+             */
+            channel_id?: string;
+            /** @description Contact groups whose members receive it; may be empty where there are recipients. */
+            contact_group_ids?: string[];
+            /** @description Values for every recipient. */
+            custom_values?: {
+                [key: string]: string;
+            };
+            /** @description Contact groups whose members do not receive it. */
+            exclude_contact_group_ids?: string[];
+            /** @description Contacts that do not receive it. */
+            exclude_contact_ids?: string[];
+            /** @description Free data of the caller, at most 32 KiB. */
+            metadata?: Record<string, never>;
+            /** @description Name that people see. */
+            name?: string;
+            /** @description Recipients by address, at most 10 000; they replace those there were. */
+            recipients?: components["schemas"]["turumba.messaging.v1.AddressRecipient"][];
+            /**
+             * Format: uuid
+             * @description The template to render.
+             */
+            template_id?: string;
         };
         /** @description ListChannelsResponse is one page. */
         "turumba.messaging.v1.ListChannelsResponse": {
@@ -6602,6 +6657,48 @@ export interface operations {
             504: components["responses"]["Error504"];
         };
     };
+    GroupMessageService_UpdateGroupMessage: {
+        parameters: {
+            query?: {
+                /** @description Fields to change; from the body's keys in REST. */
+                update_mask?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the draft. */
+                group_message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["turumba.messaging.v1.GroupMessageUpdate"];
+            };
+        };
+        responses: {
+            /** @description UpdateGroupMessageResponse holds the changed draft. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.GroupMessage"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
     GroupMessageService_CancelGroupMessage: {
         parameters: {
             query?: never;
@@ -6621,6 +6718,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["turumba.messaging.v1.GroupMessage"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    GroupMessageService_DryRunDraft: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the draft. */
+                group_message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description DryRunDraftResponse is what the draft would come to if it was sent now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.DryRunGroupMessageResponse"];
                 };
             };
             400: components["responses"]["Error400"];

@@ -106,6 +106,47 @@ func lockGroup(ctx context.Context, tx *pg.Tx, scope []string, id string) (*mess
 		"SELECT "+groupColumns+" FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND deleted_at IS NULL FOR UPDATE", scope, id)
 }
 
+var errDraftChanged = apierr.New(errorv1.Reason_REASON_CONFLICT, "somebody else changed the draft at the same time; read it and try again")
+
+// UpdateGroupMessage stores a changed draft, unless it was changed or sent since it was
+// read; CONFLICT then, or INVALID_STATE, and NOT_FOUND if its template is gone. With
+// replace to are its recipients by address.
+func (s *Store) UpdateGroupMessage(ctx context.Context, scope []string, g *messaging.GroupMessage, to []messaging.Recipient, replace bool) error {
+	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+		now, err := lockGroup(ctx, tx, scope, g.ID)
+		switch {
+		case err != nil:
+			return err
+		case now.MayChange() != nil:
+			return now.MayChange()
+		case !now.UpdatedAt.Equal(g.UpdatedAt):
+			return errDraftChanged
+		}
+		if err := holdTemplate(ctx, tx, g.AccountID, g.TemplateID); err != nil {
+			return err
+		}
+		if replace {
+			if err := deleteRecipients(ctx, tx, g); err != nil {
+				return err
+			}
+			if err := insertRecipients(ctx, tx, g, to); err != nil {
+				return err
+			}
+		}
+		g.UpdatedAt = tx.Now
+		_, err = tx.Exec(ctx, `
+			UPDATE group_messages SET name = $3, channel_id = $4, template_id = $5, contact_group_ids = $6, exclude_contact_ids = $7,
+				exclude_contact_group_ids = $8, custom_values = $9, metadata = $10, address_count = $11, updated_at = $12
+			WHERE account_id = $1 AND id = $2`,
+			g.AccountID, g.ID, g.Name, g.ChannelID, g.TemplateID, texts(g.ContactGroupIDs), texts(g.ExcludeContactIDs),
+			texts(g.ExcludeContactGroupIDs), values(g.CustomValues), g.Metadata, g.Addresses, tx.Now)
+		if err != nil {
+			return fmt.Errorf("update group message: %w", err)
+		}
+		return nil
+	})
+}
+
 // SendGroupMessage starts a draft.
 func (s *Store) SendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
 	g, err := lockGroup(ctx, tx, scope, id)

@@ -8,16 +8,22 @@ import (
 	"github.com/turumba/turumba/services/messaging"
 )
 
-// rateWindow is how far ahead bulk may reserve, and how much at a time.
-const rateWindow = 250 * time.Millisecond
+const (
+	// rateWindow is how far ahead bulk may reserve, and how much at a time.
+	rateWindow = 250 * time.Millisecond
+	// singlesAhead is how far ahead single messages may: as far as bulk gets with its last
+	// window. With less they would never find the channel free while a send is running.
+	singlesAhead = 2 * rateWindow
+)
 
 // Reserve takes slots of a channel's rate of perMinute messages (decision D9),
 // by the generic cell rate algorithm on one row. It returns how many of the
 // wanted messages may leave now, or how long to wait. Time that passes unused is
-// lost: an idle channel saves nothing up.
+// lost: an idle channel saves nothing up. Whatever bulk has taken ahead, a single
+// message goes before what bulk takes next.
 func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute int32, want int) (granted int, wait time.Duration, err error) {
 	rate := float64(perMinute) / 60
-	ahead := time.Duration(0)
+	ahead := singlesAhead
 	if lane == LaneBulk {
 		rate *= messaging.BulkShare
 		ahead = rateWindow

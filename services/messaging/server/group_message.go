@@ -21,14 +21,28 @@ import (
 // maxMetadata is the most free data of a send, in bytes of JSON.
 const maxMetadata = 32 << 10
 
+// textInput is the text that a send may come with instead of a template.
+type textInput interface {
+	GetMessageBody() string
+	GetSubject() string
+}
+
+// stored is the textInput of a draft, which has a template.
+type stored struct{}
+
+// GetMessageBody implements textInput.
+func (stored) GetMessageBody() string { return "" }
+
+// GetSubject implements textInput.
+func (stored) GetSubject() string { return "" }
+
 // groupInput is what a create and a dry run say of a send.
 type groupInput interface {
+	textInput
 	GetAccountId() string
 	GetName() string
 	GetChannelId() string
 	GetTemplateId() string
-	GetMessageBody() string
-	GetSubject() string
 	GetContactGroupIds() []string
 	GetExcludeContactIds() []string
 	GetExcludeContactGroupIds() []string
@@ -92,9 +106,8 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 
 // references answers UNRESOLVED_REFERENCE for what the account does not have. The
 // template of a message_body is made, but not stored.
-func (s *Server) references(ctx context.Context, g *messaging.GroupMessage, in groupInput) (*messaging.Channel, *messaging.Template, error) {
-	scope := []string{g.AccountID}
-	c, err := s.store.Channel(ctx, scope, g.ChannelID)
+func (s *Server) references(ctx context.Context, g *messaging.GroupMessage, in textInput) (*messaging.Channel, *messaging.Template, error) {
+	c, err := s.store.Channel(ctx, []string{g.AccountID}, g.ChannelID)
 	if err != nil {
 		return nil, nil, unresolved(err, "channel_id")
 	}
@@ -111,20 +124,27 @@ func (s *Server) references(ctx context.Context, g *messaging.GroupMessage, in g
 		}
 		return c, auto, auto.Fits(c.ChannelType, caps)
 	}
+	t, err := s.fittingTemplate(ctx, g, c)
+	return c, t, err
+}
+
+// fittingTemplate is the stored template of a send, if the channel can carry it.
+func (s *Server) fittingTemplate(ctx context.Context, g *messaging.GroupMessage, c *messaging.Channel) (*messaging.Template, error) {
+	scope, caps := []string{g.AccountID}, s.adapters.Capabilities(c.ChannelType, c.Provider)
 	t, err := s.store.Template(ctx, scope, g.TemplateID)
 	if err != nil {
-		return nil, nil, unresolved(err, "template_id")
+		return nil, unresolved(err, "template_id")
 	}
 	if err := usable(t, c); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if t.Attachments, err = s.store.TemplateAttachments(ctx, scope, t.ID); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := messaging.FitAttachments("template_id", t.Attachments, caps); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return c, t, t.Fits(c.ChannelType, caps)
+	return t, t.Fits(c.ChannelType, caps)
 }
 
 // checkGroups answers UNRESOLVED_REFERENCE unless the contact groups that a send names

@@ -8,6 +8,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -24,12 +25,45 @@ func (s *Server) DryRunGroupMessage(ctx context.Context, req *messagingv1.DryRun
 	if err != nil {
 		return nil, err
 	}
+	return s.dryRun(ctx, g, c, t, mapAll(req.GetRecipients(), fromAddressRecipient))
+}
+
+// DryRunDraft implements messagingv1.GroupMessageServiceServer.
+func (s *Server) DryRunDraft(ctx context.Context, req *messagingv1.DryRunDraftRequest) (*messagingv1.DryRunDraftResponse, error) {
+	g, err := s.store.GroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId())
+	if err != nil {
+		return nil, err
+	}
+	if err := g.MayChange(); err != nil {
+		return nil, err
+	}
+	c, t, err := s.references(ctx, g, stored{})
+	if err != nil {
+		return nil, err
+	}
+	var to []messaging.Recipient
+	err = s.store.AddressRecipients(ctx, g, "", postgres.MaxChunk, func(part []messaging.Recipient) error {
+		to = append(to, part...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.dryRun(ctx, g, c, t, to)
+	if err != nil {
+		return nil, err
+	}
+	return &messagingv1.DryRunDraftResponse{DryRun: resp}, nil
+}
+
+// dryRun looks at the audience of a send with these recipients by address.
+func (s *Server) dryRun(ctx context.Context, g *messaging.GroupMessage, c *messaging.Channel, t *messaging.Template, to []messaging.Recipient) (*messagingv1.DryRunGroupMessageResponse, error) {
 	a, err := s.audience(ctx, g, c, t)
 	if err != nil {
 		return nil, err
 	}
 	d := messaging.NewDryRun(a, s.clock.Now())
-	err = s.look(ctx, g, mapAll(req.GetRecipients(), fromAddressRecipient), a, d)
+	err = s.look(ctx, g, to, a, d)
 	d.Complete = err == nil
 	if err != nil && !errors.Is(err, errDryEnough) {
 		return nil, err

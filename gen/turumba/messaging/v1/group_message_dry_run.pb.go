@@ -404,6 +404,98 @@ func (x *DryRunGroupMessageResponse) GetExpectedFinish() *timestamppb.Timestamp 
 	return nil
 }
 
+// DryRunDraftRequest names a draft.
+type DryRunDraftRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the draft.
+	GroupMessageId string `protobuf:"bytes,1,opt,name=group_message_id,json=groupMessageId,proto3" json:"group_message_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DryRunDraftRequest) Reset() {
+	*x = DryRunDraftRequest{}
+	mi := &file_turumba_messaging_v1_group_message_dry_run_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DryRunDraftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DryRunDraftRequest) ProtoMessage() {}
+
+func (x *DryRunDraftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_dry_run_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DryRunDraftRequest.ProtoReflect.Descriptor instead.
+func (*DryRunDraftRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_dry_run_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DryRunDraftRequest) GetGroupMessageId() string {
+	if x != nil {
+		return x.GroupMessageId
+	}
+	return ""
+}
+
+// DryRunDraftResponse is what the draft would come to if it was sent now.
+type DryRunDraftResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As of a draft that is not stored.
+	DryRun        *DryRunGroupMessageResponse `protobuf:"bytes,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DryRunDraftResponse) Reset() {
+	*x = DryRunDraftResponse{}
+	mi := &file_turumba_messaging_v1_group_message_dry_run_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DryRunDraftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DryRunDraftResponse) ProtoMessage() {}
+
+func (x *DryRunDraftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_dry_run_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DryRunDraftResponse.ProtoReflect.Descriptor instead.
+func (*DryRunDraftResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_dry_run_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DryRunDraftResponse) GetDryRun() *DryRunGroupMessageResponse {
+	if x != nil {
+		return x.DryRun
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_group_message_dry_run_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_group_message_dry_run_proto_rawDesc = "" +
@@ -464,7 +556,11 @@ const file_turumba_messaging_v1_group_message_dry_run_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1a=\n" +
 	"\x0fUnresolvedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01B\xe6\x01\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"H\n" +
+	"\x12DryRunDraftRequest\x122\n" +
+	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\"h\n" +
+	"\x13DryRunDraftResponse\x12Q\n" +
+	"\adry_run\x18\x01 \x01(\v20.turumba.messaging.v1.DryRunGroupMessageResponseB\x06\xbaH\x03\xc8\x01\x01R\x06dryRunB\xe6\x01\n" +
 	"\x18com.turumba.messaging.v1B\x17GroupMessageDryRunProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
 
 var (
@@ -479,35 +575,38 @@ func file_turumba_messaging_v1_group_message_dry_run_proto_rawDescGZIP() []byte 
 	return file_turumba_messaging_v1_group_message_dry_run_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_group_message_dry_run_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_turumba_messaging_v1_group_message_dry_run_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_turumba_messaging_v1_group_message_dry_run_proto_goTypes = []any{
 	(*DryRunGroupMessageRequest)(nil),  // 0: turumba.messaging.v1.DryRunGroupMessageRequest
 	(*DryRunSample)(nil),               // 1: turumba.messaging.v1.DryRunSample
 	(*DryRunGroupMessageResponse)(nil), // 2: turumba.messaging.v1.DryRunGroupMessageResponse
-	nil,                                // 3: turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntry
-	nil,                                // 4: turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntry
-	nil,                                // 5: turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntry
-	(*structpb.Struct)(nil),            // 6: google.protobuf.Struct
-	(GroupMessageStatus)(0),            // 7: turumba.messaging.v1.GroupMessageStatus
-	(*AddressRecipient)(nil),           // 8: turumba.messaging.v1.AddressRecipient
-	(MessageEncoding)(0),               // 9: turumba.messaging.v1.MessageEncoding
-	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
+	(*DryRunDraftRequest)(nil),         // 3: turumba.messaging.v1.DryRunDraftRequest
+	(*DryRunDraftResponse)(nil),        // 4: turumba.messaging.v1.DryRunDraftResponse
+	nil,                                // 5: turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntry
+	nil,                                // 6: turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntry
+	nil,                                // 7: turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntry
+	(*structpb.Struct)(nil),            // 8: google.protobuf.Struct
+	(GroupMessageStatus)(0),            // 9: turumba.messaging.v1.GroupMessageStatus
+	(*AddressRecipient)(nil),           // 10: turumba.messaging.v1.AddressRecipient
+	(MessageEncoding)(0),               // 11: turumba.messaging.v1.MessageEncoding
+	(*timestamppb.Timestamp)(nil),      // 12: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_group_message_dry_run_proto_depIdxs = []int32{
-	3,  // 0: turumba.messaging.v1.DryRunGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntry
-	6,  // 1: turumba.messaging.v1.DryRunGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
-	7,  // 2: turumba.messaging.v1.DryRunGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	8,  // 3: turumba.messaging.v1.DryRunGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
-	4,  // 4: turumba.messaging.v1.DryRunGroupMessageResponse.skipped:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntry
-	9,  // 5: turumba.messaging.v1.DryRunGroupMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
-	5,  // 6: turumba.messaging.v1.DryRunGroupMessageResponse.unresolved:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntry
+	5,  // 0: turumba.messaging.v1.DryRunGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.DryRunGroupMessageRequest.CustomValuesEntry
+	8,  // 1: turumba.messaging.v1.DryRunGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
+	9,  // 2: turumba.messaging.v1.DryRunGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	10, // 3: turumba.messaging.v1.DryRunGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
+	6,  // 4: turumba.messaging.v1.DryRunGroupMessageResponse.skipped:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse.SkippedEntry
+	11, // 5: turumba.messaging.v1.DryRunGroupMessageResponse.encoding:type_name -> turumba.messaging.v1.MessageEncoding
+	7,  // 6: turumba.messaging.v1.DryRunGroupMessageResponse.unresolved:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse.UnresolvedEntry
 	1,  // 7: turumba.messaging.v1.DryRunGroupMessageResponse.samples:type_name -> turumba.messaging.v1.DryRunSample
-	10, // 8: turumba.messaging.v1.DryRunGroupMessageResponse.expected_finish:type_name -> google.protobuf.Timestamp
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 8: turumba.messaging.v1.DryRunGroupMessageResponse.expected_finish:type_name -> google.protobuf.Timestamp
+	2,  // 9: turumba.messaging.v1.DryRunDraftResponse.dry_run:type_name -> turumba.messaging.v1.DryRunGroupMessageResponse
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_dry_run_proto_init() }
@@ -523,7 +622,7 @@ func file_turumba_messaging_v1_group_message_dry_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_group_message_dry_run_proto_rawDesc), len(file_turumba_messaging_v1_group_message_dry_run_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

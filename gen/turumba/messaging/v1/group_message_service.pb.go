@@ -14,6 +14,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
@@ -322,6 +323,234 @@ func (x *GetGroupMessageResponse) GetGroupMessage() *GroupMessage {
 	return nil
 }
 
+// GroupMessageUpdate holds new values of a draft.
+type GroupMessageUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name that people see.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The channel that sends.
+	ChannelId string `protobuf:"bytes,3,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	// The template to render.
+	TemplateId string `protobuf:"bytes,4,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
+	// Contact groups whose members receive it; may be empty where there are recipients.
+	ContactGroupIds []string `protobuf:"bytes,7,rep,name=contact_group_ids,json=contactGroupIds,proto3" json:"contact_group_ids,omitempty"`
+	// Contacts that do not receive it.
+	ExcludeContactIds []string `protobuf:"bytes,8,rep,name=exclude_contact_ids,json=excludeContactIds,proto3" json:"exclude_contact_ids,omitempty"`
+	// Values for every recipient.
+	CustomValues map[string]string `protobuf:"bytes,9,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Free data of the caller, at most 32 KiB.
+	Metadata *structpb.Struct `protobuf:"bytes,10,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Recipients by address, at most 10 000; they replace those there were.
+	Recipients []*AddressRecipient `protobuf:"bytes,12,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// Contact groups whose members do not receive it.
+	ExcludeContactGroupIds []string `protobuf:"bytes,13,rep,name=exclude_contact_group_ids,json=excludeContactGroupIds,proto3" json:"exclude_contact_group_ids,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *GroupMessageUpdate) Reset() {
+	*x = GroupMessageUpdate{}
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMessageUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMessageUpdate) ProtoMessage() {}
+
+func (x *GroupMessageUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMessageUpdate.ProtoReflect.Descriptor instead.
+func (*GroupMessageUpdate) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GroupMessageUpdate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupMessageUpdate) GetChannelId() string {
+	if x != nil {
+		return x.ChannelId
+	}
+	return ""
+}
+
+func (x *GroupMessageUpdate) GetTemplateId() string {
+	if x != nil {
+		return x.TemplateId
+	}
+	return ""
+}
+
+func (x *GroupMessageUpdate) GetContactGroupIds() []string {
+	if x != nil {
+		return x.ContactGroupIds
+	}
+	return nil
+}
+
+func (x *GroupMessageUpdate) GetExcludeContactIds() []string {
+	if x != nil {
+		return x.ExcludeContactIds
+	}
+	return nil
+}
+
+func (x *GroupMessageUpdate) GetCustomValues() map[string]string {
+	if x != nil {
+		return x.CustomValues
+	}
+	return nil
+}
+
+func (x *GroupMessageUpdate) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *GroupMessageUpdate) GetRecipients() []*AddressRecipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *GroupMessageUpdate) GetExcludeContactGroupIds() []string {
+	if x != nil {
+		return x.ExcludeContactGroupIds
+	}
+	return nil
+}
+
+// UpdateGroupMessageRequest changes a draft.
+type UpdateGroupMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the draft.
+	GroupMessageId string `protobuf:"bytes,1,opt,name=group_message_id,json=groupMessageId,proto3" json:"group_message_id,omitempty"`
+	// New values.
+	GroupMessage *GroupMessageUpdate `protobuf:"bytes,2,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
+	// Fields to change; from the body's keys in REST.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupMessageRequest) Reset() {
+	*x = UpdateGroupMessageRequest{}
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupMessageRequest) ProtoMessage() {}
+
+func (x *UpdateGroupMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupMessageRequest.ProtoReflect.Descriptor instead.
+func (*UpdateGroupMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpdateGroupMessageRequest) GetGroupMessageId() string {
+	if x != nil {
+		return x.GroupMessageId
+	}
+	return ""
+}
+
+func (x *UpdateGroupMessageRequest) GetGroupMessage() *GroupMessageUpdate {
+	if x != nil {
+		return x.GroupMessage
+	}
+	return nil
+}
+
+func (x *UpdateGroupMessageRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateGroupMessageResponse holds the changed draft.
+type UpdateGroupMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group message.
+	GroupMessage  *GroupMessage `protobuf:"bytes,1,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupMessageResponse) Reset() {
+	*x = UpdateGroupMessageResponse{}
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupMessageResponse) ProtoMessage() {}
+
+func (x *UpdateGroupMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupMessageResponse.ProtoReflect.Descriptor instead.
+func (*UpdateGroupMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateGroupMessageResponse) GetGroupMessage() *GroupMessage {
+	if x != nil {
+		return x.GroupMessage
+	}
+	return nil
+}
+
 // SendGroupMessageRequest names a send.
 type SendGroupMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -333,7 +562,7 @@ type SendGroupMessageRequest struct {
 
 func (x *SendGroupMessageRequest) Reset() {
 	*x = SendGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +574,7 @@ func (x *SendGroupMessageRequest) String() string {
 func (*SendGroupMessageRequest) ProtoMessage() {}
 
 func (x *SendGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[4]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +587,7 @@ func (x *SendGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{4}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SendGroupMessageRequest) GetGroupMessageId() string {
@@ -379,7 +608,7 @@ type SendGroupMessageResponse struct {
 
 func (x *SendGroupMessageResponse) Reset() {
 	*x = SendGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +620,7 @@ func (x *SendGroupMessageResponse) String() string {
 func (*SendGroupMessageResponse) ProtoMessage() {}
 
 func (x *SendGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[5]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +633,7 @@ func (x *SendGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{5}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SendGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -425,7 +654,7 @@ type CancelGroupMessageRequest struct {
 
 func (x *CancelGroupMessageRequest) Reset() {
 	*x = CancelGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +666,7 @@ func (x *CancelGroupMessageRequest) String() string {
 func (*CancelGroupMessageRequest) ProtoMessage() {}
 
 func (x *CancelGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[6]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +679,7 @@ func (x *CancelGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*CancelGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CancelGroupMessageRequest) GetGroupMessageId() string {
@@ -471,7 +700,7 @@ type CancelGroupMessageResponse struct {
 
 func (x *CancelGroupMessageResponse) Reset() {
 	*x = CancelGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +712,7 @@ func (x *CancelGroupMessageResponse) String() string {
 func (*CancelGroupMessageResponse) ProtoMessage() {}
 
 func (x *CancelGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[7]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +725,7 @@ func (x *CancelGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*CancelGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CancelGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -520,7 +749,7 @@ type ResendGroupMessageRequest struct {
 
 func (x *ResendGroupMessageRequest) Reset() {
 	*x = ResendGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +761,7 @@ func (x *ResendGroupMessageRequest) String() string {
 func (*ResendGroupMessageRequest) ProtoMessage() {}
 
 func (x *ResendGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[8]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +774,7 @@ func (x *ResendGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*ResendGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{8}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResendGroupMessageRequest) GetGroupMessageId() string {
@@ -573,7 +802,7 @@ type ResendGroupMessageResponse struct {
 
 func (x *ResendGroupMessageResponse) Reset() {
 	*x = ResendGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +814,7 @@ func (x *ResendGroupMessageResponse) String() string {
 func (*ResendGroupMessageResponse) ProtoMessage() {}
 
 func (x *ResendGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[9]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +827,7 @@ func (x *ResendGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*ResendGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{9}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResendGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -627,7 +856,7 @@ type ListGroupMessagesRequest struct {
 
 func (x *ListGroupMessagesRequest) Reset() {
 	*x = ListGroupMessagesRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +868,7 @@ func (x *ListGroupMessagesRequest) String() string {
 func (*ListGroupMessagesRequest) ProtoMessage() {}
 
 func (x *ListGroupMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[10]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +881,7 @@ func (x *ListGroupMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{10}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListGroupMessagesRequest) GetFilter() []string {
@@ -703,7 +932,7 @@ type ListGroupMessagesResponse struct {
 
 func (x *ListGroupMessagesResponse) Reset() {
 	*x = ListGroupMessagesResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +944,7 @@ func (x *ListGroupMessagesResponse) String() string {
 func (*ListGroupMessagesResponse) ProtoMessage() {}
 
 func (x *ListGroupMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +957,7 @@ func (x *ListGroupMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListGroupMessagesResponse) GetData() []*GroupMessage {
@@ -756,7 +985,7 @@ type DeleteGroupMessageRequest struct {
 
 func (x *DeleteGroupMessageRequest) Reset() {
 	*x = DeleteGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +997,7 @@ func (x *DeleteGroupMessageRequest) String() string {
 func (*DeleteGroupMessageRequest) ProtoMessage() {}
 
 func (x *DeleteGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1010,7 @@ func (x *DeleteGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteGroupMessageRequest) GetGroupMessageId() string {
@@ -800,7 +1029,7 @@ type DeleteGroupMessageResponse struct {
 
 func (x *DeleteGroupMessageResponse) Reset() {
 	*x = DeleteGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1041,7 @@ func (x *DeleteGroupMessageResponse) String() string {
 func (*DeleteGroupMessageResponse) ProtoMessage() {}
 
 func (x *DeleteGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1054,7 @@ func (x *DeleteGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{16}
 }
 
 // WatchGroupMessageRequest names a send.
@@ -839,7 +1068,7 @@ type WatchGroupMessageRequest struct {
 
 func (x *WatchGroupMessageRequest) Reset() {
 	*x = WatchGroupMessageRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1080,7 @@ func (x *WatchGroupMessageRequest) String() string {
 func (*WatchGroupMessageRequest) ProtoMessage() {}
 
 func (x *WatchGroupMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1093,7 @@ func (x *WatchGroupMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGroupMessageRequest.ProtoReflect.Descriptor instead.
 func (*WatchGroupMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchGroupMessageRequest) GetGroupMessageId() string {
@@ -885,7 +1114,7 @@ type WatchGroupMessageResponse struct {
 
 func (x *WatchGroupMessageResponse) Reset() {
 	*x = WatchGroupMessageResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1126,7 @@ func (x *WatchGroupMessageResponse) String() string {
 func (*WatchGroupMessageResponse) ProtoMessage() {}
 
 func (x *WatchGroupMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1139,7 @@ func (x *WatchGroupMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGroupMessageResponse.ProtoReflect.Descriptor instead.
 func (*WatchGroupMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchGroupMessageResponse) GetGroupMessage() *GroupMessage {
@@ -941,7 +1170,7 @@ type ListSkippedRecipientsRequest struct {
 
 func (x *ListSkippedRecipientsRequest) Reset() {
 	*x = ListSkippedRecipientsRequest{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1182,7 @@ func (x *ListSkippedRecipientsRequest) String() string {
 func (*ListSkippedRecipientsRequest) ProtoMessage() {}
 
 func (x *ListSkippedRecipientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1195,7 @@ func (x *ListSkippedRecipientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSkippedRecipientsRequest.ProtoReflect.Descriptor instead.
 func (*ListSkippedRecipientsRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{16}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListSkippedRecipientsRequest) GetGroupMessageId() string {
@@ -1024,7 +1253,7 @@ type ListSkippedRecipientsResponse struct {
 
 func (x *ListSkippedRecipientsResponse) Reset() {
 	*x = ListSkippedRecipientsResponse{}
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1265,7 @@ func (x *ListSkippedRecipientsResponse) String() string {
 func (*ListSkippedRecipientsResponse) ProtoMessage() {}
 
 func (x *ListSkippedRecipientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_group_message_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1278,7 @@ func (x *ListSkippedRecipientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSkippedRecipientsResponse.ProtoReflect.Descriptor instead.
 func (*ListSkippedRecipientsResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListSkippedRecipientsResponse) GetData() []*SkippedRecipient {
@@ -1070,7 +1299,7 @@ var File_turumba_messaging_v1_group_message_service_proto protoreflect.FileDescr
 
 const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\n" +
-	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a0turumba/messaging/v1/group_message_dry_run.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xfc\b\n" +
+	"0turumba/messaging/v1/group_message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a(turumba/messaging/v1/group_message.proto\x1a0turumba/messaging/v1/group_message_dry_run.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xfc\b\n" +
 	"\x19CreateGroupMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
@@ -1102,6 +1331,31 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x16GetGroupMessageRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\"j\n" +
 	"\x17GetGroupMessageResponse\x12O\n" +
+	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"\x9b\x05\n" +
+	"\x12GroupMessageUpdate\x12\x1c\n" +
+	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12'\n" +
+	"\n" +
+	"channel_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tchannelId\x12)\n" +
+	"\vtemplate_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\n" +
+	"templateId\x12=\n" +
+	"\x11contact_group_ids\x18\a \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12B\n" +
+	"\x13exclude_contact_ids\x18\b \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\x90N\x18\x01\"\x05r\x03\xb0\x01\x01R\x11excludeContactIds\x12y\n" +
+	"\rcustom_values\x18\t \x03(\v2:.turumba.messaging.v1.GroupMessageUpdate.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x123\n" +
+	"\bmetadata\x18\n" +
+	" \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12Q\n" +
+	"\n" +
+	"recipients\x18\f \x03(\v2&.turumba.messaging.v1.AddressRecipientB\t\xbaH\x06\x92\x01\x03\x10\x90NR\n" +
+	"recipients\x12L\n" +
+	"\x19exclude_contact_group_ids\x18\r \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\x18\x01\"\x05r\x03\xb0\x01\x01R\x16excludeContactGroupIds\x1a?\n" +
+	"\x11CustomValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xeb\x01\n" +
+	"\x19UpdateGroupMessageRequest\x122\n" +
+	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\x12U\n" +
+	"\rgroup_message\x18\x02 \x01(\v2(.turumba.messaging.v1.GroupMessageUpdateB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\x12C\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"updateMask\"m\n" +
+	"\x1aUpdateGroupMessageResponse\x12O\n" +
 	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"M\n" +
 	"\x17SendGroupMessageRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\"k\n" +
@@ -1147,7 +1401,7 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x04sort\x18\x06 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x05\"\ar\x05\x10\x01\x18\xc8\x01R\x04sort\"\xa0\x01\n" +
 	"\x1dListSkippedRecipientsResponse\x12E\n" +
 	"\x04data\x18\x01 \x03(\v2&.turumba.messaging.v1.SkippedRecipientB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xa0\x10\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xc7\x13\n" +
 	"\x13GroupMessageService\x12\xc3\x01\n" +
 	"\x12CreateGroupMessage\x12/.turumba.messaging.v1.CreateGroupMessageRequest\x1a0.turumba.messaging.v1.CreateGroupMessageResponse\"J\x8a\xb5\x18\x178\x01\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02&:\x01*b\rgroup_message\"\x12/v1/group-messages\x90\x02\x02\x12\xba\x01\n" +
@@ -1156,7 +1410,11 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x0fGetGroupMessage\x12,.turumba.messaging.v1.GetGroupMessageRequest\x1a-.turumba.messaging.v1.GetGroupMessageResponse\"X\x8a\xb5\x18\x15\n" +
 	"\x13group_messages.read\x82\xd3\xe4\x93\x026b\rgroup_message\x12%/v1/group-messages/{group_message_id}\x90\x02\x01\x12\xac\x01\n" +
 	"\x11ListGroupMessages\x12..turumba.messaging.v1.ListGroupMessagesRequest\x1a/.turumba.messaging.v1.ListGroupMessagesResponse\"6\x8a\xb5\x18\x15\n" +
-	"\x13group_messages.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/group-messages\x90\x02\x01\x12\xd5\x01\n" +
+	"\x13group_messages.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/group-messages\x90\x02\x01\x12\xe0\x01\n" +
+	"\x12UpdateGroupMessage\x12/.turumba.messaging.v1.UpdateGroupMessageRequest\x1a0.turumba.messaging.v1.UpdateGroupMessageResponse\"g\x8a\xb5\x18\x15\n" +
+	"\x13group_messages.send\x82\xd3\xe4\x93\x02E:\rgroup_messageb\rgroup_message2%/v1/group-messages/{group_message_id}\x90\x02\x02\x12\xc1\x01\n" +
+	"\vDryRunDraft\x12(.turumba.messaging.v1.DryRunDraftRequest\x1a).turumba.messaging.v1.DryRunDraftResponse\"]\x8a\xb5\x18\x15\n" +
+	"\x13group_messages.send\x82\xd3\xe4\x93\x02;:\x01*b\adry_run\"-/v1/group-messages/{group_message_id}/dry-run\x90\x02\x01\x12\xd5\x01\n" +
 	"\x10SendGroupMessage\x12-.turumba.messaging.v1.SendGroupMessageRequest\x1a..turumba.messaging.v1.SendGroupMessageResponse\"b\x8a\xb5\x18\x178\x01\n" +
 	"\x13group_messages.send\x82\xd3\xe4\x93\x02>:\x01*b\rgroup_message\"*/v1/group-messages/{group_message_id}/send\x90\x02\x02\x12\xdd\x01\n" +
 	"\x12CancelGroupMessage\x12/.turumba.messaging.v1.CancelGroupMessageRequest\x1a0.turumba.messaging.v1.CancelGroupMessageResponse\"d\x8a\xb5\x18\x17\n" +
@@ -1183,76 +1441,93 @@ func file_turumba_messaging_v1_group_message_service_proto_rawDescGZIP() []byte 
 	return file_turumba_messaging_v1_group_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_group_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_turumba_messaging_v1_group_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_turumba_messaging_v1_group_message_service_proto_goTypes = []any{
 	(*CreateGroupMessageRequest)(nil),     // 0: turumba.messaging.v1.CreateGroupMessageRequest
 	(*CreateGroupMessageResponse)(nil),    // 1: turumba.messaging.v1.CreateGroupMessageResponse
 	(*GetGroupMessageRequest)(nil),        // 2: turumba.messaging.v1.GetGroupMessageRequest
 	(*GetGroupMessageResponse)(nil),       // 3: turumba.messaging.v1.GetGroupMessageResponse
-	(*SendGroupMessageRequest)(nil),       // 4: turumba.messaging.v1.SendGroupMessageRequest
-	(*SendGroupMessageResponse)(nil),      // 5: turumba.messaging.v1.SendGroupMessageResponse
-	(*CancelGroupMessageRequest)(nil),     // 6: turumba.messaging.v1.CancelGroupMessageRequest
-	(*CancelGroupMessageResponse)(nil),    // 7: turumba.messaging.v1.CancelGroupMessageResponse
-	(*ResendGroupMessageRequest)(nil),     // 8: turumba.messaging.v1.ResendGroupMessageRequest
-	(*ResendGroupMessageResponse)(nil),    // 9: turumba.messaging.v1.ResendGroupMessageResponse
-	(*ListGroupMessagesRequest)(nil),      // 10: turumba.messaging.v1.ListGroupMessagesRequest
-	(*ListGroupMessagesResponse)(nil),     // 11: turumba.messaging.v1.ListGroupMessagesResponse
-	(*DeleteGroupMessageRequest)(nil),     // 12: turumba.messaging.v1.DeleteGroupMessageRequest
-	(*DeleteGroupMessageResponse)(nil),    // 13: turumba.messaging.v1.DeleteGroupMessageResponse
-	(*WatchGroupMessageRequest)(nil),      // 14: turumba.messaging.v1.WatchGroupMessageRequest
-	(*WatchGroupMessageResponse)(nil),     // 15: turumba.messaging.v1.WatchGroupMessageResponse
-	(*ListSkippedRecipientsRequest)(nil),  // 16: turumba.messaging.v1.ListSkippedRecipientsRequest
-	(*ListSkippedRecipientsResponse)(nil), // 17: turumba.messaging.v1.ListSkippedRecipientsResponse
-	nil,                                   // 18: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
-	(*structpb.Struct)(nil),               // 19: google.protobuf.Struct
-	(GroupMessageStatus)(0),               // 20: turumba.messaging.v1.GroupMessageStatus
-	(*AddressRecipient)(nil),              // 21: turumba.messaging.v1.AddressRecipient
-	(*GroupMessage)(nil),                  // 22: turumba.messaging.v1.GroupMessage
-	(*v1.ListMeta)(nil),                   // 23: turumba.options.v1.ListMeta
-	(*SkippedRecipient)(nil),              // 24: turumba.messaging.v1.SkippedRecipient
-	(*DryRunGroupMessageRequest)(nil),     // 25: turumba.messaging.v1.DryRunGroupMessageRequest
-	(*DryRunGroupMessageResponse)(nil),    // 26: turumba.messaging.v1.DryRunGroupMessageResponse
+	(*GroupMessageUpdate)(nil),            // 4: turumba.messaging.v1.GroupMessageUpdate
+	(*UpdateGroupMessageRequest)(nil),     // 5: turumba.messaging.v1.UpdateGroupMessageRequest
+	(*UpdateGroupMessageResponse)(nil),    // 6: turumba.messaging.v1.UpdateGroupMessageResponse
+	(*SendGroupMessageRequest)(nil),       // 7: turumba.messaging.v1.SendGroupMessageRequest
+	(*SendGroupMessageResponse)(nil),      // 8: turumba.messaging.v1.SendGroupMessageResponse
+	(*CancelGroupMessageRequest)(nil),     // 9: turumba.messaging.v1.CancelGroupMessageRequest
+	(*CancelGroupMessageResponse)(nil),    // 10: turumba.messaging.v1.CancelGroupMessageResponse
+	(*ResendGroupMessageRequest)(nil),     // 11: turumba.messaging.v1.ResendGroupMessageRequest
+	(*ResendGroupMessageResponse)(nil),    // 12: turumba.messaging.v1.ResendGroupMessageResponse
+	(*ListGroupMessagesRequest)(nil),      // 13: turumba.messaging.v1.ListGroupMessagesRequest
+	(*ListGroupMessagesResponse)(nil),     // 14: turumba.messaging.v1.ListGroupMessagesResponse
+	(*DeleteGroupMessageRequest)(nil),     // 15: turumba.messaging.v1.DeleteGroupMessageRequest
+	(*DeleteGroupMessageResponse)(nil),    // 16: turumba.messaging.v1.DeleteGroupMessageResponse
+	(*WatchGroupMessageRequest)(nil),      // 17: turumba.messaging.v1.WatchGroupMessageRequest
+	(*WatchGroupMessageResponse)(nil),     // 18: turumba.messaging.v1.WatchGroupMessageResponse
+	(*ListSkippedRecipientsRequest)(nil),  // 19: turumba.messaging.v1.ListSkippedRecipientsRequest
+	(*ListSkippedRecipientsResponse)(nil), // 20: turumba.messaging.v1.ListSkippedRecipientsResponse
+	nil,                                   // 21: turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
+	nil,                                   // 22: turumba.messaging.v1.GroupMessageUpdate.CustomValuesEntry
+	(*structpb.Struct)(nil),               // 23: google.protobuf.Struct
+	(GroupMessageStatus)(0),               // 24: turumba.messaging.v1.GroupMessageStatus
+	(*AddressRecipient)(nil),              // 25: turumba.messaging.v1.AddressRecipient
+	(*GroupMessage)(nil),                  // 26: turumba.messaging.v1.GroupMessage
+	(*fieldmaskpb.FieldMask)(nil),         // 27: google.protobuf.FieldMask
+	(*v1.ListMeta)(nil),                   // 28: turumba.options.v1.ListMeta
+	(*SkippedRecipient)(nil),              // 29: turumba.messaging.v1.SkippedRecipient
+	(*DryRunGroupMessageRequest)(nil),     // 30: turumba.messaging.v1.DryRunGroupMessageRequest
+	(*DryRunDraftRequest)(nil),            // 31: turumba.messaging.v1.DryRunDraftRequest
+	(*DryRunGroupMessageResponse)(nil),    // 32: turumba.messaging.v1.DryRunGroupMessageResponse
+	(*DryRunDraftResponse)(nil),           // 33: turumba.messaging.v1.DryRunDraftResponse
 }
 var file_turumba_messaging_v1_group_message_service_proto_depIdxs = []int32{
-	18, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
-	19, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
-	20, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	21, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
-	22, // 4: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	22, // 5: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	22, // 6: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	22, // 7: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	22, // 8: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	22, // 9: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
-	23, // 10: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	22, // 11: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	24, // 12: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
-	23, // 13: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 14: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
-	25, // 15: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:input_type -> turumba.messaging.v1.DryRunGroupMessageRequest
-	2,  // 16: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
-	10, // 17: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
-	4,  // 18: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
-	6,  // 19: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
-	8,  // 20: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
-	12, // 21: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
-	14, // 22: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
-	16, // 23: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
-	1,  // 24: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
-	26, // 25: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:output_type -> turumba.messaging.v1.DryRunGroupMessageResponse
-	3,  // 26: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
-	11, // 27: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
-	5,  // 28: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
-	7,  // 29: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
-	9,  // 30: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
-	13, // 31: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
-	15, // 32: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
-	17, // 33: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
-	24, // [24:34] is the sub-list for method output_type
-	14, // [14:24] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	21, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
+	23, // 1: turumba.messaging.v1.CreateGroupMessageRequest.metadata:type_name -> google.protobuf.Struct
+	24, // 2: turumba.messaging.v1.CreateGroupMessageRequest.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	25, // 3: turumba.messaging.v1.CreateGroupMessageRequest.recipients:type_name -> turumba.messaging.v1.AddressRecipient
+	26, // 4: turumba.messaging.v1.CreateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	26, // 5: turumba.messaging.v1.GetGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	22, // 6: turumba.messaging.v1.GroupMessageUpdate.custom_values:type_name -> turumba.messaging.v1.GroupMessageUpdate.CustomValuesEntry
+	23, // 7: turumba.messaging.v1.GroupMessageUpdate.metadata:type_name -> google.protobuf.Struct
+	25, // 8: turumba.messaging.v1.GroupMessageUpdate.recipients:type_name -> turumba.messaging.v1.AddressRecipient
+	4,  // 9: turumba.messaging.v1.UpdateGroupMessageRequest.group_message:type_name -> turumba.messaging.v1.GroupMessageUpdate
+	27, // 10: turumba.messaging.v1.UpdateGroupMessageRequest.update_mask:type_name -> google.protobuf.FieldMask
+	26, // 11: turumba.messaging.v1.UpdateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	26, // 12: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	26, // 13: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	26, // 14: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	26, // 15: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
+	28, // 16: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	26, // 17: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	29, // 18: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
+	28, // 19: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 20: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
+	30, // 21: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:input_type -> turumba.messaging.v1.DryRunGroupMessageRequest
+	2,  // 22: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
+	13, // 23: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
+	5,  // 24: turumba.messaging.v1.GroupMessageService.UpdateGroupMessage:input_type -> turumba.messaging.v1.UpdateGroupMessageRequest
+	31, // 25: turumba.messaging.v1.GroupMessageService.DryRunDraft:input_type -> turumba.messaging.v1.DryRunDraftRequest
+	7,  // 26: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
+	9,  // 27: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
+	11, // 28: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
+	15, // 29: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
+	17, // 30: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
+	19, // 31: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
+	1,  // 32: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
+	32, // 33: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:output_type -> turumba.messaging.v1.DryRunGroupMessageResponse
+	3,  // 34: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
+	14, // 35: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
+	6,  // 36: turumba.messaging.v1.GroupMessageService.UpdateGroupMessage:output_type -> turumba.messaging.v1.UpdateGroupMessageResponse
+	33, // 37: turumba.messaging.v1.GroupMessageService.DryRunDraft:output_type -> turumba.messaging.v1.DryRunDraftResponse
+	8,  // 38: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
+	10, // 39: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
+	12, // 40: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
+	16, // 41: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
+	18, // 42: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
+	20, // 43: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
+	32, // [32:44] is the sub-list for method output_type
+	20, // [20:32] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_service_proto_init() }
@@ -1268,7 +1543,7 @@ func file_turumba_messaging_v1_group_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_group_message_service_proto_rawDesc), len(file_turumba_messaging_v1_group_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -163,6 +163,132 @@ func local_request_GroupMessageService_ListGroupMessages_0(ctx context.Context, 
 	return msg, metadata, err
 }
 
+var filter_GroupMessageService_UpdateGroupMessage_0 = &utilities.DoubleArray{Encoding: map[string]int{"group_message": 0, "group_message_id": 1}, Base: []int{1, 1, 2, 0, 0}, Check: []int{0, 1, 1, 2, 3}}
+
+func request_GroupMessageService_UpdateGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq UpdateGroupMessageRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	newReader, berr := utilities.IOReaderFactory(req.Body)
+	if berr != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", berr)
+	}
+	if err := marshaler.NewDecoder(newReader()).Decode(&protoReq.GroupMessage); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if protoReq.UpdateMask == nil || len(protoReq.UpdateMask.GetPaths()) == 0 {
+		if fieldMask, err := runtime.FieldMaskFromRequestBody(newReader(), protoReq.GroupMessage); err != nil {
+			return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+		} else {
+			protoReq.UpdateMask = fieldMask
+		}
+	}
+	val, ok := pathParams["group_message_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "group_message_id")
+	}
+	protoReq.GroupMessageId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "group_message_id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_GroupMessageService_UpdateGroupMessage_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.UpdateGroupMessage(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_GroupMessageService_UpdateGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, server GroupMessageServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq UpdateGroupMessageRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	newReader, berr := utilities.IOReaderFactory(req.Body)
+	if berr != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", berr)
+	}
+	if err := marshaler.NewDecoder(newReader()).Decode(&protoReq.GroupMessage); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if protoReq.UpdateMask == nil || len(protoReq.UpdateMask.GetPaths()) == 0 {
+		if fieldMask, err := runtime.FieldMaskFromRequestBody(newReader(), protoReq.GroupMessage); err != nil {
+			return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+		} else {
+			protoReq.UpdateMask = fieldMask
+		}
+	}
+	val, ok := pathParams["group_message_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "group_message_id")
+	}
+	protoReq.GroupMessageId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "group_message_id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_GroupMessageService_UpdateGroupMessage_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.UpdateGroupMessage(ctx, &protoReq)
+	return msg, metadata, err
+}
+
+func request_GroupMessageService_DryRunDraft_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq DryRunDraftRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["group_message_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "group_message_id")
+	}
+	protoReq.GroupMessageId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "group_message_id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.DryRunDraft(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_GroupMessageService_DryRunDraft_0(ctx context.Context, marshaler runtime.Marshaler, server GroupMessageServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq DryRunDraftRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["group_message_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "group_message_id")
+	}
+	protoReq.GroupMessageId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "group_message_id", err)
+	}
+	msg, err := server.DryRunDraft(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_GroupMessageService_SendGroupMessage_0(ctx context.Context, marshaler runtime.Marshaler, client GroupMessageServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq SendGroupMessageRequest
@@ -505,6 +631,46 @@ func RegisterGroupMessageServiceHandlerServer(ctx context.Context, mux *runtime.
 		}
 		forward_GroupMessageService_ListGroupMessages_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPatch, pattern_GroupMessageService_UpdateGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/UpdateGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/{group_message_id}"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_GroupMessageService_UpdateGroupMessage_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_UpdateGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_UpdateGroupMessage_0{resp.(*UpdateGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_DryRunDraft_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/DryRunDraft", runtime.WithHTTPPathPattern("/v1/group-messages/{group_message_id}/dry-run"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_GroupMessageService_DryRunDraft_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_DryRunDraft_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_DryRunDraft_0{resp.(*DryRunDraftResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_GroupMessageService_SendGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -720,6 +886,40 @@ func RegisterGroupMessageServiceHandlerClient(ctx context.Context, mux *runtime.
 		}
 		forward_GroupMessageService_ListGroupMessages_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPatch, pattern_GroupMessageService_UpdateGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/UpdateGroupMessage", runtime.WithHTTPPathPattern("/v1/group-messages/{group_message_id}"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_GroupMessageService_UpdateGroupMessage_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_UpdateGroupMessage_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_UpdateGroupMessage_0{resp.(*UpdateGroupMessageResponse)}, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_GroupMessageService_DryRunDraft_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/turumba.messaging.v1.GroupMessageService/DryRunDraft", runtime.WithHTTPPathPattern("/v1/group-messages/{group_message_id}/dry-run"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_GroupMessageService_DryRunDraft_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_GroupMessageService_DryRunDraft_0(annotatedContext, mux, outboundMarshaler, w, req, response_GroupMessageService_DryRunDraft_0{resp.(*DryRunDraftResponse)}, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_GroupMessageService_SendGroupMessage_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -846,6 +1046,24 @@ func (m response_GroupMessageService_GetGroupMessage_0) XXX_ResponseBody() inter
 	return response.GroupMessage
 }
 
+type response_GroupMessageService_UpdateGroupMessage_0 struct {
+	*UpdateGroupMessageResponse
+}
+
+func (m response_GroupMessageService_UpdateGroupMessage_0) XXX_ResponseBody() interface{} {
+	response := m.UpdateGroupMessageResponse
+	return response.GroupMessage
+}
+
+type response_GroupMessageService_DryRunDraft_0 struct {
+	*DryRunDraftResponse
+}
+
+func (m response_GroupMessageService_DryRunDraft_0) XXX_ResponseBody() interface{} {
+	response := m.DryRunDraftResponse
+	return response.DryRun
+}
+
 type response_GroupMessageService_SendGroupMessage_0 struct {
 	*SendGroupMessageResponse
 }
@@ -887,6 +1105,8 @@ var (
 	pattern_GroupMessageService_DryRunGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "group-messages", "dry-run"}, ""))
 	pattern_GroupMessageService_GetGroupMessage_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "group-messages", "group_message_id"}, ""))
 	pattern_GroupMessageService_ListGroupMessages_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "group-messages"}, ""))
+	pattern_GroupMessageService_UpdateGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "group-messages", "group_message_id"}, ""))
+	pattern_GroupMessageService_DryRunDraft_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "dry-run"}, ""))
 	pattern_GroupMessageService_SendGroupMessage_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "send"}, ""))
 	pattern_GroupMessageService_CancelGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "cancel"}, ""))
 	pattern_GroupMessageService_ResendGroupMessage_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "group-messages", "group_message_id", "resend"}, ""))
@@ -900,6 +1120,8 @@ var (
 	forward_GroupMessageService_DryRunGroupMessage_0    = runtime.ForwardResponseMessage
 	forward_GroupMessageService_GetGroupMessage_0       = runtime.ForwardResponseMessage
 	forward_GroupMessageService_ListGroupMessages_0     = runtime.ForwardResponseMessage
+	forward_GroupMessageService_UpdateGroupMessage_0    = runtime.ForwardResponseMessage
+	forward_GroupMessageService_DryRunDraft_0           = runtime.ForwardResponseMessage
 	forward_GroupMessageService_SendGroupMessage_0      = runtime.ForwardResponseMessage
 	forward_GroupMessageService_CancelGroupMessage_0    = runtime.ForwardResponseMessage
 	forward_GroupMessageService_ResendGroupMessage_0    = runtime.ForwardResponseMessage

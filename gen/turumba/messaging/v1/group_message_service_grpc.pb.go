@@ -25,6 +25,8 @@ const (
 	GroupMessageService_DryRunGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/DryRunGroupMessage"
 	GroupMessageService_GetGroupMessage_FullMethodName       = "/turumba.messaging.v1.GroupMessageService/GetGroupMessage"
 	GroupMessageService_ListGroupMessages_FullMethodName     = "/turumba.messaging.v1.GroupMessageService/ListGroupMessages"
+	GroupMessageService_UpdateGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/UpdateGroupMessage"
+	GroupMessageService_DryRunDraft_FullMethodName           = "/turumba.messaging.v1.GroupMessageService/DryRunDraft"
 	GroupMessageService_SendGroupMessage_FullMethodName      = "/turumba.messaging.v1.GroupMessageService/SendGroupMessage"
 	GroupMessageService_CancelGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/CancelGroupMessage"
 	GroupMessageService_ResendGroupMessage_FullMethodName    = "/turumba.messaging.v1.GroupMessageService/ResendGroupMessage"
@@ -48,6 +50,12 @@ type GroupMessageServiceClient interface {
 	GetGroupMessage(ctx context.Context, in *GetGroupMessageRequest, opts ...grpc.CallOption) (*GetGroupMessageResponse, error)
 	// ListGroupMessages returns the sends of the caller's accounts.
 	ListGroupMessages(ctx context.Context, in *ListGroupMessagesRequest, opts ...grpc.CallOption) (*ListGroupMessagesResponse, error)
+	// UpdateGroupMessage changes the fields in the mask of a draft; INVALID_STATE once it
+	// is sent. A text that came with the draft is changed in its template.
+	UpdateGroupMessage(ctx context.Context, in *UpdateGroupMessageRequest, opts ...grpc.CallOption) (*UpdateGroupMessageResponse, error)
+	// DryRunDraft is DryRunGroupMessage of a draft that is stored; INVALID_STATE once it is
+	// sent.
+	DryRunDraft(ctx context.Context, in *DryRunDraftRequest, opts ...grpc.CallOption) (*DryRunDraftResponse, error)
 	// SendGroupMessage queues a draft. A send that is already queued or later is
 	// INVALID_STATE.
 	SendGroupMessage(ctx context.Context, in *SendGroupMessageRequest, opts ...grpc.CallOption) (*SendGroupMessageResponse, error)
@@ -111,6 +119,26 @@ func (c *groupMessageServiceClient) ListGroupMessages(ctx context.Context, in *L
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListGroupMessagesResponse)
 	err := c.cc.Invoke(ctx, GroupMessageService_ListGroupMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupMessageServiceClient) UpdateGroupMessage(ctx context.Context, in *UpdateGroupMessageRequest, opts ...grpc.CallOption) (*UpdateGroupMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateGroupMessageResponse)
+	err := c.cc.Invoke(ctx, GroupMessageService_UpdateGroupMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *groupMessageServiceClient) DryRunDraft(ctx context.Context, in *DryRunDraftRequest, opts ...grpc.CallOption) (*DryRunDraftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DryRunDraftResponse)
+	err := c.cc.Invoke(ctx, GroupMessageService_DryRunDraft_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +229,12 @@ type GroupMessageServiceServer interface {
 	GetGroupMessage(context.Context, *GetGroupMessageRequest) (*GetGroupMessageResponse, error)
 	// ListGroupMessages returns the sends of the caller's accounts.
 	ListGroupMessages(context.Context, *ListGroupMessagesRequest) (*ListGroupMessagesResponse, error)
+	// UpdateGroupMessage changes the fields in the mask of a draft; INVALID_STATE once it
+	// is sent. A text that came with the draft is changed in its template.
+	UpdateGroupMessage(context.Context, *UpdateGroupMessageRequest) (*UpdateGroupMessageResponse, error)
+	// DryRunDraft is DryRunGroupMessage of a draft that is stored; INVALID_STATE once it is
+	// sent.
+	DryRunDraft(context.Context, *DryRunDraftRequest) (*DryRunDraftResponse, error)
 	// SendGroupMessage queues a draft. A send that is already queued or later is
 	// INVALID_STATE.
 	SendGroupMessage(context.Context, *SendGroupMessageRequest) (*SendGroupMessageResponse, error)
@@ -241,6 +275,12 @@ func (UnimplementedGroupMessageServiceServer) GetGroupMessage(context.Context, *
 }
 func (UnimplementedGroupMessageServiceServer) ListGroupMessages(context.Context, *ListGroupMessagesRequest) (*ListGroupMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListGroupMessages not implemented")
+}
+func (UnimplementedGroupMessageServiceServer) UpdateGroupMessage(context.Context, *UpdateGroupMessageRequest) (*UpdateGroupMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateGroupMessage not implemented")
+}
+func (UnimplementedGroupMessageServiceServer) DryRunDraft(context.Context, *DryRunDraftRequest) (*DryRunDraftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DryRunDraft not implemented")
 }
 func (UnimplementedGroupMessageServiceServer) SendGroupMessage(context.Context, *SendGroupMessageRequest) (*SendGroupMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendGroupMessage not implemented")
@@ -349,6 +389,42 @@ func _GroupMessageService_ListGroupMessages_Handler(srv interface{}, ctx context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(GroupMessageServiceServer).ListGroupMessages(ctx, req.(*ListGroupMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupMessageService_UpdateGroupMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateGroupMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupMessageServiceServer).UpdateGroupMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupMessageService_UpdateGroupMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupMessageServiceServer).UpdateGroupMessage(ctx, req.(*UpdateGroupMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GroupMessageService_DryRunDraft_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DryRunDraftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GroupMessageServiceServer).DryRunDraft(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GroupMessageService_DryRunDraft_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GroupMessageServiceServer).DryRunDraft(ctx, req.(*DryRunDraftRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -476,6 +552,14 @@ var GroupMessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListGroupMessages",
 			Handler:    _GroupMessageService_ListGroupMessages_Handler,
+		},
+		{
+			MethodName: "UpdateGroupMessage",
+			Handler:    _GroupMessageService_UpdateGroupMessage_Handler,
+		},
+		{
+			MethodName: "DryRunDraft",
+			Handler:    _GroupMessageService_DryRunDraft_Handler,
 		},
 		{
 			MethodName: "SendGroupMessage",
