@@ -151,7 +151,9 @@ func limited(next http.Handler) http.Handler {
 		case messagesPath:
 			limit = maxLines
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		if r.Body != http.NoBody {
+			r.Body = http.MaxBytesReader(w, r.Body, limit)
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -94,16 +94,19 @@ func newMux() *runtime.ServeMux {
 	)
 }
 
+// incoming are the headers that the contract knows, and their names in gRPC.
+var incoming = map[string]string{
+	"Idempotency-Key": "idempotency-key", headerRequestID: "x-request-id", headerTraceparent: "traceparent", "Tracestate": "tracestate",
+	"User-Agent": "user-agent", "Accept-Language": "accept-language",
+}
+
 // incomingHeader lets through the headers that the contract knows; the
-// transcoder forwards Authorization by itself. Identity
+// transcoder gives canonical names, and forwards Authorization by itself. Identity
 // headers (x-account-ids, Grpc-Metadata-*) never pass; the chain removes them
 // once more.
 func incomingHeader(name string) (string, bool) {
-	switch http.CanonicalHeaderKey(name) {
-	case "Idempotency-Key", headerRequestID, "Traceparent", "Tracestate", "User-Agent", "Accept-Language":
-		return strings.ToLower(name), true
-	}
-	return "", false
+	key, ok := incoming[name]
+	return key, ok
 }
 
 // outgoingHeader lets out what a client may see of the response metadata. The id of
