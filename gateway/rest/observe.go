@@ -55,7 +55,7 @@ func newObserver(cfg Config) (*observer, error) {
 func (o *observer) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, method := o.clock.Now(), methodLabel(r.Method)
-		ctx, span := o.tracer.Start(telemetry.WithTraceparent(r.Context(), r.Header.Get(headerTraceparent)), "HTTP "+method, trace.WithSpanKind(trace.SpanKindServer))
+		ctx, span := o.tracer.Start(telemetry.WithTraceparent(r.Context(), r.Header.Get(headerTraceparent)), "HTTP "+method, telemetry.ServerSpan()...)
 		r = r.WithContext(ctx)
 		r.Header.Del(headerTraceparent)
 		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {

@@ -173,7 +173,9 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s == nil || !s.stream {
 		rc := http.NewResponseController(w)
 		// A writer without deadlines (tests) is served without them.
-		_ = rc.SetReadDeadline(t.now().Add(readLimit))
+		if r.Body != http.NoBody {
+			_ = rc.SetReadDeadline(t.now().Add(readLimit))
+		}
 		_ = rc.SetWriteDeadline(t.now().Add(writeLimit))
 	}
 	if s == nil {

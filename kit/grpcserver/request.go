@@ -182,7 +182,7 @@ func (s *Server) observeStream(c *call, ss grpc.ServerStream) error {
 }
 
 func (s *Server) startSpan(ctx context.Context, c *call) (context.Context, trace.Span) {
-	return s.tracer.Start(ctx, shortName(c.method), trace.WithSpanKind(trace.SpanKindServer))
+	return s.tracer.Start(ctx, shortName(c.method), telemetry.ServerSpan()...)
 }
 
 // observe writes the one line and the measurement of a call. Our faults are

@@ -82,6 +82,12 @@ func (idTracer) Start(ctx context.Context, _ string, _ ...trace.SpanStartOption)
 	return ctx, trace.SpanFromContext(ctx)
 }
 
+// serverSpan is how the span of a call that comes in begins.
+var serverSpan = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+
+// ServerSpan are the options of the span of a call that comes in.
+func ServerSpan() []trace.SpanStartOption { return serverSpan }
+
 // Shutdown exports what is left.
 func (t *Tracing) Shutdown(ctx context.Context) error {
 	if t == nil || t.provider == nil {
