@@ -90,6 +90,7 @@ func (o *owner) ResolveContext(context.Context, *accountv1.ResolveContextRequest
 
 // run measures the calls of all clients; connect makes one client's call.
 func (s *messagingService) run(b *testing.B, connect func(*testing.B) func() error) {
+	b.Helper()
 	calls := make([]func() error, clients)
 	for i := range calls {
 		calls[i] = connect(b)
