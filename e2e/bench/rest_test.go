@@ -27,50 +27,60 @@ import (
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
-// restCalls is how many calls one round makes, on all cores.
-const restCalls = 60_000
+const (
+	// restCalls is how many calls one turn makes.
+	restCalls = 800
 
-const contactID = "0190a5c8-1111-7000-8000-000000000001"
+	contactID   = "0190a5c8-1111-7000-8000-000000000001"
+	contactPath = "/v1/contacts/" + contactID
+)
 
 // BenchmarkREST is a GET of one object: verified token, tenant, permission,
-// validation, limits and measurements, over a store that does nothing, beside a
-// bare transcoder without any of that.
+// validation, limits, traces and measurements, over a store that does nothing,
+// beside a bare transcoder without any of that. "wire" is the whole gateway and the
+// bare one behind net/http, with the same clients; "handler" leaves out the network,
+// which is the same for both.
 func BenchmarkREST(b *testing.B) {
 	store := &contactStore{}
-	server, token := chain(b, store)
-	ours, err := rest.NewHandler(b.Context(), rest.Config{
-		Backends: rest.Backends{Account: server.Conn(""), Messaging: server.Conn("")}, Logger: telemetry.Discard(), Clock: clock.System(),
-		Ready: func(context.Context) error { return nil },
-	})
-	require.NoError(b, err)
+	server, token := chain(b, func(s *grpcserver.Server) { accountv1.RegisterContactServiceServer(s, store) }, "contacts.read")
 	bare := runtime.NewServeMux()
 	require.NoError(b, accountv1.RegisterContactServiceHandlerServer(b.Context(), bare, store))
-	compare(b, "calls", func() {}, func() int { return drive(b, ours, token) }, func() int { return drive(b, bare, "") })
+	b.Run("wire", func(b *testing.B) {
+		inTurns(b, restCalls, repeat(b, gateway(b, server), get(contactPath, token)), repeat(b, plain(b, bare), get(contactPath, "")))
+	})
+	b.Run("handler", func(b *testing.B) {
+		ours, err := rest.NewHandler(b.Context(), rest.Config{
+			Backends: rest.Backends{Account: server.Conn(""), Messaging: server.Conn("")}, Logger: telemetry.Discard(), Clock: clock.System(),
+			Registry: telemetry.NewRegistry(), Tracing: tracing("gateway"), Ready: func(context.Context) error { return nil },
+		})
+		require.NoError(b, err)
+		inTurns(b, restCalls, drive(b, ours, token), drive(b, bare, ""))
+	})
 }
 
-// drive calls the handler without a network, which would be the same for both.
-func drive(b *testing.B, h http.Handler, token string) int {
+// drive returns a load on the handler itself.
+func drive(b *testing.B, h http.Handler, token string) func(calls int) {
 	b.Helper()
-	const callers = 8
-	var calling sync.WaitGroup
-	for range callers {
-		calling.Go(func() {
-			for range restCalls / callers {
-				r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/v1/contacts/"+contactID, nil)
-				if token != "" {
-					r.Header.Set("Authorization", "Bearer "+token)
+	return func(calls int) {
+		var calling sync.WaitGroup
+		for range clients {
+			calling.Go(func() {
+				for range calls / clients {
+					r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, contactPath, nil)
+					if token != "" {
+						r.Header.Set("Authorization", "Bearer "+token)
+					}
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, r)
+					if w.Code != http.StatusOK {
+						b.Errorf("status %d: %s", w.Code, w.Body)
+						return
+					}
 				}
-				w := httptest.NewRecorder()
-				h.ServeHTTP(w, r)
-				if w.Code != http.StatusOK {
-					b.Errorf("status %d: %s", w.Code, w.Body)
-					return
-				}
-			}
-		})
+			})
+		}
+		calling.Wait()
 	}
-	calling.Wait()
-	return restCalls
 }
 
 // contactStore answers from memory.
@@ -84,28 +94,39 @@ func (*contactStore) GetContact(context.Context, *accountv1.GetContactRequest) (
 	}}, nil
 }
 
+// member is somebody with these permissions in one account.
+type member []string
+
 // Context implements auth.ContextSource.
-func (*contactStore) Context(context.Context, auth.Claims) (auth.Caller, error) {
-	return auth.Caller{UserID: contactID, Memberships: []auth.Membership{{AccountID: contactID, AccountStatus: "active", Permissions: []string{"contacts.read"}}}}, nil
+func (m member) Context(context.Context, auth.Claims) (auth.Caller, error) {
+	return auth.Caller{UserID: contactID, Memberships: []auth.Membership{{AccountID: contactID, AccountStatus: "active", Permissions: m}}}, nil
 }
 
-// chain is a server with the whole chain, and a token that it accepts.
-func chain(b *testing.B, store *contactStore) (*grpcserver.Server, string) {
+// chain is a server with the whole chain and these services, and a token that it
+// accepts.
+func chain(b *testing.B, register func(*grpcserver.Server), permissions ...string) (*grpcserver.Server, string) {
+	b.Helper()
+	verifier, token := verifier(b)
+	server, err := grpcserver.New(grpcserver.Config{
+		Name: "bench", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: verifier, Registry: telemetry.NewRegistry(), Tracing: tracing("bench"),
+		Context: auth.NewCachedContext(member(permissions), clock.System()),
+	})
+	require.NoError(b, err)
+	register(server)
+	return server, token
+}
+
+// verifier verifies the tokens of an issuer, of which it gives one.
+func verifier(b *testing.B) (*auth.Verifier, string) {
 	b.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(b, err)
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+	v, err := auth.NewVerifier(auth.VerifierConfig{
 		Issuer: "http://bench", Profile: auth.ProfileCognito, Audience: []string{"bench"}, Clock: clock.System(),
 		Keys: func(context.Context) ([]byte, error) { return jwks(&key.PublicKey) },
 	})
 	require.NoError(b, err)
-	server, err := grpcserver.New(grpcserver.Config{
-		Name: "account", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: verifier, Registry: telemetry.NewRegistry(),
-		Context: auth.NewCachedContext(store, clock.System()),
-	})
-	require.NoError(b, err)
-	accountv1.RegisterContactServiceServer(server, store)
-	return server, sign(b, key)
+	return v, sign(b, key)
 }
 
 func jwks(key *rsa.PublicKey) ([]byte, error) {

@@ -18,7 +18,7 @@ func clientAddress(trusted []netip.Prefix, next http.Handler) http.Handler {
 		r.Header.Del("X-Forwarded-For")
 		r.Header.Del("Forwarded")
 		r.Header.Del("X-Real-Ip")
-		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && (len(hops) > 0 || peer.Addr().Is4In6()) {
 			// The transcoder takes the client's address from here.
 			r.RemoteAddr = net.JoinHostPort(clientOf(peer.Addr().Unmap(), hops, trusted).String(), "0")
 		}

@@ -31,8 +31,33 @@ type plan struct {
 // fieldPlan is what the encoder knows about one field.
 type fieldPlan struct {
 	fd    protoreflect.FieldDescriptor
+	kind  protoreflect.Kind
 	key   string // `"name":`
+	zero  string // what stands for a field that is not set; empty when nothing does
 	words *enumWords
+}
+
+// zeroOf is what stands for a field that is not set: its default, unless it has
+// presence.
+func (f *fieldPlan) zeroOf() string {
+	switch {
+	case f.fd.HasPresence():
+		return ""
+	case f.fd.IsMap():
+		return "{}"
+	case f.fd.IsList():
+		return "[]"
+	case f.kind == protoreflect.EnumKind:
+		return string(f.words.append(nil, 0))
+	case f.kind == protoreflect.BoolKind:
+		return "false"
+	case f.kind == protoreflect.StringKind || f.kind == protoreflect.BytesKind:
+		return `""`
+	case f.kind == protoreflect.Int64Kind || f.kind == protoreflect.Sint64Kind || f.kind == protoreflect.Sfixed64Kind ||
+		f.kind == protoreflect.Uint64Kind || f.kind == protoreflect.Fixed64Kind:
+		return `"0"`
+	}
+	return "0"
 }
 
 func (e *encoder) planOf(md protoreflect.MessageDescriptor) *plan {
@@ -43,7 +68,7 @@ func (e *encoder) planOf(md protoreflect.MessageDescriptor) *plan {
 	fields := md.Fields()
 	for i := range fields.Len() {
 		fd := fields.Get(i)
-		f := fieldPlan{fd: fd, key: strconv.Quote(string(fd.Name())) + ":"}
+		f := fieldPlan{fd: fd, kind: fd.Kind(), key: strconv.Quote(string(fd.Name())) + ":"}
 		valueField := fd
 		if fd.IsMap() {
 			valueField = fd.MapValue()
@@ -51,6 +76,7 @@ func (e *encoder) planOf(md protoreflect.MessageDescriptor) *plan {
 		if valueField.Kind() == protoreflect.EnumKind {
 			f.words = wordsOf(valueField.Enum())
 		}
+		f.zero = f.zeroOf()
 		p.fields = append(p.fields, f)
 	}
 	actual, _ := e.plans.LoadOrStore(md.FullName(), p)
@@ -67,7 +93,8 @@ func (e *encoder) append(b []byte, m protoreflect.Message) ([]byte, error) {
 	first := true
 	for i := range p.fields {
 		f := &p.fields[i]
-		if f.fd.HasPresence() && !m.Has(f.fd) {
+		set := m.Has(f.fd)
+		if !set && f.zero == "" {
 			continue
 		}
 		if !first {
@@ -75,6 +102,10 @@ func (e *encoder) append(b []byte, m protoreflect.Message) ([]byte, error) {
 		}
 		first = false
 		b = append(b, f.key...)
+		if !set {
+			b = append(b, f.zero...)
+			continue
+		}
 		var err error
 		if b, err = e.appendField(b, f, m.Get(f.fd)); err != nil {
 			return nil, err

@@ -98,12 +98,7 @@ func hasReason(st *status.Status) bool {
 }
 
 // handleError is the transcoder's error handler.
-func handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	if md, ok := runtime.ServerMetadataFromContext(ctx); ok {
-		for _, id := range md.HeaderMD.Get("x-request-id") {
-			w.Header().Set(headerRequestID, id)
-		}
-	}
+func handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	writeError(w, r, err)
 }
 
@@ -111,14 +106,17 @@ func handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, 
 func handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
 	switch httpStatus {
 	case http.StatusMethodNotAllowed:
-		writeError(w, r, apierr.New(errorv1.Reason_REASON_METHOD_NOT_ALLOWED, "%s is not allowed here", r.Method))
+		writeError(w, r, notAllowed(r.Method))
 	case http.StatusBadRequest:
 		writeError(w, r, apierr.New(errorv1.Reason_REASON_INVALID_JSON, "the path is malformed"))
 	default:
-		writeError(w, r, notFound(r))
+		writeError(w, r, errNoRoute)
 	}
 }
 
-func notFound(*http.Request) error {
-	return apierr.New(errorv1.Reason_REASON_NOT_FOUND, "no such route")
+var errNoRoute = apierr.New(errorv1.Reason_REASON_NOT_FOUND, "no such route")
+
+// notAllowed is the error of a path that is no route of this method.
+func notAllowed(method string) error {
+	return apierr.New(errorv1.Reason_REASON_METHOD_NOT_ALLOWED, "%s is not allowed here", method)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -48,24 +49,13 @@ type Config struct {
 
 // NewHandler builds the whole REST face.
 func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
-	mux := newMux()
-	if err := routes(ctx, mux, cfg.Backends); err != nil {
+	muxes, err := newTranscoders(ctx, cfg.Backends)
+	if err != nil {
 		return nil, err
 	}
-	top := http.NewServeMux()
-	top.Handle("GET /healthz", healthz())
-	top.Handle("GET /readyz", readyz(cfg.Ready))
-	docs(top)
-	top.Handle("POST "+tokenPath, oauthForm(mux))
-	files := &csvFiles{
-		mux: mux, now: cfg.Clock.Now, contacts: accountv1.NewContactServiceClient(cfg.Backends.Account),
-		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
-	}
-	files.register(top)
-	lines := &messageLines{mux: mux, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
-	top.HandleFunc("POST "+messagesPath, lines.send)
-	(&wayOut{mux: mux, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
-	top.Handle("/", mux)
+	top := byHand(cfg, muxes)
+	router := newRouter(cfg.Clock.Now, muxes, top)
+	top.HandleFunc("/", router.refuse)
 
 	observe, err := newObserver(cfg)
 	if err != nil {
@@ -75,8 +65,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := byContract(cfg.Clock.Now, contractRoutes(), top)
-	h = noStore(h)
+	h := noStore(router)
 	h = trimSlash(h)
 	h = limited(h)
 	h = compress(h)
@@ -85,6 +74,26 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	h = observe.wrap(h)
 	h = clientAddress(cfg.TrustedProxies, h)
 	return recovering(cfg.Logger, h), nil
+}
+
+// byHand serves the paths outside the contract, and the routes that the transcoder
+// cannot carry.
+func byHand(cfg Config, muxes map[string]*runtime.ServeMux) *http.ServeMux {
+	mux := newMux() // gives their calls what it gives all
+	top := http.NewServeMux()
+	top.Handle("GET /healthz", healthz())
+	top.Handle("GET /readyz", readyz(cfg.Ready))
+	docs(top)
+	top.Handle("POST "+tokenPath, oauthForm(muxes[accountv1.AuthService_ServiceDesc.ServiceName]))
+	files := &csvFiles{
+		mux: mux, now: cfg.Clock.Now, contacts: accountv1.NewContactServiceClient(cfg.Backends.Account),
+		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
+	}
+	files.register(top)
+	lines := &messageLines{mux: mux, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
+	top.HandleFunc("POST "+messagesPath, lines.send)
+	(&wayOut{mux: mux, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
+	return top
 }
 
 // recovering turns a panic into a 500 and a log line.
@@ -142,7 +151,9 @@ func limited(next http.Handler) http.Handler {
 		case messagesPath:
 			limit = maxLines
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		if r.Body != http.NoBody {
+			r.Body = http.MaxBytesReader(w, r.Body, limit)
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -27,76 +28,54 @@ type Backends struct {
 	Messaging grpc.ClientConnInterface
 }
 
-// routes registers every service of the contract that has REST routes.
-func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
-	for _, register := range []func() error{
-		func() error {
-			return accountv1.RegisterAuthServiceHandlerClient(ctx, mux, accountv1.NewAuthServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterContextServiceHandlerClient(ctx, mux, accountv1.NewContextServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterApiKeyServiceHandlerClient(ctx, mux, accountv1.NewApiKeyServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterInvitationServiceHandlerClient(ctx, mux, accountv1.NewInvitationServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterAuditEventServiceHandlerClient(ctx, mux, accountv1.NewAuditEventServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterOperatorServiceHandlerClient(ctx, mux, accountv1.NewOperatorServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterUserServiceHandlerClient(ctx, mux, accountv1.NewUserServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterAccountServiceHandlerClient(ctx, mux, accountv1.NewAccountServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterRoleServiceHandlerClient(ctx, mux, accountv1.NewRoleServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterMembershipServiceHandlerClient(ctx, mux, accountv1.NewMembershipServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterContactServiceHandlerClient(ctx, mux, accountv1.NewContactServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterContactImportServiceHandlerClient(ctx, mux, accountv1.NewContactImportServiceClient(b.Account))
-		},
-		func() error {
-			return accountv1.RegisterContactGroupServiceHandlerClient(ctx, mux, accountv1.NewContactGroupServiceClient(b.Account))
-		},
-		func() error {
-			return messagingv1.RegisterChannelServiceHandlerClient(ctx, mux, messagingv1.NewChannelServiceClient(b.Messaging))
-		},
-		func() error {
-			return messagingv1.RegisterTemplateServiceHandlerClient(ctx, mux, messagingv1.NewTemplateServiceClient(b.Messaging))
-		},
-		func() error {
-			return messagingv1.RegisterGroupMessageServiceHandlerClient(ctx, mux, messagingv1.NewGroupMessageServiceClient(b.Messaging))
-		},
-		func() error {
-			return messagingv1.RegisterMessageServiceHandlerClient(ctx, mux, messagingv1.NewMessageServiceClient(b.Messaging))
-		},
-		func() error {
-			return messagingv1.RegisterSuppressionServiceHandlerClient(ctx, mux, messagingv1.NewSuppressionServiceClient(b.Messaging))
-		},
-	} {
-		if err := register(); err != nil {
-			return fmt.Errorf("register routes: %w", err)
-		}
+// transcoders make gRPC calls of the routes of each service, by its full name. Each
+// has a mux of its own: a mux tries its patterns one by one.
+type transcoders struct {
+	muxes    map[string]*runtime.ServeMux
+	problems []error
+}
+
+// newTranscoders registers every service of the contract that has REST routes.
+func newTranscoders(ctx context.Context, b Backends) (map[string]*runtime.ServeMux, error) {
+	t := &transcoders{muxes: map[string]*runtime.ServeMux{}}
+	add(ctx, t, b.Account, &accountv1.AuthService_ServiceDesc, accountv1.NewAuthServiceClient, accountv1.RegisterAuthServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.ContextService_ServiceDesc, accountv1.NewContextServiceClient, accountv1.RegisterContextServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.ApiKeyService_ServiceDesc, accountv1.NewApiKeyServiceClient, accountv1.RegisterApiKeyServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.InvitationService_ServiceDesc, accountv1.NewInvitationServiceClient, accountv1.RegisterInvitationServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.AuditEventService_ServiceDesc, accountv1.NewAuditEventServiceClient, accountv1.RegisterAuditEventServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.OperatorService_ServiceDesc, accountv1.NewOperatorServiceClient, accountv1.RegisterOperatorServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.UserService_ServiceDesc, accountv1.NewUserServiceClient, accountv1.RegisterUserServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.AccountService_ServiceDesc, accountv1.NewAccountServiceClient, accountv1.RegisterAccountServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.RoleService_ServiceDesc, accountv1.NewRoleServiceClient, accountv1.RegisterRoleServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.MembershipService_ServiceDesc, accountv1.NewMembershipServiceClient, accountv1.RegisterMembershipServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.ContactService_ServiceDesc, accountv1.NewContactServiceClient, accountv1.RegisterContactServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.ContactImportService_ServiceDesc, accountv1.NewContactImportServiceClient, accountv1.RegisterContactImportServiceHandlerClient)
+	add(ctx, t, b.Account, &accountv1.ContactGroupService_ServiceDesc, accountv1.NewContactGroupServiceClient, accountv1.RegisterContactGroupServiceHandlerClient)
+	add(ctx, t, b.Messaging, &messagingv1.ChannelService_ServiceDesc, messagingv1.NewChannelServiceClient, messagingv1.RegisterChannelServiceHandlerClient)
+	add(ctx, t, b.Messaging, &messagingv1.TemplateService_ServiceDesc, messagingv1.NewTemplateServiceClient, messagingv1.RegisterTemplateServiceHandlerClient)
+	add(ctx, t, b.Messaging, &messagingv1.GroupMessageService_ServiceDesc, messagingv1.NewGroupMessageServiceClient, messagingv1.RegisterGroupMessageServiceHandlerClient)
+	add(ctx, t, b.Messaging, &messagingv1.MessageService_ServiceDesc, messagingv1.NewMessageServiceClient, messagingv1.RegisterMessageServiceHandlerClient)
+	add(ctx, t, b.Messaging, &messagingv1.SuppressionService_ServiceDesc, messagingv1.NewSuppressionServiceClient, messagingv1.RegisterSuppressionServiceHandlerClient)
+	return t.muxes, errors.Join(t.problems...)
+}
+
+// add makes the transcoder of one service.
+func add[C any](
+	ctx context.Context, t *transcoders, conn grpc.ClientConnInterface, desc *grpc.ServiceDesc,
+	client func(grpc.ClientConnInterface) C, register func(context.Context, *runtime.ServeMux, C) error,
+) {
+	mux := newMux()
+	if err := register(ctx, mux, client(conn)); err != nil {
+		t.problems = append(t.problems, fmt.Errorf("register the routes of %s: %w", desc.ServiceName, err))
 	}
-	return nil
+	t.muxes[desc.ServiceName] = mux
 }
 
 // setQueryParser installs our parser. The transcoder keeps it in a variable of
 // its own that all muxes share, so it is set once.
 var setQueryParser = sync.OnceFunc(func() { runtime.NewServeMux(runtime.SetQueryParameterParser(queryParser{})) })
 
-// newMux is the transcoder: contract routes in, gRPC calls out.
+// newMux is a transcoder without routes yet: requests in, gRPC calls out.
 func newMux() *runtime.ServeMux {
 	setQueryParser()
 	return runtime.NewServeMux(
@@ -115,27 +94,25 @@ func newMux() *runtime.ServeMux {
 	)
 }
 
+// incoming are the headers that the contract knows, and their names in gRPC.
+var incoming = map[string]string{
+	"Idempotency-Key": "idempotency-key", headerRequestID: "x-request-id", headerTraceparent: "traceparent", "Tracestate": "tracestate",
+	"User-Agent": "user-agent", "Accept-Language": "accept-language",
+}
+
 // incomingHeader lets through the headers that the contract knows; the
-// transcoder forwards Authorization by itself. Identity
+// transcoder gives canonical names, and forwards Authorization by itself. Identity
 // headers (x-account-ids, Grpc-Metadata-*) never pass; the chain removes them
 // once more.
 func incomingHeader(name string) (string, bool) {
-	switch http.CanonicalHeaderKey(name) {
-	case "Idempotency-Key", headerRequestID, "Traceparent", "Tracestate", "User-Agent", "Accept-Language":
-		return strings.ToLower(name), true
-	}
-	return "", false
+	key, ok := incoming[name]
+	return key, ok
 }
 
-// outgoingHeader lets out what a client may see of the response metadata.
+// outgoingHeader lets out what a client may see of the response metadata. The id of
+// the request is not among it: the gateway gave it, and has told it.
 func outgoingHeader(name string) (string, bool) {
-	switch strings.ToLower(name) {
-	case "x-request-id":
-		return headerRequestID, true
-	case "idempotency-replayed":
-		return "Idempotency-Replayed", true
-	}
-	return "", false
+	return "Idempotency-Replayed", name == "idempotency-replayed"
 }
 
 // setStatus answers 201 to creates and 204 to calls whose response is empty.

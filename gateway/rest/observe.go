@@ -20,23 +20,31 @@ const headerTraceparent = "Traceparent"
 type observer struct {
 	clock     clock.Clock
 	tracer    trace.Tracer
-	durations *prometheus.HistogramVec
+	durations *telemetry.Series[served]
 	open      prometheus.Gauge
 }
 
+// served is what requests are told apart by.
+type served struct {
+	method string
+	status int
+}
+
+func (s served) labels() []string { return []string{s.method, strconv.Itoa(s.status)} }
+
 func newObserver(cfg Config) (*observer, error) {
+	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "turumba_http_request_duration_seconds", Help: "Time to answer a REST request, by method and status; turumba_rpc_duration_seconds tells it by RPC.",
+		Buckets: telemetry.LatencyBuckets(),
+	}, []string{"method", "code"})
 	o := &observer{
-		clock: cfg.Clock, tracer: cfg.Tracing.Tracer("gateway"),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "turumba_http_request_duration_seconds", Help: "Time to answer a REST request, by method and status; turumba_rpc_duration_seconds tells it by RPC.",
-			Buckets: telemetry.LatencyBuckets(),
-		}, []string{"method", "code"}),
+		clock: cfg.Clock, tracer: cfg.Tracing.Tracer("gateway"), durations: telemetry.NewSeries(durations, served.labels),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "turumba_http_open_requests", Help: "REST requests being answered, streams among them."}),
 	}
 	if cfg.Registry == nil {
 		return o, nil
 	}
-	for _, c := range []prometheus.Collector{o.durations, o.open} {
+	for _, c := range []prometheus.Collector{durations, o.open} {
 		if err := cfg.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -47,7 +55,7 @@ func newObserver(cfg Config) (*observer, error) {
 func (o *observer) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, method := o.clock.Now(), methodLabel(r.Method)
-		ctx, span := o.tracer.Start(telemetry.WithTraceparent(r.Context(), r.Header.Get(headerTraceparent)), "HTTP "+method, trace.WithSpanKind(trace.SpanKindServer))
+		ctx, span := o.tracer.Start(telemetry.WithTraceparent(r.Context(), r.Header.Get(headerTraceparent)), "HTTP "+method, telemetry.ServerSpan()...)
 		r = r.WithContext(ctx)
 		r.Header.Del(headerTraceparent)
 		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
@@ -57,7 +65,7 @@ func (o *observer) wrap(next http.Handler) http.Handler {
 		o.open.Inc()
 		defer func() {
 			o.open.Dec()
-			o.durations.WithLabelValues(method, strconv.Itoa(status.code)).Observe(o.clock.Now().Sub(start).Seconds())
+			o.durations.Of(served{method, status.code}).Observe(o.clock.Now().Sub(start).Seconds())
 			if span.IsRecording() {
 				span.SetAttributes(attribute.Int("http.response.status_code", status.code), attribute.String(telemetry.KeyRequestID, r.Header.Get(headerRequestID)))
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -26,20 +27,23 @@ const (
 
 // route is what the HTTP side needs to know of one route of the contract.
 type route struct {
+	service  string // full name
 	verb     string
+	path     string
 	segments []string        // of the path; a variable is empty
 	params   map[string]bool // query parameters that the request has fields for
 	stream   bool
+	handler  http.Handler // set by the router
 }
 
 // contractRoutes reads every route from the descriptors.
-func contractRoutes() []route {
-	var out []route
+func contractRoutes() []*route {
+	var out []*route
 	protoregistry.GlobalFiles.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
 		for i := range fd.Services().Len() {
 			methods := fd.Services().Get(i).Methods()
 			for j := range methods.Len() {
-				if r, ok := routeOf(methods.Get(j)); ok {
+				if r := routeOf(methods.Get(j)); r != nil {
 					out = append(out, r)
 				}
 			}
@@ -47,13 +51,13 @@ func contractRoutes() []route {
 		return true
 	})
 	// A word weighs more than a variable: /v1/contacts/export is no contact's id.
-	slices.SortStableFunc(out, func(a, b route) int { return a.variables() - b.variables() })
+	slices.SortStableFunc(out, func(a, b *route) int { return a.variables() - b.variables() })
 	return out
 }
 
 // variables counts the variable segments of the path.
-func (s route) variables() (n int) {
-	for _, segment := range s.segments[1:] {
+func (s *route) variables() (n int) {
+	for _, segment := range s.segments {
 		if segment == "" {
 			n++
 		}
@@ -61,14 +65,18 @@ func (s route) variables() (n int) {
 	return n
 }
 
-func routeOf(md protoreflect.MethodDescriptor) (route, bool) {
+// routeOf is the route of an RPC; nil when it has none.
+func routeOf(md protoreflect.MethodDescriptor) *route {
 	rule, _ := proto.GetExtension(md.Options(), annotations.E_Http).(*annotations.HttpRule)
 	verb, path := verbOf(rule)
 	if path == "" {
-		return route{}, false
+		return nil
 	}
 	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
-	r := route{verb: verb, segments: strings.Split(path, "/"), params: map[string]bool{}, stream: auth.GetStream()}
+	r := &route{
+		service: string(md.Parent().FullName()), verb: verb, path: path, segments: strings.Split(path[1:], "/"),
+		params: map[string]bool{}, stream: auth.GetStream(),
+	}
 	if rule.GetBody() == "" || md.IsStreamingClient() {
 		fields := md.Input().Fields()
 		if settings := fields.ByName("settings"); md.IsStreamingClient() && settings != nil {
@@ -84,7 +92,7 @@ func routeOf(md protoreflect.MethodDescriptor) (route, bool) {
 			r.segments[i] = ""
 		}
 	}
-	return r, true
+	return r
 }
 
 func verbOf(rule *annotations.HttpRule) (verb, path string) {
@@ -101,46 +109,102 @@ func verbOf(rule *annotations.HttpRule) (verb, path string) {
 	return "", ""
 }
 
-func (s route) matches(verb string, path []string) bool {
-	if verb != s.verb || len(path) != len(s.segments) {
-		return false
-	}
-	for i, want := range s.segments {
-		if want != "" && want != path[i] {
+// fits reports whether a path is one of the route. What net/http would clean away is
+// no value of a variable.
+func (s *route) fits(path string) bool {
+	rest, more := strings.CutPrefix(path, "/")
+	for _, want := range s.segments {
+		if !more {
+			return false
+		}
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
+		if want != "" && segment != want || segment == "" || segment == "." || segment == ".." {
 			return false
 		}
 	}
-	return true
+	return !more
 }
 
-// byContract holds each request to what its route says: time limits, and no
-// query parameter that the request has no field for. Paths outside the contract
-// pass; the transcoder answers them.
-func byContract(now func() time.Time, routes []route, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := strings.Split(r.URL.Path, "/")
-		i := slices.IndexFunc(routes, func(s route) bool { return s.matches(r.Method, path) })
-		if i < 0 || !routes[i].stream {
-			rc := http.NewResponseController(w)
-			// A writer without deadlines (tests) is served without them.
-			_ = rc.SetReadDeadline(now().Add(readLimit))
-			_ = rc.SetWriteDeadline(now().Add(writeLimit))
+// noun is the second segment of a path, by which routes are found.
+func noun(path string) string {
+	_, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	word, _, _ := strings.Cut(rest, "/")
+	return word
+}
+
+// router finds the route of a request and holds it to what the route says: time
+// limits, and no query parameter that the request has no field for. It leads straight
+// to the transcoder of the route's service, which tries its own few routes only.
+type router struct {
+	now    func() time.Time
+	routes map[string][]*route // by noun
+	others http.Handler        // paths outside the contract, and routes that are served by hand
+}
+
+// newRouter leads routes to the transcoders of their services, except those that
+// others has a pattern for.
+func newRouter(now func() time.Time, transcoders map[string]*runtime.ServeMux, others *http.ServeMux) *router {
+	t := &router{now: now, routes: map[string][]*route{}, others: others}
+	for _, s := range contractRoutes() {
+		s.handler = others
+		example := &http.Request{Method: s.verb, URL: &url.URL{Path: s.path}}
+		if _, byHand := others.Handler(example); byHand == "" && transcoders[s.service] != nil {
+			s.handler = transcoders[s.service]
 		}
-		if i >= 0 {
-			if err := checkParams(routes[i], r.URL.RawQuery); err != nil {
-				writeError(w, r, err)
-				return
-			}
+		t.routes[noun(s.path)] = append(t.routes[noun(s.path)], s)
+	}
+	return t
+}
+
+// find is the route of a request; nil outside the contract.
+func (t *router) find(verb, path string) *route {
+	for _, s := range t.routes[noun(path)] {
+		if s.verb == verb && s.fits(path) {
+			return s
 		}
-		if i >= 0 && routes[i].stream {
-			serveStream(w, r, next)
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := t.find(r.Method, r.URL.Path)
+	if s == nil || !s.stream {
+		rc := http.NewResponseController(w)
+		// A writer without deadlines (tests) is served without them.
+		if r.Body != http.NoBody {
+			_ = rc.SetReadDeadline(t.now().Add(readLimit))
+		}
+		_ = rc.SetWriteDeadline(t.now().Add(writeLimit))
+	}
+	if s == nil {
+		t.others.ServeHTTP(w, r)
+		return
+	}
+	if err := checkParams(s, r.URL.RawQuery); err != nil {
+		writeError(w, r, err)
+		return
+	}
+	if s.stream {
+		serveStream(w, r, s.handler)
+		return
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// refuse answers requests that no route and no page is for.
+func (t *router) refuse(w http.ResponseWriter, r *http.Request) {
+	for _, s := range t.routes[noun(r.URL.Path)] {
+		if s.fits(r.URL.Path) {
+			writeError(w, r, notAllowed(r.Method))
 			return
 		}
-		next.ServeHTTP(w, r)
-	})
+	}
+	writeError(w, r, errNoRoute)
 }
 
-func checkParams(s route, query string) error {
+func checkParams(s *route, query string) error {
 	if query == "" {
 		return nil
 	}

@@ -131,55 +131,51 @@ func (c Caller) Ended(claims Claims) bool {
 	return c.SessionID != "" && slices.Contains(c.EndedSessions, c.SessionID) || claims.AuthTime.Before(c.SessionsSince)
 }
 
-type (
-	callerKey struct{}
-	scopeKey  struct{}
-	clientKey struct{}
-	tokenKey  struct{}
-)
-
-// WithToken returns a context that carries the caller's access token, for the
-// identity provider that gave it.
-func WithToken(ctx context.Context, raw string) context.Context {
-	return context.WithValue(ctx, tokenKey{}, raw)
+// Call is who makes a call and what they may do in it, as the interceptor chain finds
+// out step by step.
+type Call struct {
+	// Client is where the call came from; zero when nobody knows.
+	Client Client
+	// Token is the caller's access token, for the identity provider that gave it;
+	// empty when there is none.
+	Token string
+	// Caller is who calls; the zero Caller is anonymous.
+	Caller Caller
+	// Scope is where the caller may do what the RPC does; nil lets nothing through.
+	Scope Scope
 }
 
-// TokenFrom returns the caller's access token; empty when there is none.
-func TokenFrom(ctx context.Context) string {
-	raw, _ := ctx.Value(tokenKey{}).(string)
-	return raw
+type callKey struct{}
+
+// WithCall returns a context that carries the call. The chain completes it before the
+// handler runs; nothing changes it afterwards.
+func WithCall(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
 }
 
-// WithClient returns a context that carries where the call came from.
-func WithClient(ctx context.Context, c Client) context.Context {
-	return context.WithValue(ctx, clientKey{}, c)
+func callFrom(ctx context.Context) Call {
+	if c, ok := ctx.Value(callKey{}).(*Call); ok {
+		return *c
+	}
+	return Call{}
 }
 
-// ClientFrom returns where the call came from; zero when nobody knows.
-func ClientFrom(ctx context.Context) Client {
-	c, _ := ctx.Value(clientKey{}).(Client)
-	return c
-}
-
-// With returns a context that carries the caller.
-func With(ctx context.Context, c Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
+// With returns a context of the same call by another caller.
+func With(ctx context.Context, caller Caller) context.Context {
+	c := callFrom(ctx)
+	c.Caller = caller
+	return WithCall(ctx, &c)
 }
 
 // From returns the caller of the context; the zero Caller when there is none.
-func From(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
-}
-
-// WithScope returns a context that carries the scope.
-func WithScope(ctx context.Context, s Scope) context.Context {
-	return context.WithValue(ctx, scopeKey{}, s)
-}
+func From(ctx context.Context) Caller { return callFrom(ctx).Caller }
 
 // ScopeFrom returns the scope of the context; nil when there is none, which
 // lets nothing through.
-func ScopeFrom(ctx context.Context) Scope {
-	s, _ := ctx.Value(scopeKey{}).(Scope)
-	return s
-}
+func ScopeFrom(ctx context.Context) Scope { return callFrom(ctx).Scope }
+
+// ClientFrom returns where the call came from; zero when nobody knows.
+func ClientFrom(ctx context.Context) Client { return callFrom(ctx).Client }
+
+// TokenFrom returns the caller's access token; empty when there is none.
+func TokenFrom(ctx context.Context) string { return callFrom(ctx).Token }

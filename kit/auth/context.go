@@ -34,8 +34,11 @@ type CachedContext struct {
 	flight singleflight.Group
 
 	mu      sync.RWMutex
-	entries map[string]contextEntry
+	entries map[person]contextEntry
 }
+
+// person is a subject of an issuer.
+type person struct{ issuer, subject string }
 
 type contextEntry struct {
 	caller Caller
@@ -44,19 +47,19 @@ type contextEntry struct {
 
 // NewCachedContext caches source.
 func NewCachedContext(source ContextSource, c clock.Clock) *CachedContext {
-	return &CachedContext{source: source, clock: c, entries: map[string]contextEntry{}}
+	return &CachedContext{source: source, clock: c, entries: map[person]contextEntry{}}
 }
 
 // Context implements ContextSource.
 func (c *CachedContext) Context(ctx context.Context, claims Claims) (Caller, error) {
-	key := claims.Issuer + "\x00" + claims.Subject
+	key := person{claims.Issuer, claims.Subject}
 	c.mu.RLock()
 	e, known := c.entries[key]
 	c.mu.RUnlock()
 	if known && c.clock.Now().Sub(e.at) < contextFresh {
 		return e.caller.of(claims), nil
 	}
-	v, err, _ := c.flight.Do(key, func() (any, error) {
+	v, err, _ := c.flight.Do(key.issuer+"\x00"+key.subject, func() (any, error) {
 		// Who waits first must not end it for the others.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), contextLimit)
 		defer cancel()
@@ -84,7 +87,7 @@ func (c Caller) of(claims Claims) Caller {
 	return c
 }
 
-func (c *CachedContext) keep(key string, caller Caller) {
+func (c *CachedContext) keep(key person, caller Caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.entries) >= contextSize {

@@ -6,27 +6,22 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/grpc/metadata"
-
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 )
 
-type claimsKey struct{}
-
 // authenticate finds out who calls: a service for internal RPCs, a user by
 // token for the others, nobody for public ones.
-func (s *Server) authenticate(ctx context.Context, _ string) (context.Context, error) {
-	switch ruleFrom(ctx).auth.GetRule().(type) {
+func (s *Server) authenticate(ctx context.Context, c *call) (context.Context, error) {
+	switch c.rule.auth.GetRule().(type) {
 	case *optionsv1.Auth_Public:
 		return ctx, nil
 	case *optionsv1.Auth_Internal:
-		return s.authenticateService(ctx)
+		return ctx, s.authenticateService(ctx, c)
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
+	values := c.md.Get("authorization")
 	if len(values) != 1 {
 		return nil, apierr.Unauthenticated(errors.New("expected one authorization header"))
 	}
@@ -38,24 +33,26 @@ func (s *Server) authenticate(ctx context.Context, _ string) (context.Context, e
 	if err != nil {
 		return nil, err
 	}
-	return auth.WithToken(context.WithValue(ctx, claimsKey{}, claims), token), nil
+	c.claims, c.Token = claims, token
+	return ctx, nil
 }
 
 // authenticateService accepts only a proven service identity; a user token
 // changes nothing here.
-func (s *Server) authenticateService(ctx context.Context) (context.Context, error) {
-	name, err := s.serviceOf(ctx)
+func (s *Server) authenticateService(ctx context.Context, c *call) error {
+	name, err := s.serviceOf(ctx, c.md)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return withCaller(ctx, auth.Caller{Service: name}), nil
+	c.Caller = auth.Caller{Service: name}
+	return nil
 }
 
 // enrich turns the verified token into a caller with memberships. A subject
 // without a local user is a caller without any.
-func (s *Server) enrich(ctx context.Context, _ string) (context.Context, error) {
-	claims, ok := ctx.Value(claimsKey{}).(auth.Claims)
-	if !ok {
+func (s *Server) enrich(ctx context.Context, c *call) (context.Context, error) {
+	claims := c.claims
+	if c.Token == "" {
 		return ctx, nil
 	}
 	caller, err := s.cfg.Context.Context(ctx, claims)
@@ -69,43 +66,37 @@ func (s *Server) enrich(ctx context.Context, _ string) (context.Context, error) 
 	case caller.Ended(claims):
 		return nil, apierr.Unauthenticated(errors.New("the session has ended"))
 	}
-	return withCaller(ctx, caller), nil
-}
-
-func withCaller(ctx context.Context, c auth.Caller) context.Context {
-	if o, ok := ctx.Value(outcomeKey{}).(*outcome); ok {
-		o.caller = c
-	}
-	return auth.With(ctx, c)
+	c.Caller = caller
+	return ctx, nil
 }
 
 // authorise holds the caller to the RPC's rule. The permission becomes the
 // scope; an empty scope is denied before anything is looked up.
-func authorise(ctx context.Context, _ string) (context.Context, error) {
-	caller := auth.From(ctx)
-	switch rule := ruleFrom(ctx).auth.GetRule().(type) {
+func authorise(ctx context.Context, c *call) (context.Context, error) {
+	switch rule := c.rule.auth.GetRule().(type) {
 	case *optionsv1.Auth_Public, *optionsv1.Auth_Authenticated:
 		return ctx, nil
 	case *optionsv1.Auth_Permission:
-		scope := caller.Scope(rule.Permission)
+		scope := c.Caller.Scope(rule.Permission)
 		if len(scope) == 0 {
 			return nil, denied()
 		}
 		scope = slices.DeleteFunc(scope, func(id string) bool {
-			m, _ := caller.Membership(id)
-			return !open(m.AccountStatus, ruleFrom(ctx))
+			m, _ := c.Caller.Membership(id)
+			return !open(m.AccountStatus, c.rule)
 		})
 		if len(scope) == 0 {
 			return nil, auth.ErrSuspended
 		}
-		return auth.WithScope(ctx, scope), nil
+		c.Scope = scope
+		return ctx, nil
 	case *optionsv1.Auth_Internal:
-		if !slices.Contains(rule.Internal.GetCallers(), caller.Service) {
+		if !slices.Contains(rule.Internal.GetCallers(), c.Caller.Service) {
 			return nil, denied()
 		}
 		return ctx, nil
 	case *optionsv1.Auth_OperatorGroup:
-		if !slices.Contains(caller.Groups, rule.OperatorGroup) {
+		if !slices.Contains(c.Caller.Groups, rule.OperatorGroup) {
 			return nil, denied()
 		}
 		return ctx, nil

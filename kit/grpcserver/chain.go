@@ -4,59 +4,116 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
 )
 
-// step is one link of the chain, for unary calls and for streams.
+// call is one call on its way through the chain: what each step finds out for the
+// later ones. Handlers see the part that auth.Call is.
+type call struct {
+	auth.Call
+	method string      // full name
+	md     metadata.MD // what came with the call, without what no caller may say
+	rule   *rule
+	claims auth.Claims // of the verified token, if there is one
+
+	steps   []step // still to come
+	unary   grpc.UnaryHandler
+	stream  grpc.StreamHandler
+	service any // what a stream's handler is called on
+	// clientStreams says that the caller sends many messages.
+	clientStreams bool
+}
+
+// step is one link of the chain: a gate, or what stands around the rest of it.
 type step struct {
 	name   string
-	unary  grpc.UnaryServerInterceptor
-	stream grpc.StreamServerInterceptor
+	gate   gate
+	unary  func(ctx context.Context, c *call, req any) (any, error)
+	stream func(c *call, ss grpc.ServerStream) error
 }
+
+// gate is a step that only looks at the call and may add to it and to its context.
+type gate func(ctx context.Context, c *call) (context.Context, error)
 
 // chain is every step in order, outermost first. The network server and the
 // in-process connection run the same list; handlers contain none of this.
 func (s *Server) chain() []step {
 	return []step{
-		{"recover", s.recoverUnary, s.recoverStream},         // a panic is one failed call, not a dead process
-		both("request", s.identify),                          // id and trace first: everything after logs them
-		{"log", s.observeUnary, s.observeStream},             // one line and one measurement per call, with its outcome
-		{"errors", mapErrorsUnary, mapErrorsStream},          // only apierr leaves; its cause goes to the log above
-		{"deadline", deadlineUnary, nil},                     // no unary call runs for ever
-		both("contract", s.find),                             // no rule, no call
-		both("authenticate", s.authenticate),                 // who is it
-		both("enrich", s.enrich),                             // what may they do where
-		both("authorise", authorise),                         // the RPC's rule becomes the scope
-		{"stream limits", nil, s.limitStream},                // a stream ends when idle, and after its token
-		{"validate", s.validateUnary, s.validateStream},      // the field rules of the contract
-		{"idempotency", idempotencyUnary, idempotencyStream}, // the same key gets the same answer
+		around("recover", s.recoverUnary, s.recoverStream),         // a panic is one failed call, not a dead process
+		look("request", s.identify),                                // id and trace first: everything after logs them
+		around("log", s.observeUnary, s.observeStream),             // one line and one measurement per call, with its outcome
+		around("errors", mapErrorsUnary, mapErrorsStream),          // only apierr leaves; its cause goes to the log above
+		around("deadline", s.deadlineUnary, nil),                   // no unary call runs for ever
+		look("contract", s.find),                                   // no rule, no call
+		look("authenticate", s.authenticate),                       // who is it
+		look("enrich", s.enrich),                                   // what may they do where
+		look("authorise", authorise),                               // the RPC's rule becomes the scope
+		around("stream limits", nil, s.limitStream),                // a stream ends when idle, and after its token
+		around("validate", s.validateUnary, s.validateStream),      // the field rules of the contract
+		around("idempotency", idempotencyUnary, idempotencyStream), // the same key gets the same answer
 	}
 }
 
-// gate is a step that only looks at the call and may add to its context.
-type gate func(ctx context.Context, method string) (context.Context, error)
+func look(name string, g gate) step { return step{name: name, gate: g} }
 
-// both runs a gate before unary calls and before streams.
-func both(name string, g gate) step {
-	return step{
-		name: name,
-		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			ctx, err := g(ctx, info.FullMethod)
-			if err != nil {
+// around is a step before and after the rest; nil leaves such calls alone.
+func around(name string, unary func(context.Context, *call, any) (any, error), stream func(*call, grpc.ServerStream) error) step {
+	return step{name: name, unary: unary, stream: stream}
+}
+
+// serveUnary is the chain as gRPC wants it.
+func (s *Server) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	c := &call{method: info.FullMethod, steps: s.steps, unary: handler}
+	return c.next(ctx, req)
+}
+
+// next runs the rest of the chain and the handler of a unary call. A step calls it
+// once.
+func (c *call) next(ctx context.Context, req any) (any, error) {
+	for len(c.steps) > 0 {
+		st := &c.steps[0]
+		c.steps = c.steps[1:]
+		switch {
+		case st.gate != nil:
+			var err error
+			if ctx, err = st.gate(ctx, c); err != nil {
 				return nil, err
 			}
-			return next(ctx, req)
-		},
-		stream: func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			ctx, err := g(ss.Context(), info.FullMethod)
+		case st.unary != nil:
+			return st.unary(ctx, c, req)
+		}
+	}
+	return c.unary(ctx, req)
+}
+
+// serveStream is the chain as gRPC wants it.
+func (s *Server) serveStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := &call{method: info.FullMethod, steps: s.steps, service: srv, stream: handler, clientStreams: info.IsClientStream}
+	return c.nextStream(ss)
+}
+
+// nextStream runs the rest of the chain and the handler of a stream. A step calls it
+// once.
+func (c *call) nextStream(ss grpc.ServerStream) error {
+	for len(c.steps) > 0 {
+		st := &c.steps[0]
+		c.steps = c.steps[1:]
+		switch {
+		case st.gate != nil:
+			ctx, err := st.gate(ss.Context(), c)
 			if err != nil {
 				return err
 			}
-			return next(srv, &contextStream{ServerStream: ss, ctx: ctx})
-		},
+			ss = &contextStream{ServerStream: ss, ctx: ctx}
+		case st.stream != nil:
+			return st.stream(c, ss)
+		}
 	}
+	return c.stream(c.service, ss)
 }
 
 // contextStream is a stream with another context.
@@ -68,62 +125,10 @@ type contextStream struct {
 // Context implements grpc.ServerStream.
 func (s *contextStream) Context() context.Context { return s.ctx }
 
-type ruleKey struct{}
-
-// find puts the rule of the RPC into the context. An RPC without one is denied.
-func (s *Server) find(ctx context.Context, method string) (context.Context, error) {
-	r, ok := s.rules[method]
-	if !ok {
+// find finds the rule of the RPC. An RPC without one is denied.
+func (s *Server) find(ctx context.Context, c *call) (context.Context, error) {
+	if c.rule = s.rules[c.method]; c.rule == nil {
 		return nil, apierr.New(errorv1.Reason_REASON_NOT_IMPLEMENTED, "no such RPC")
 	}
-	return context.WithValue(ctx, ruleKey{}, r), nil
-}
-
-func ruleFrom(ctx context.Context) *rule {
-	r, _ := ctx.Value(ruleKey{}).(*rule)
-	return r
-}
-
-// chainUnary folds the steps into one interceptor.
-func chainUnary(steps []step) grpc.UnaryServerInterceptor {
-	var list []grpc.UnaryServerInterceptor
-	for _, st := range steps {
-		if st.unary != nil {
-			list = append(list, st.unary)
-		}
-	}
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		return runUnary(ctx, list, req, info, handler)
-	}
-}
-
-func runUnary(ctx context.Context, list []grpc.UnaryServerInterceptor, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if len(list) == 0 {
-		return handler(ctx, req)
-	}
-	return list[0](ctx, req, info, func(ctx context.Context, req any) (any, error) {
-		return runUnary(ctx, list[1:], req, info, handler)
-	})
-}
-
-// chainStream folds the steps into one interceptor.
-func chainStream(steps []step) grpc.StreamServerInterceptor {
-	var list []grpc.StreamServerInterceptor
-	for _, st := range steps {
-		if st.stream != nil {
-			list = append(list, st.stream)
-		}
-	}
-	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return runStream(list, srv, ss, info, handler)
-	}
-}
-
-func runStream(list []grpc.StreamServerInterceptor, srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if len(list) == 0 {
-		return handler(srv, ss)
-	}
-	return list[0](srv, ss, info, func(srv any, ss grpc.ServerStream) error {
-		return runStream(list[1:], srv, ss, info, handler)
-	})
+	return ctx, nil
 }

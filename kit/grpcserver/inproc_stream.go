@@ -26,7 +26,7 @@ func (c *inprocConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method s
 	p.clientCtx, p.serverCtx = ctx, c.serverContext(ctx, p.transport)
 	info := &grpc.StreamServerInfo{FullMethod: method, IsClientStream: desc.ClientStreams, IsServerStream: desc.ServerStreams}
 	go func() {
-		err := c.server.stream(impl, &serverEnd{p}, info, desc.Handler)
+		err := c.server.serveStream(impl, &serverEnd{p}, info, desc.Handler)
 		p.end(wireError(err))
 	}()
 	return &clientEnd{p}, nil

@@ -9,7 +9,6 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
-	"github.com/turumba/turumba/kit/auth"
 )
 
 const (
@@ -18,7 +17,7 @@ const (
 )
 
 // limitStream ends a stream that is idle, and one whose token has expired.
-func (s *Server) limitStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	w := &watchedStream{ServerStream: ss, ctx: ctx, now: s.cfg.Clock.Now}
 	w.touch()
@@ -26,9 +25,9 @@ func (s *Server) limitStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServer
 	watching := make(chan struct{})
 	go func() {
 		defer close(watching)
-		s.watch(w, auth.From(ctx).TokenExpiry, cancel, done)
+		s.watch(w, c.Caller.TokenExpiry, cancel, done)
 	}()
-	err := next(srv, w)
+	err := c.nextStream(w)
 	close(done)
 	<-watching
 	if cause := context.Cause(ctx); err != nil && cause != nil && ss.Context().Err() == nil {

@@ -29,22 +29,22 @@ import (
 const unaryLimit = 30 * time.Second
 
 // recoverUnary turns a panic into an internal error.
-func (s *Server) recoverUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+func (s *Server) recoverUnary(ctx context.Context, c *call, req any) (resp any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			resp, err = nil, s.panicked(ctx, info.FullMethod, p)
+			resp, err = nil, s.panicked(ctx, c.method, p)
 		}
 	}()
-	return next(ctx, req)
+	return c.next(ctx, req)
 }
 
-func (s *Server) recoverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+func (s *Server) recoverStream(c *call, ss grpc.ServerStream) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = s.panicked(ss.Context(), info.FullMethod, p)
+			err = s.panicked(ss.Context(), c.method, p)
 		}
 	}()
-	return next(srv, ss)
+	return c.nextStream(ss)
 }
 
 func (s *Server) panicked(ctx context.Context, method string, p any) error {
@@ -54,30 +54,42 @@ func (s *Server) panicked(ctx context.Context, method string, p any) error {
 
 // spoofed are the identity headers of the old gateway. They decide nothing here;
 // they are removed so that nothing ever starts to believe them.
-var spoofed = [...]string{"x-account-ids", "x-role-ids", "x-user-id", "x-advanced-context"}
+var spoofed = [...]string{
+	"x-account-ids", "x-role-ids", "x-user-id", "x-advanced-context",
+	"grpc-metadata-x-account-ids", "grpc-metadata-x-role-ids", "grpc-metadata-x-user-id", "grpc-metadata-x-advanced-context",
+}
 
 // identify gives the call a request id and its trace, and removes spoofed
 // identity metadata.
-func (s *Server) identify(ctx context.Context, method string) (context.Context, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	md = md.Copy()
+func (s *Server) identify(ctx context.Context, c *call) (context.Context, error) {
+	c.md = incoming(ctx)
 	for _, key := range spoofed {
-		delete(md, key)
-		delete(md, "grpc-metadata-"+key)
+		delete(c.md, key)
 	}
-	client := s.client(ctx, md)
-	delete(md, forwardedFor)
-	ctx = auth.WithClient(metadata.NewIncomingContext(ctx, md), client)
-	id := first(md, "x-request-id")
+	c.Client = s.client(ctx, c.md)
+	delete(c.md, forwardedFor)
+	ctx = auth.WithCall(metadata.NewIncomingContext(ctx, c.md), &c.Call)
+	id := first(c.md, "x-request-id")
 	if !fairID(id) {
 		id = uuid.Must(uuid.NewV7()).String()
 	}
-	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", id)); err != nil {
+	if err := grpc.SetHeader(ctx, metadata.MD{"x-request-id": {id}}); err != nil {
 		return nil, fmt.Errorf("set the request id: %w", err)
 	}
-	ctx = telemetry.WithTraceparent(ctx, first(md, "traceparent"))
-	ctx = telemetry.WithRequestID(ctx, id)
-	return telemetry.WithAttrs(ctx, slog.String("rpc", shortName(method))), nil
+	ctx = telemetry.WithTraceparent(ctx, first(c.md, "traceparent"))
+	return telemetry.WithAttrs(ctx, slog.String(telemetry.KeyRequestID, id), slog.String(telemetry.KeyRPC, shortName(c.method))), nil
+}
+
+// incoming is what came with the call; nobody else has it.
+func incoming(ctx context.Context) metadata.MD {
+	if t, ok := grpc.ServerTransportStreamFromContext(ctx).(*inprocTransport); ok {
+		return t.incoming
+	}
+	md, ok := metadata.FromIncomingContext(ctx)
+	if !ok {
+		return metadata.MD{}
+	}
+	return md
 }
 
 // forwardedFor is the address of the client, told by the gateway.
@@ -114,7 +126,7 @@ func (s *Server) fromService(ctx context.Context, md metadata.MD) bool {
 	if first(md, serviceHeader) == "" && certificateName(ctx) == "" {
 		return false
 	}
-	_, err := s.serviceOf(ctx)
+	_, err := s.serviceOf(ctx, md)
 	return err == nil
 }
 
@@ -143,60 +155,63 @@ func fairID(id string) bool {
 	}) < 0
 }
 
-// outcome is filled by later steps for the log line.
-type outcome struct {
-	caller auth.Caller
+// served is what calls are told apart by.
+type served struct {
+	method string
+	code   codes.Code
 }
 
-type outcomeKey struct{}
+func (s served) labels() []string { return []string{shortName(s.method), s.code.String()} }
 
-func (s *Server) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	o := &outcome{}
+func (s *Server) observeUnary(ctx context.Context, c *call, req any) (any, error) {
 	start := s.cfg.Clock.Now()
-	ctx, span := s.tracer.Start(ctx, shortName(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := s.startSpan(ctx, c)
 	defer span.End()
-	resp, err := next(context.WithValue(ctx, outcomeKey{}, o), req)
-	s.observe(ctx, info.FullMethod, start, o, err)
+	resp, err := c.next(ctx, req)
+	s.observe(ctx, c, span, start, err)
 	return resp, err
 }
 
-func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	o := &outcome{}
+func (s *Server) observeStream(c *call, ss grpc.ServerStream) error {
 	start := s.cfg.Clock.Now()
-	ctx, span := s.tracer.Start(ss.Context(), shortName(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := s.startSpan(ss.Context(), c)
 	defer span.End()
-	err := next(srv, &contextStream{ServerStream: ss, ctx: context.WithValue(ctx, outcomeKey{}, o)})
-	s.observe(ctx, info.FullMethod, start, o, err)
+	err := c.nextStream(&contextStream{ServerStream: ss, ctx: ctx})
+	s.observe(ctx, c, span, start, err)
 	return err
+}
+
+func (s *Server) startSpan(ctx context.Context, c *call) (context.Context, trace.Span) {
+	return s.tracer.Start(ctx, shortName(c.method), telemetry.ServerSpan()...)
 }
 
 // observe writes the one line and the measurement of a call. Our faults are
 // errors, the caller's are warnings, good calls are told at debug level: a
 // healthy system is measured, not narrated.
-func (s *Server) observe(ctx context.Context, method string, start time.Time, o *outcome, err error) {
+func (s *Server) observe(ctx context.Context, c *call, span trace.Span, start time.Time, err error) {
 	took := s.cfg.Clock.Now().Sub(start)
 	code := codes.OK
 	var e *apierr.Error
-	if errors.As(err, &e) {
+	if err != nil && errors.As(err, &e) {
 		code = e.Code
 	}
-	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+	if span.IsRecording() {
 		span.SetAttributes(attribute.String("rpc.grpc.status_code", code.String()), attribute.String(telemetry.KeyRequestID, telemetry.RequestID(ctx)))
 		if levelOf(code) == slog.LevelError {
 			span.SetStatus(otelcodes.Error, "")
 		}
 	}
-	s.durations.WithLabelValues(shortName(method), code.String()).Observe(took.Seconds())
+	s.durations.Of(served{c.method, code}).Observe(took.Seconds())
 	level := levelOf(code)
 	if !s.cfg.Logger.Enabled(ctx, level) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("code", code.String()), slog.Duration("took", took)}
-	if o.caller.UserID != "" {
-		attrs = append(attrs, slog.String("user_id", o.caller.UserID))
+	if c.Caller.UserID != "" {
+		attrs = append(attrs, slog.String("user_id", c.Caller.UserID))
 	}
-	if o.caller.Service != "" {
-		attrs = append(attrs, slog.String("service", o.caller.Service))
+	if c.Caller.Service != "" {
+		attrs = append(attrs, slog.String("service", c.Caller.Service))
 	}
 	if e != nil {
 		attrs = append(attrs, slog.String("reason", apierr.Name(e.Reason)))
@@ -220,16 +235,16 @@ func levelOf(code codes.Code) slog.Level {
 
 // mapErrorsUnary lets only apierr leave. The chain logs the cause; the caller
 // gets the reason and the message.
-func mapErrorsUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	resp, err := next(ctx, req)
+func mapErrorsUnary(ctx context.Context, c *call, req any) (any, error) {
+	resp, err := c.next(ctx, req)
 	if err != nil {
 		return nil, mapError(ctx, err)
 	}
 	return resp, nil
 }
 
-func mapErrorsStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if err := next(srv, ss); err != nil {
+func mapErrorsStream(c *call, ss grpc.ServerStream) error {
+	if err := c.nextStream(ss); err != nil {
 		return mapError(ss.Context(), err)
 	}
 	return nil
@@ -244,9 +259,12 @@ func mapError(ctx context.Context, err error) error {
 	return e
 }
 
-// deadlineUnary caps the time of a unary call.
-func deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+// deadlineUnary caps the time of a unary call; one that has less keeps it.
+func (s *Server) deadlineUnary(ctx context.Context, c *call, req any) (any, error) {
+	if at, ok := ctx.Deadline(); ok && at.Sub(s.cfg.Clock.Now()) <= unaryLimit {
+		return c.next(ctx, req)
+	}
 	ctx, cancel := context.WithTimeout(ctx, unaryLimit)
 	defer cancel()
-	return next(ctx, req)
+	return c.next(ctx, req)
 }

@@ -108,7 +108,7 @@ func (r router) of(fullMethod string) *Server {
 
 func (r router) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if s := r.of(info.FullMethod); s != nil {
-		return s.unary(ctx, req, info, handler)
+		return s.serveUnary(ctx, req, info, handler)
 	}
 	if _, ok := info.Server.(grpc_health_v1.HealthServer); ok {
 		return handler(ctx, req)
@@ -118,7 +118,7 @@ func (r router) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 func (r router) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if s := r.of(info.FullMethod); s != nil {
-		return s.stream(srv, ss, info, handler)
+		return s.serveStream(srv, ss, info, handler)
 	}
 	if _, ok := srv.(grpc_health_v1.HealthServer); ok {
 		return handler(srv, ss)

@@ -54,10 +54,9 @@ type Server struct {
 	services  map[string]registered
 	problems  []error
 	validator protovalidate.Validator
-	durations *prometheus.HistogramVec
+	durations *telemetry.Series[served]
 	tracer    trace.Tracer
-	unary     grpc.UnaryServerInterceptor
-	stream    grpc.StreamServerInterceptor
+	steps     []step
 }
 
 // registered is a service as the in-process connection needs it.
@@ -75,17 +74,16 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
 	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver")}
-	s.durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},
 	}, []string{"rpc", "code"})
 	if cfg.Registry != nil {
-		if err := cfg.Registry.Register(s.durations); err != nil {
+		if err := cfg.Registry.Register(durations); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	steps := s.chain()
-	s.unary, s.stream = chainUnary(steps), chainStream(steps)
+	s.durations, s.steps = telemetry.NewSeries(durations, served.labels), s.chain()
 	return s, nil
 }
 

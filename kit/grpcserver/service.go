@@ -30,14 +30,13 @@ type inprocServiceKey struct{}
 
 // serviceOf proves which service calls: the in-process connection that it was
 // given, its client certificate, or the shared service token.
-func (s *Server) serviceOf(ctx context.Context) (string, error) {
+func (s *Server) serviceOf(ctx context.Context, md metadata.MD) (string, error) {
 	if name, ok := ctx.Value(inprocServiceKey{}).(string); ok && name != "" {
 		return name, nil
 	}
 	if name := certificateName(ctx); name != "" {
 		return name, nil
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
 	name, err := checkServiceToken(first(md, serviceHeader), s.cfg.Mesh.ServiceToken.Reveal(), s.cfg.Clock)
 	if err != nil {
 		return "", apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "this RPC is for services of the mesh").Wrap(err)

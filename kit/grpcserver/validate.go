@@ -20,21 +20,22 @@ import (
 	"github.com/turumba/turumba/kit/idempotency"
 )
 
-func (s *Server) validateUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := s.validate(ctx, req); err != nil {
+func (s *Server) validateUnary(ctx context.Context, c *call, req any) (any, error) {
+	if err := s.validate(c.rule, req); err != nil {
 		return nil, err
 	}
-	return next(ctx, req)
+	return c.next(ctx, req)
 }
 
-func (s *Server) validateStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	return next(srv, &validStream{ServerStream: ss, server: s})
+func (s *Server) validateStream(c *call, ss grpc.ServerStream) error {
+	return c.nextStream(&validStream{ServerStream: ss, server: s, rule: c.rule})
 }
 
 // validStream validates every message that comes in.
 type validStream struct {
 	grpc.ServerStream
 	server *Server
+	rule   *rule
 }
 
 // RecvMsg implements grpc.ServerStream.
@@ -42,22 +43,24 @@ func (v *validStream) RecvMsg(m any) error {
 	if err := v.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	return v.server.validate(v.Context(), m)
+	return v.server.validate(v.rule, m)
 }
 
 // validate holds a request to the field rules of the contract. A partial update
 // is held to them only where its mask reaches.
-func (s *Server) validate(ctx context.Context, req any) error {
+func (s *Server) validate(r *rule, req any) error {
 	m, ok := req.(proto.Message)
 	if !ok {
 		return apierr.Internal(fmt.Errorf("%T is not a message", req))
 	}
 	var fields []apierr.Field
-	r := ruleFrom(ctx)
 	if r.mask != nil {
 		fields = unknownPaths(m, r)
 	}
 	err := s.validator.Validate(m)
+	if err == nil && len(fields) == 0 {
+		return nil
+	}
 	var invalid *protovalidate.ValidationError
 	switch {
 	case errors.As(err, &invalid):
@@ -65,7 +68,7 @@ func (s *Server) validate(ctx context.Context, req any) error {
 	case err != nil:
 		return apierr.Internal(fmt.Errorf("validate: %w", err))
 	}
-	if len(fields) == 0 {
+	if len(fields) == 0 { // what is wrong is outside the mask
 		return nil
 	}
 	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(fields...)
@@ -143,17 +146,16 @@ const maxKey = 255
 
 // idempotencyUnary reads the idempotency key of a call. The transaction of the
 // handler stores the answer; a call that was answered before gets that answer.
-func idempotencyUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	keys := md.Get("idempotency-key")
+func idempotencyUnary(ctx context.Context, c *call, req any) (any, error) {
+	keys := c.md.Get("idempotency-key")
 	if len(keys) == 0 {
-		return next(ctx, req)
+		return c.next(ctx, req)
 	}
-	r, err := idempotencyRequest(keys, info.FullMethod, req)
+	r, err := idempotencyRequest(keys, c.method, req)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := next(idempotency.With(ctx, r), req)
+	resp, err := c.next(idempotency.With(ctx, r), req)
 	var replay interface{ ReplayResponse() *anypb.Any }
 	if !errors.As(err, &replay) {
 		return resp, err
@@ -193,15 +195,14 @@ func checkKey(keys []string) error {
 
 // idempotencyStream reads the idempotency key of a client's stream. The handler
 // hashes what makes the request, and answers a call that was answered before.
-func idempotencyStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	md, _ := metadata.FromIncomingContext(ss.Context())
-	keys := md.Get("idempotency-key")
-	if len(keys) == 0 || !info.IsClientStream {
-		return next(srv, ss)
+func idempotencyStream(c *call, ss grpc.ServerStream) error {
+	keys := c.md.Get("idempotency-key")
+	if len(keys) == 0 || !c.clientStreams {
+		return c.nextStream(ss)
 	}
 	if err := checkKey(keys); err != nil {
 		return err
 	}
-	ctx := idempotency.With(ss.Context(), &idempotency.Request{Method: info.FullMethod, Key: keys[0]})
-	return next(srv, &contextStream{ServerStream: ss, ctx: ctx})
+	ctx := idempotency.With(ss.Context(), &idempotency.Request{Method: c.method, Key: keys[0]})
+	return c.nextStream(&contextStream{ServerStream: ss, ctx: ctx})
 }

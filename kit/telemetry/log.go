@@ -43,12 +43,14 @@ type attrsKey struct{}
 // WithAttrs returns a context whose log lines carry the attributes. An attribute
 // replaces an earlier one with the same key.
 func WithAttrs(ctx context.Context, attrs ...slog.Attr) context.Context {
-	merged := slices.Clone(attrsOf(ctx))
-	for _, a := range attrs {
-		merged = slices.DeleteFunc(merged, func(old slog.Attr) bool { return old.Key == a.Key })
-		merged = append(merged, a)
+	old := attrsOf(ctx)
+	merged := make([]slog.Attr, 0, len(old)+len(attrs))
+	for _, o := range old {
+		if !slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == o.Key }) {
+			merged = append(merged, o)
+		}
 	}
-	return context.WithValue(ctx, attrsKey{}, merged)
+	return context.WithValue(ctx, attrsKey{}, append(merged, attrs...))
 }
 
 // WithRequestID returns a context that carries the request id.

@@ -94,6 +94,15 @@ func TestTracing(t *testing.T) {
 	require.Empty(t, telemetry.Traceparent(t.Context()))
 	require.False(t, trace.SpanContextFromContext(telemetry.WithTraceparent(t.Context(), "nonsense")).IsValid())
 
+	same, under := off.Tracer("t").Start(ctx, "more")
+	require.Equal(t, span.SpanContext(), under.SpanContext(), "what nobody records needs no id of its own")
+	require.Equal(t, ctx, same)
+	sampled := telemetry.WithTraceparent(t.Context(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	require.Equal(t, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", telemetry.Traceparent(sampled))
+	_, under = off.Tracer("t").Start(sampled, "work")
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", under.SpanContext().TraceID().String())
+	require.False(t, under.SpanContext().IsSampled(), "it is not recorded here")
+
 	exporter := tracetest.NewInMemoryExporter()
 	on := telemetry.NewTracing(telemetry.TracingOptions{Service: "x", Exporter: keep{exporter}})
 	_, span = on.Tracer("t").Start(t.Context(), "work")
