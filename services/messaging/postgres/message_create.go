@@ -25,10 +25,14 @@ const (
 
 // CreateMessages stores queued single messages of one account, their chunks in the
 // transactional lane and their events. It gives them their ids and times; they
-// must have a channel of the account.
-func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging.Message) error {
+// must have a channel of the account. QUOTA_EXCEEDED when the account may not send as
+// many today.
+func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging.Message, q messaging.Quotas) error {
 	if len(list) == 0 {
 		return nil
+	}
+	if err := MessageQuota(q).Take(ctx, tx, list[0].AccountID, int64(len(list))); err != nil {
+		return err
 	}
 	created := tx.Now.Truncate(time.Millisecond)
 	for i, id := range messaging.IDsAt(created, 0, len(list)) {
