@@ -197,8 +197,30 @@ func (l *limited) campaigns(t *testing.T) {
 	wg.Wait()
 	l.s.check(t, accepted.Load() == (quotaLimit-1)/2 && refused.Load() == quotaLimit-accepted.Load(), "S-110 campaigns over %s: %d accepted", l.over, accepted.Load())
 	l.uses(t, "messages_per_day", quotaLimit-1)
-	last := l.do(t, "turumba.messaging.v1.MessageService/CreateMessage", "", l.message(1))
-	l.s.check(t, last.Reason == "", "S-110 the last message of the day over %s: %s", l.over, last.Detail)
+	l.stream(t)
 	l.exceeds(t, l.do(t, "turumba.messaging.v1.MessageService/CreateMessage", "", l.message(2)), "one message more")
 	l.uses(t, "messages_per_day", quotaLimit)
+}
+
+// stream sends twice the limit where one message is left of the day: that one is
+// accepted, each other refused by itself, and the same stream again changes nothing.
+func (l *limited) stream(t *testing.T) {
+	t.Helper()
+	var items []any
+	for i := range 2 * quotaLimit {
+		items = append(items, map[string]any{"idempotency_key": fmt.Sprint("stream-", l.over, i), "message": l.message(i)})
+	}
+	for _, want := range []string{"1 0", "0 1"} {
+		got := l.do(t, "turumba.messaging.v1.MessageService/SendMessages", "", map[string]any{"account_id": l.account, "items": items})
+		body, _ := got.Body.(map[string]any)
+		results, _ := body["results"].([]any)
+		refused := 0
+		for _, r := range results {
+			if result, _ := r.(map[string]any); result["code"] == exceeded {
+				refused++
+			}
+		}
+		l.s.check(t, fmt.Sprint(body["created_count"], " ", body["replayed_count"]) == want && refused == len(items)-1,
+			"S-110 a stream over %s: want %s created and replayed, got %v %s", l.over, want, body, got.Detail)
+	}
 }
