@@ -31,9 +31,6 @@ func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging
 	if len(list) == 0 {
 		return nil
 	}
-	if err := MessageQuota(q).Take(ctx, tx, list[0].AccountID, int64(len(list))); err != nil {
-		return err
-	}
 	created := tx.Now.Truncate(time.Millisecond)
 	for i, id := range messaging.IDsAt(created, 0, len(list)) {
 		list[i].ID, list[i].CreatedAt, list[i].UpdatedAt = id, created, tx.Now
@@ -55,7 +52,11 @@ func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging
 	for _, c := range chunks {
 		events = append(events, chunkEvent(ctx, tx, c))
 	}
-	return outbox.Append(ctx, tx, events...)
+	if err := outbox.Append(ctx, tx, events...); err != nil {
+		return err
+	}
+	// Last, since others of the account may wait for it until the commit.
+	return MessageQuota(q).Take(ctx, tx, list[0].AccountID, int64(len(list)))
 }
 
 // messageEvent tells of a single message in its state; ids only.
