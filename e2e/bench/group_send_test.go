@@ -165,7 +165,7 @@ func (s *sender) setUp() {
 		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
 			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
 			IsEnabled: true, Connections: 300, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "unused.example"}}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
-		}))
+		}, nil))
 	})
 }
 
@@ -174,7 +174,9 @@ func (s *sender) send() int {
 	g := &messaging.GroupMessage{
 		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{uuid.NewString()},
 	}
-	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g, nil) })
+	s.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return s.store.CreateGroupMessage(ctx, tx, g, nil, messaging.Allowance{})
+	})
 	ctx, cancel := context.WithTimeout(s.b.Context(), sendLimit) // go test has no limit for benchmarks
 	defer cancel()
 	for {

@@ -17,6 +17,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
@@ -57,7 +58,7 @@ func BenchmarkContactLists(b *testing.B) {
 	db, err := pg.Open(b.Context(), pg.Config{URL: url, Role: pg.RoleAPI, Clock: clock.System(), Name: "bench"})
 	require.NoError(b, err)
 	b.Cleanup(db.Close)
-	store, err := postgres.New(db, make([]byte, 32), "http://bench")
+	store, err := postgres.New(db, make([]byte, 32), "http://bench", account.Quotas{})
 	require.NoError(b, err)
 	for b.Loop() {
 		b.ReportMetric(listTable(b, store, n), "worst_p95_ms")

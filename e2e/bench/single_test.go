@@ -59,7 +59,7 @@ func (s *sender) single(to string) {
 		return s.store.CreateMessages(ctx, tx, []*messaging.Message{{
 			AccountID: s.account, ChannelID: s.channel, ChannelType: messaging.TypeEmail, Direction: messaging.DirectionOutbound,
 			Status: messaging.MessageQueued, DeliveryAddress: to, Body: &body,
-		}})
+		}}, nil)
 	})
 }
 

@@ -164,7 +164,7 @@ func (b *builder) build() {
 		b.signUp("joiner_"+over, "joiner-"+over+"@golden.example", "joiner_account_"+over)
 		b.signUp("leaver_"+over, "leaver-"+over+"@golden.example", "leaver_account_"+over)
 		b.vars["code_"+over] = b.register("verify", "verify-"+over+"@golden.example")
-		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4", "invited", "closing", "disabled", "suspended"} {
+		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4", "invited", "closing", "disabled", "suspended", "limited"} {
 			b.signUp(name+"_"+over, name+"-"+over+"@golden.example", name+"_account_id_"+over)
 			b.vars[name+"_email_"+over], b.vars[name+"_user_id_"+over] = name+"-"+over+"@golden.example", b.vars[name+"_"+over+"_user_id"]
 		}

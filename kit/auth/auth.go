@@ -29,6 +29,8 @@ type Membership struct {
 	RoleID        string
 	// Permissions are those of the caller's own role there, sorted.
 	Permissions []string
+	// Quotas are how much the account may use, by name; 0 is no limit.
+	Quotas map[string]int64
 }
 
 // Can reports whether the membership holds the permission.

@@ -32,6 +32,7 @@ type Account struct {
 	StatusReason   string // why an operator suspended it
 	Description    string
 	DefaultCountry string // ISO 3166-1 alpha-2, empty for none
+	Quotas         Quotas // its own
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 }

@@ -79,6 +79,7 @@ type Upsert struct {
 	// Created and Changed are what there is to store, each contact once.
 	Created, Changed []*Contact
 	noted            map[*Contact]bool
+	room             Room
 }
 
 type owned struct {
@@ -87,9 +88,9 @@ type owned struct {
 }
 
 // NewUpsert begins with the contacts of the account that have a key of any row to
-// come.
-func NewUpsert(matchBy []ContactKey, existing []*Contact) *Upsert {
-	u := &Upsert{matchBy: matchBy, owners: map[owned]*Contact{}, noted: map[*Contact]bool{}}
+// come. room is for how many new ones there is room.
+func NewUpsert(matchBy []ContactKey, existing []*Contact, room Room) *Upsert {
+	u := &Upsert{matchBy: matchBy, owners: map[owned]*Contact{}, noted: map[*Contact]bool{}, room: room}
 	for _, c := range existing {
 		u.own(c)
 	}
@@ -140,11 +141,15 @@ func (u *Upsert) AddRows(rows []ImportRow, count *ImportProgress) (rejected []Re
 }
 
 // Add makes a contact of the row, or changes the one that it is about. The error is
-// a conflict with another contact, or a rule that the changed contact would break.
+// a conflict with another contact, a rule that the changed contact would break, or the
+// lack of room for a new one.
 func (u *Upsert) Add(row *Contact) (c *Contact, created bool, err error) {
 	c = u.find(row)
 	if c == nil {
 		if err := u.rival(row, nil); err != nil {
+			return nil, false, err
+		}
+		if err := u.room.refuse(len(u.Created)); err != nil {
 			return nil, false, err
 		}
 		c := *row // rows after it change the contact, not the row

@@ -36,7 +36,7 @@ func TestUpsert(t *testing.T) {
 		{"a key moves on", all, []account.Contact{{ExternalID: "7", Phone: "+9"}, {Phone: "+9", Name: "B"}, {Phone: "+1", Email: "new@x.example"}, {Email: "ann@x.example"}}, "u u u c", 2},
 		{"a platform's id", all, []account.Contact{{Identifiers: map[string]string{"telegram": "5"}}, {Identifiers: map[string]string{"telegram": "5"}}}, "c DUPLICATE_IDENTIFIER", 0},
 	} {
-		u := account.NewUpsert(c.matchBy, []*account.Contact{ann(), bob()})
+		u := account.NewUpsert(c.matchBy, []*account.Contact{ann(), bob()}, account.Room{})
 		var got []string
 		for i := range c.rows {
 			before := c.rows[i]
@@ -54,6 +54,36 @@ func TestUpsert(t *testing.T) {
 		require.Equal(t, c.want, strings.Join(got, " "), c.name)
 		require.Len(t, u.Created, strings.Count(" "+c.want, " c"), c.name)
 		require.Len(t, u.Changed, c.changed, c.name)
+	}
+}
+
+func TestUpsertInTheRoomThereIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		room account.Room
+		want string // c(reated), u(pdated) or the reason, for each row
+	}{
+		{"no limit", account.Room{}, "c u c c"},
+		{"enough", account.Room{Most: 9, Left: 3}, "c u c c"},
+		{"for two", account.Room{Most: 9, Left: 2}, "c u c QUOTA_EXCEEDED"},
+		{"for none: contacts still change", account.Room{Most: 9}, "QUOTA_EXCEEDED u QUOTA_EXCEEDED QUOTA_EXCEEDED"},
+		{"less than none: the limit was lowered", account.Room{Most: 1, Left: -8}, "QUOTA_EXCEEDED u QUOTA_EXCEEDED QUOTA_EXCEEDED"},
+	} {
+		u := account.NewUpsert(account.DefaultMatchBy(), []*account.Contact{{ID: "ann", Email: "ann@x.example"}}, c.room)
+		rows := []account.ImportRow{}
+		for i, email := range []string{"b@x.example", "ann@x.example", "c@x.example", "d@x.example"} {
+			rows = append(rows, account.ImportRow{Line: i, Contact: &account.Contact{Email: email, Name: "N"}})
+		}
+		var got []string
+		for i := range rows {
+			_, created, err := u.Add(rows[i].Contact)
+			got = append(got, map[bool]string{true: "c", false: "u"}[created])
+			if err != nil {
+				got[i] = apierr.Name(apierr.From(err).Reason)
+			}
+		}
+		require.Equal(t, c.want, strings.Join(got, " "), c.name)
 	}
 }
 

@@ -19,7 +19,7 @@ func (w *world) another(priority int32) *messaging.Channel {
 	w.t.Helper()
 	c := *w.channel
 	c.ID, c.Name, c.Priority = messaging.NewID(), "Second", priority
-	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateChannel(ctx, tx, &c) })
+	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateChannel(ctx, tx, &c, nil) })
 	return &c
 }
 

@@ -22,7 +22,9 @@ func (w *world) queueTo(to []messaging.Recipient, groups ...string) string {
 		ID: messaging.NewID(), AccountID: w.account, ChannelID: w.channel.ID, TemplateID: w.template.ID, Status: messaging.GroupQueued,
 		ContactGroupIDs: groups, ExcludeContactGroupIDs: []string{w.directory.excluded}, CustomValues: map[string]string{"CITY": "Jimma"},
 	}
-	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateGroupMessage(ctx, tx, g, to) })
+	w.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return w.store.CreateGroupMessage(ctx, tx, g, to, messaging.Allowance{})
+	})
 	return g.ID
 }
 

@@ -30,7 +30,7 @@ func half(m channel.Message) channel.Result {
 func (w *world) resend(id string, includeUnknown bool) (g *messaging.GroupMessage, err error) {
 	ctx, scope := w.t.Context(), []string{w.account}
 	err = w.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
-		g, err = w.store.ResendGroupMessage(ctx, tx, scope, id, "", includeUnknown)
+		g, err = w.store.ResendGroupMessage(ctx, tx, scope, id, "", includeUnknown, messaging.Allowance{})
 		return err
 	})
 	return g, err

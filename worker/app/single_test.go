@@ -29,7 +29,7 @@ func (w *world) single(to string, change ...func(*messaging.Message)) *messaging
 
 func (w *world) create(list ...*messaging.Message) {
 	w.t.Helper()
-	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateMessages(ctx, tx, list) })
+	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateMessages(ctx, tx, list, nil) })
 }
 
 func (w *world) message(id string) *messaging.Message {

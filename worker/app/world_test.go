@@ -229,7 +229,7 @@ func (w *world) setUpAccount() {
 	}
 	require.NoError(w.t, w.template.Prepare())
 	w.tx(func(ctx context.Context, tx *pg.Tx) error {
-		return errors.Join(w.store.CreateChannel(ctx, tx, w.channel), w.store.CreateTemplate(ctx, tx, w.template))
+		return errors.Join(w.store.CreateChannel(ctx, tx, w.channel, nil), w.store.CreateTemplate(ctx, tx, w.template))
 	})
 }
 
@@ -264,7 +264,9 @@ func (w *world) queue(exclude ...string) string {
 		ID: messaging.NewID(), AccountID: w.account, ChannelID: w.channel.ID, TemplateID: w.template.ID, Status: messaging.GroupQueued,
 		ContactGroupIDs: []string{uuid.NewString()}, ExcludeContactIDs: exclude,
 	}
-	w.tx(func(ctx context.Context, tx *pg.Tx) error { return w.store.CreateGroupMessage(ctx, tx, g, nil) })
+	w.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return w.store.CreateGroupMessage(ctx, tx, g, nil, messaging.Allowance{})
+	})
 	return g.ID
 }
 

@@ -48,6 +48,8 @@ type Config struct {
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the public URL"`
 	// PublicURL is where people reach the gateway.
 	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
+	// Quotas are those of accounts that have none of their own.
+	Quotas account.QuotaSettings
 	// Identity says where people's logins are.
 	Identity account.IdentitySettings
 	// EgressAllow are the private addresses that may be reached.

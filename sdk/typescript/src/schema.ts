@@ -113,6 +113,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/accounts/{account_id}/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get quota usage
+         * @description GetQuotaUsage returns the quotas of an account and what is used of them.
+         */
+        get: operations["QuotaService_GetQuotaUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/accounts/{account_id}/users": {
         parameters: {
             query?: never;
@@ -1527,6 +1547,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/operator/accounts/{account_id}/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get account quotas
+         * @description GetAccountQuotas returns the limits of an account.
+         */
+        get: operations["OperatorService_GetAccountQuotas"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Update account quotas
+         * @description UpdateAccountQuotas changes the limits in the mask. They count within 5 s; what an
+         *     account has above a new limit stays.
+         */
+        patch: operations["OperatorService_UpdateAccountQuotas"];
+        trace?: never;
+    };
     "/v1/operator/accounts/{account_id}/reactivate": {
         parameters: {
             query?: never;
@@ -1985,6 +2030,59 @@ export interface components {
              */
             updated_at?: string;
         };
+        /** @description AccountQuotas are the limits that an operator gave to an account, and those that it has. */
+        "turumba.account.v1.AccountQuotas": {
+            /**
+             * Format: uuid
+             * @description The account.
+             */
+            account_id: string;
+            /**
+             * Format: int32
+             * @description Most channels; 0 and absent as above.
+             */
+            channels?: number;
+            /**
+             * Format: int32
+             * @description Most contacts; 0 and absent as above.
+             */
+            contacts?: number;
+            /** @description The limits that the account has: its own and, for the others, the defaults. */
+            effective?: components["schemas"]["turumba.account.v1.Quotas"];
+            /**
+             * Format: int32
+             * @description Most messages in a day, UTC; 0 is no limit, absent is the installation's default.
+             */
+            messages_per_day?: number;
+            /**
+             * Format: int32
+             * @description Most recipients of one group message; 0 and absent as above.
+             */
+            recipients_per_campaign?: number;
+        };
+        /** @description AccountQuotasUpdate holds the limits that can change; null is the default again. */
+        "turumba.account.v1.AccountQuotasUpdate": {
+            /**
+             * Format: int32
+             * @description Most channels; 0 is no limit.
+             */
+            channels?: number;
+            /**
+             * Format: int32
+             * @description Most contacts; 0 is no limit.
+             */
+            contacts?: number;
+            /**
+             * Format: int32
+             * @description Most messages in a day, UTC; 0 is no limit.
+             */
+            messages_per_day?: number;
+            /**
+             * Format: int32
+             * @description Most recipients of one group message; 0 is no limit.
+             */
+            recipients_per_campaign?: number;
+        };
         /**
          * @description AccountStatus is the state of an account.
          * @enum {string}
@@ -2413,6 +2511,8 @@ export interface components {
             account_status: string;
             /** @description Permissions of that role, sorted. */
             permissions: string[];
+            /** @description Limits of the account. */
+            quotas?: components["schemas"]["turumba.account.v1.Quotas"];
             /**
              * Format: uuid
              * @description The caller's own role there.
@@ -2693,6 +2793,29 @@ export interface components {
             expires_at?: string;
             /** @description Name of the role. */
             role_name: string;
+        };
+        /** @description Quotas are the limits that an account has; 0 is no limit. */
+        "turumba.account.v1.Quotas": {
+            /**
+             * Format: int32
+             * @description Most channels.
+             */
+            channels: number;
+            /**
+             * Format: int32
+             * @description Most contacts.
+             */
+            contacts: number;
+            /**
+             * Format: int32
+             * @description Most messages that the account may send in a day, UTC.
+             */
+            messages_per_day: number;
+            /**
+             * Format: int32
+             * @description Most recipients of one group message.
+             */
+            recipients_per_campaign: number;
         };
         /** @description RefreshResponse holds new tokens. */
         "turumba.account.v1.RefreshResponse": {
@@ -3629,6 +3752,25 @@ export interface components {
             /** @description Variables that nothing resolved. */
             unresolved: string[];
         };
+        /** @description QuotaUsage is the quotas of an account. */
+        "turumba.messaging.v1.QuotaUsage": {
+            /**
+             * Format: uuid
+             * @description The account.
+             */
+            account_id: string;
+            /** @description Channels of the account. */
+            channels?: components["schemas"]["turumba.messaging.v1.Usage"];
+            /** @description Contacts of the account. */
+            contacts?: components["schemas"]["turumba.messaging.v1.Usage"];
+            /**
+             * @description Messages accepted today, UTC; counted while there is a limit. A group message counts
+             *     with all its recipients when it is sent; who turns out to get no message is given back.
+             */
+            messages_per_day?: components["schemas"]["turumba.messaging.v1.Usage"];
+            /** @description Recipients of one group message, before any is skipped; nothing is counted up. */
+            recipients_per_campaign?: components["schemas"]["turumba.messaging.v1.Usage"];
+        };
         /** @description SecretState is all that is ever shown of a stored secret. */
         "turumba.messaging.v1.SecretState": {
             /** @description Eight hex digits that change with the value (HMAC), to compare without seeing it. */
@@ -3963,6 +4105,24 @@ export interface components {
         "turumba.messaging.v1.UnsubscribeResponse": {
             /** @description The type of channel that the address gets no more messages on. */
             channel_type: components["schemas"]["turumba.messaging.v1.ChannelType"];
+        };
+        /** @description Usage is one quota and what is used of it. */
+        "turumba.messaging.v1.Usage": {
+            /**
+             * Format: int32
+             * @description The limit; 0 is none.
+             */
+            limit: number;
+            /**
+             * Format: date-time
+             * @description When it begins anew; absent where it never does.
+             */
+            resets_at?: string;
+            /**
+             * Format: int32
+             * @description What is used; absent where it is not counted.
+             */
+            used?: number;
         };
         /** @description ListMeta tells where a page stands in its list. */
         "turumba.options.v1.ListMeta": {
@@ -4351,6 +4511,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["turumba.account.v1.Account"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    QuotaService_GetQuotaUsage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the account. */
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description GetQuotaUsageResponse holds the quotas. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.QuotaUsage"];
                 };
             };
             400: components["responses"]["Error400"];
@@ -7902,6 +8096,82 @@ export interface operations {
             404: components["responses"]["Error404"];
             409: components["responses"]["Error409"];
             413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    OperatorService_GetAccountQuotas: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the account. */
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description GetAccountQuotasResponse holds the limits. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.account.v1.AccountQuotas"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    OperatorService_UpdateAccountQuotas: {
+        parameters: {
+            query?: {
+                /** @description Limits to change; from the body's keys in REST. */
+                update_mask?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the account. */
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["turumba.account.v1.AccountQuotasUpdate"];
+            };
+        };
+        responses: {
+            /** @description UpdateAccountQuotasResponse holds the changed limits. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.account.v1.AccountQuotas"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
             422: components["responses"]["Error422"];
             429: components["responses"]["Error429"];
             500: components["responses"]["Error500"];

@@ -41,6 +41,8 @@ type Config struct {
 	MongoURL config.Secret `env:"MONGODB_URL" help:"MongoDB for contacts and their groups: mongodb://user:password@host:port/turumba_account; default: PostgreSQL"`
 	// Operators operate the platform.
 	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
+	// Quotas are those of accounts that have none of their own.
+	Quotas QuotaSettings
 	// Identity says where people's logins are.
 	Identity IdentitySettings
 	// Mesh proves the services to each other.
@@ -110,7 +112,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err != nil {
 		return fmt.Errorf("derive the page token key: %w", err)
 	}
-	if a.store, err = postgres.New(a.db, tokenKey, cfg.Issuer); err != nil {
+	if a.store, err = postgres.New(a.db, tokenKey, cfg.Issuer, cfg.Quotas.defaults()); err != nil {
 		return err
 	}
 	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)

@@ -7,6 +7,7 @@ import (
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/identity/local"
 	"github.com/turumba/turumba/services/account/postgres"
@@ -24,7 +25,7 @@ func RotateKeys(ctx context.Context, url config.Secret, v *vault.Vault, dryRun b
 		return r, err
 	}
 	defer db.Close()
-	store, err := postgres.New(db, make([]byte, 32), "") // lists no pages and knows no issuer
+	store, err := postgres.New(db, make([]byte, 32), "", account.Quotas{}) // lists no pages and knows no issuer
 	if err != nil {
 		return r, err
 	}

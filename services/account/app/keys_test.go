@@ -13,6 +13,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/kit/vault"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/app"
 	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/identity/local"
@@ -24,7 +25,7 @@ import (
 func TestRotateKeys(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t, postgres.Migrations()...)
-	store, err := postgres.New(d.Open(t, pg.RoleAPI), make([]byte, 32), "")
+	store, err := postgres.New(d.Open(t, pg.RoleAPI), make([]byte, 32), "", account.Quotas{})
 	require.NoError(t, err)
 	admin, err := pgxpool.New(t.Context(), d.URL)
 	require.NoError(t, err)

@@ -312,6 +312,11 @@ func (s *Store) deleteOnce(ctx context.Context, scope []string, id string) error
 	return s.journal.Settle(ctx, c.AccountID, account.AuditSucceeded, event)
 }
 
+// CountMembers counts the members of the groups, each once, up to most.
+func (s *Store) CountMembers(ctx context.Context, accountID string, groupIDs []string, most int) (int64, error) {
+	return s.contacts.Count(ctx, []string{accountID}, mongodb.Is("group_ids", "$in", groupIDs), int64(most))
+}
+
 // Recipients returns up to limit members of the groups, each once, in order of id,
 // after the cursor.
 func (s *Store) Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, limit int) ([]*account.Contact, error) {

@@ -39,8 +39,8 @@ type plannedContact struct {
 
 // StoreBatch imports rows; see postgres.Store. Counts, errors and the place to go on
 // are noted after the contacts, in one transaction: a crash in between repeats the
-// plan, which changes nothing that was done. Nothing is a rival here: a contact whose
-// key somebody else took meanwhile is rejected, with the reason.
+// plan, which changes nothing that was done. A rival is only who took the room for new
+// contacts: one whose key somebody else took meanwhile is rejected, with the reason.
 func (s *Store) StoreBatch(ctx context.Context, job *postgres.ImportJob, im *account.Import, b postgres.ImportBatch, lease time.Duration) error {
 	if err := s.finishPlan(ctx, job, im, lease); err != nil {
 		return err
@@ -56,11 +56,15 @@ func (s *Store) StoreBatch(ctx context.Context, job *postgres.ImportJob, im *acc
 	if im.DryRun {
 		return s.journal.StoreDryBatch(ctx, job, im, b, lease, existing)
 	}
-	p, err := newPlan(im, b, existing)
+	room, err := s.journal.ImportRoom(ctx, im)
 	if err != nil {
 		return err
 	}
-	if err := s.journal.KeepImportPlan(ctx, job, im, p, lease); err != nil {
+	p, err := newPlan(im, b, existing, room)
+	if err != nil {
+		return err
+	}
+	if err := s.journal.KeepImportPlan(ctx, job, im, p, p.created(nil), lease); err != nil {
 		return err
 	}
 	return s.carryOut(ctx, job, im, p, lease)
@@ -85,8 +89,8 @@ func (s *Store) finishPlan(ctx context.Context, job *postgres.ImportJob, im *acc
 }
 
 // newPlan decides what the rows make of the contacts.
-func newPlan(im *account.Import, b postgres.ImportBatch, existing []*account.Contact) (*plan, error) {
-	u := account.NewUpsert(im.MatchBy, existing)
+func newPlan(im *account.Import, b postgres.ImportBatch, existing []*account.Contact, room account.Room) (*plan, error) {
+	u := account.NewUpsert(im.MatchBy, existing, room)
 	p := &plan{ID: account.NewID(), Progress: im.ImportProgress}
 	p.Progress.ReadCount, p.Progress.ProcessedBytes = b.Read, b.Processed
 	rejected, placed := u.AddRows(b.Rows, &p.Progress)
@@ -135,7 +139,18 @@ func (s *Store) carryOut(ctx context.Context, job *postgres.ImportJob, im *accou
 			}
 		}
 	}
-	return s.journal.SettleImportPlan(ctx, job, im, next, rejected, lease)
+	notMade := p.created(nil) - p.created(refused)
+	return s.journal.SettleImportPlan(ctx, job, im, next, rejected, notMade, lease)
+}
+
+// created is how many contacts of the plan are new, without those that were refused.
+func (p *plan) created(refused map[string]error) (n int) {
+	for _, c := range p.Contacts {
+		if c.Created && refused[c.ID] == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // apply stores the contacts of a plan and tells whose were refused. One that is

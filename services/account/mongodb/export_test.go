@@ -32,11 +32,11 @@ func (s *Store) PlanAndDie(ctx context.Context, job *postgres.ImportJob, im *acc
 	if err != nil {
 		return err
 	}
-	p, err := newPlan(im, b, existing)
+	p, err := newPlan(im, b, existing, account.Room{})
 	if err != nil {
 		return err
 	}
-	if err := s.journal.KeepImportPlan(ctx, job, im, p, time.Second); err != nil {
+	if err := s.journal.KeepImportPlan(ctx, job, im, p, p.created(nil), time.Second); err != nil {
 		return err
 	}
 	p.Contacts = p.Contacts[:stored]

@@ -10,6 +10,7 @@ import (
 	"github.com/turumba/turumba/kit/mongodb/mongotest"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/pgtest"
+	account "github.com/turumba/turumba/services/account"
 	documents "github.com/turumba/turumba/services/account/mongodb"
 	"github.com/turumba/turumba/services/account/postgres"
 	"github.com/turumba/turumba/services/account/storetest"
@@ -18,7 +19,7 @@ import (
 // open makes an empty store on a server.
 func open(t *testing.T, server string, c clock.Clock) (*documents.Store, *postgres.Store) {
 	t.Helper()
-	journal, err := postgres.New(pgtest.New(t, postgres.Migrations()...).OpenAt(t, pg.RoleAPI, c), make([]byte, 32), "http://test")
+	journal, err := postgres.New(pgtest.New(t, postgres.Migrations()...).OpenAt(t, pg.RoleAPI, c), make([]byte, 32), "http://test", account.Quotas{})
 	require.NoError(t, err)
 	db, err := mongodb.Open(t.Context(), mongodb.Config{URL: mongotest.New(t, server), Name: "test", Clock: c})
 	require.NoError(t, err)

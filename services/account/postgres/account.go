@@ -12,7 +12,7 @@ import (
 	account "github.com/turumba/turumba/services/account"
 )
 
-const accountColumns = "id, name, status, status_reason, description, default_country, created_at, updated_at"
+const accountColumns = "id, name, status, status_reason, description, default_country, quotas, created_at, updated_at"
 
 // errAccount is what every look-up of an account outside the scope answers.
 var errAccount = apierr.NotFound("account")
@@ -84,8 +84,8 @@ func (s *Store) UpdateAccount(ctx context.Context, scope []string, id, action st
 		change(a)
 		a.UpdatedAt = tx.Now
 		_, err = tx.Exec(ctx, `
-			UPDATE accounts SET name = $3, description = $4, default_country = $5, status = $6, status_reason = $7, updated_at = $8
-			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.Status, a.StatusReason, a.UpdatedAt)
+			UPDATE accounts SET name = $3, description = $4, default_country = $5, status = $6, status_reason = $7, updated_at = $8, quotas = $9
+			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.Status, a.StatusReason, a.UpdatedAt, a.Quotas)
 		if err != nil {
 			return fmt.Errorf("update account: %w", err)
 		}

@@ -84,7 +84,8 @@ type Intent struct {
 	Changes    json.RawMessage
 }
 
-// Intend notes changes before they are made in another store.
+// Intend notes changes before they are made in another store. New contacts are counted
+// here, or refused with QUOTA_EXCEEDED.
 func (s *Store) Intend(ctx context.Context, accountID, action string, intents []Intent) error {
 	if len(intents) == 0 {
 		return nil
@@ -97,16 +98,28 @@ func (s *Store) Intend(ctx context.Context, accountID, action string, intents []
 		}
 	}
 	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
-		return s.insertEvents(ctx, tx, accountID, action, account.AuditPending, ids, resources, changes)
+		if err := s.insertEvents(ctx, tx, accountID, action, account.AuditPending, ids, resources, changes); err != nil {
+			return err
+		}
+		if action != contactCreate {
+			return nil
+		}
+		return s.takeContacts(ctx, tx, accountID, len(ids))
 	})
 }
+
+// The changes of contacts elsewhere that their count depends on.
+const (
+	contactCreate = "contact.create"
+	contactDelete = "contact.delete"
+)
 
 // Settle notes what became of intended changes.
 func (s *Store) Settle(ctx context.Context, accountID string, outcome account.AuditOutcome, eventIDs ...string) error {
 	if len(eventIDs) == 0 {
 		return nil
 	}
-	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error { return settle(ctx, tx, accountID, outcome, eventIDs) })
+	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error { return s.settle(ctx, tx, accountID, outcome, eventIDs) })
 }
 
 // SettleCreated notes that intended changes were made, and keeps the answer for the
@@ -116,22 +129,31 @@ func (s *Store) SettleCreated(ctx context.Context, accountID string, eventIDs []
 		if err := tx.Idempotent(ctx, accountID); err != nil {
 			return err
 		}
-		if err := settle(ctx, tx, accountID, account.AuditSucceeded, eventIDs); err != nil {
+		if err := s.settle(ctx, tx, accountID, account.AuditSucceeded, eventIDs); err != nil {
 			return err
 		}
 		return tx.Respond(ctx, resp)
 	})
 }
 
-func settle(ctx context.Context, tx *pg.Tx, accountID string, outcome account.AuditOutcome, eventIDs []string) error {
+// settle also takes contacts out of the count: those that were not made, and those that
+// are gone.
+func (s *Store) settle(ctx context.Context, tx *pg.Tx, accountID string, outcome account.AuditOutcome, eventIDs []string) error {
 	if len(eventIDs) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(ctx, "UPDATE audit_events SET outcome = $3 WHERE account_id = $1 AND id = ANY ($2::uuid[]) AND outcome = 'pending'", accountID, eventIDs, outcome)
+	actions, err := collect(ctx, tx, pgx.RowTo[string],
+		"UPDATE audit_events SET outcome = $3 WHERE account_id = $1 AND id = ANY ($2::uuid[]) AND outcome = 'pending' RETURNING action", accountID, eventIDs, outcome)
 	if err != nil {
 		return fmt.Errorf("settle audit events: %w", err)
 	}
-	return nil
+	gone := 0
+	for _, action := range actions {
+		if action == contactCreate && outcome == account.AuditFailed || action == contactDelete && outcome == account.AuditSucceeded {
+			gone++
+		}
+	}
+	return s.giveContacts(ctx, tx, accountID, gone)
 }
 
 // PendingEvents are events of all accounts that were intended before the time and

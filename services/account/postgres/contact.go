@@ -78,7 +78,7 @@ func oneContact(rows pgx.Rows) (*account.Contact, error) {
 // CreateContacts stores contacts of one account. respond is told one error per contact
 // (nil, DUPLICATE_EMAIL, DUPLICATE_PHONE or DUPLICATE_IDENTIFIER) and makes the answer
 // that is kept for the idempotency key; its error stores nothing. Good contacts are
-// kept when others are not.
+// kept when others are not; QUOTA_EXCEEDED keeps none.
 func (s *Store) CreateContacts(ctx context.Context, accountID string, list []*account.Contact, respond func(errs []error) (proto.Message, error)) error {
 	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, accountID); err != nil {
@@ -112,7 +112,10 @@ func (s *Store) createContacts(ctx context.Context, tx *pg.Tx, accountID string,
 			return nil, fmt.Errorf("contact was not inserted and has no rival")
 		}
 	}
-	return errs, s.auditMany(ctx, tx, accountID, "contact.create", created, changes)
+	if err := s.auditMany(ctx, tx, accountID, contactCreate, created, changes); err != nil {
+		return nil, err
+	}
+	return errs, s.takeContacts(ctx, tx, accountID, len(created))
 }
 
 // insertContacts stores those of the contacts that have no rival, and tells which.
@@ -237,19 +240,37 @@ func (s *Store) UpdateContact(ctx context.Context, scope []string, id string, ch
 
 // DeleteContact removes a contact of the scope.
 func (s *Store) DeleteContact(ctx context.Context, scope []string, id string) error {
-	return s.deleteOne(ctx, scope, "contact.delete", id, account.ErrNoContact,
-		"DELETE FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
+	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+		accountID, err := s.deleteIn(ctx, tx, contactDelete, id, account.ErrNoContact,
+			"DELETE FROM contacts WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
+		if err != nil {
+			return err
+		}
+		return s.giveContacts(ctx, tx, accountID, 1)
+	})
 }
 
-// deleteOne runs a DELETE that must hit a row and returns its account.
+// deleteOne runs a DELETE that must hit a row.
 func (s *Store) deleteOne(ctx context.Context, scope []string, action, id string, notFound error, sql string, args ...any) error {
 	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
-		var accountID string
-		if err := tx.QueryRow(ctx, sql, args...).Scan(&accountID); err != nil {
-			return pg.NoRows(err, notFound)
-		}
-		return s.audit(ctx, tx, accountID, action, id, nil)
+		_, err := s.deleteIn(ctx, tx, action, id, notFound, sql, args...)
+		return err
 	})
+}
+
+// deleteIn runs a DELETE that must hit a row and returns its account.
+func (s *Store) deleteIn(ctx context.Context, tx *pg.Tx, action, id string, notFound error, sql string, args ...any) (accountID string, err error) {
+	if err := tx.QueryRow(ctx, sql, args...).Scan(&accountID); err != nil {
+		return "", pg.NoRows(err, notFound)
+	}
+	return accountID, s.audit(ctx, tx, accountID, action, id, nil)
+}
+
+// CountMembers counts the members of the groups, each once, up to most.
+func (s *Store) CountMembers(ctx context.Context, accountID string, groupIDs []string, most int) (int64, error) {
+	return pg.Read(ctx, s.db, []string{accountID}, func(rows pgx.Rows) (int64, error) { return pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64]) },
+		"SELECT count(*) FROM (SELECT DISTINCT contact_id FROM contact_group_members WHERE account_id = $1 AND group_id = ANY ($2::uuid[]) LIMIT $3) m",
+		accountID, groupIDs, most)
 }
 
 // Recipients returns up to limit members of the groups, each once, in order of

@@ -153,7 +153,11 @@ func (s *Store) upsert(ctx context.Context, tx *pg.Tx, im *account.Import, rows 
 			return nil, err
 		}
 	}
-	u := account.NewUpsert(im.MatchBy, existing)
+	room, err := s.importRoom(ctx, tx, im)
+	if err != nil {
+		return nil, err
+	}
+	u := account.NewUpsert(im.MatchBy, existing, room)
 	rejected, placed := u.AddRows(rows, count)
 	if im.DryRun {
 		return rejected, s.storeDrafts(ctx, tx, im, u)
@@ -183,6 +187,14 @@ func (s *Store) storeUpsert(ctx context.Context, tx *pg.Tx, im *account.Import, 
 			return ErrImportRival
 		}
 	}
+	if err := s.joinGroups(ctx, tx, im, placed); err != nil {
+		return err
+	}
+	return s.takeImported(ctx, tx, im.AccountID, len(u.Created))
+}
+
+// joinGroups makes members of the groups of the import.
+func (s *Store) joinGroups(ctx context.Context, tx *pg.Tx, im *account.Import, placed map[*account.Contact][]account.PlacedRow) error {
 	if len(im.ContactGroupIDs) == 0 {
 		return nil
 	}

@@ -30,8 +30,9 @@ func (s *Store) ImportPlan(ctx context.Context, im *account.Import, plan any) (b
 	return true, nil
 }
 
-// KeepImportPlan notes what a batch is about to store elsewhere, before it does.
-func (s *Store) KeepImportPlan(ctx context.Context, job *ImportJob, im *account.Import, plan any, lease time.Duration) error {
+// KeepImportPlan notes what a batch is about to store elsewhere, before it does, and
+// counts the contacts that are new. ErrImportRival when there is no room for them.
+func (s *Store) KeepImportPlan(ctx context.Context, job *ImportJob, im *account.Import, plan any, created int, lease time.Duration) error {
 	raw, err := json.Marshal(plan)
 	if err != nil {
 		return fmt.Errorf("write import plan: %w", err)
@@ -45,13 +46,13 @@ func (s *Store) KeepImportPlan(ctx context.Context, job *ImportJob, im *account.
 		if err != nil {
 			return fmt.Errorf("insert import plan: %w", err)
 		}
-		return nil
+		return s.takeImported(ctx, tx, im.AccountID, created)
 	})
 }
 
 // SettleImportPlan notes what became of a plan: the rows that were rejected, the
-// counts and the place to go on.
-func (s *Store) SettleImportPlan(ctx context.Context, job *ImportJob, im *account.Import, next account.ImportProgress, rejected []account.RejectedRow, lease time.Duration) error {
+// counts and the place to go on. notMade are contacts that were to be new.
+func (s *Store) SettleImportPlan(ctx context.Context, job *ImportJob, im *account.Import, next account.ImportProgress, rejected []account.RejectedRow, notMade int, lease time.Duration) error {
 	err := s.db.InTx(ctx, []string{im.AccountID}, func(tx *pg.Tx) error {
 		if err := s.hold(ctx, tx, job, lease); err != nil {
 			return err
@@ -63,7 +64,10 @@ func (s *Store) SettleImportPlan(ctx context.Context, job *ImportJob, im *accoun
 		if tag.RowsAffected() == 0 {
 			return ErrImportLost
 		}
-		return s.progress(ctx, tx, im, next, rejected)
+		if err := s.progress(ctx, tx, im, next, rejected); err != nil {
+			return err
+		}
+		return s.giveContacts(ctx, tx, im.AccountID, notMade)
 	})
 	if err == nil {
 		im.ImportProgress, im.Status = next, account.ImportProcessing

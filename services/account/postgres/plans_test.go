@@ -11,6 +11,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/kit/query/querytest"
+	account "github.com/turumba/turumba/services/account"
 )
 
 const (
@@ -38,7 +39,7 @@ func TestEveryDeclaredFilterAndOrderIsServed(t *testing.T) {
 	t.Parallel()
 	d := pgtest.New(t, Migrations()...)
 	db := d.Open(t, pg.RoleAPI)
-	s, err := New(db, make([]byte, 32), "http://test")
+	s, err := New(db, make([]byte, 32), "http://test", account.Quotas{})
 	require.NoError(t, err)
 	fillForPlans(t, d)
 	lists := []querytest.List{

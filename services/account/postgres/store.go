@@ -12,6 +12,8 @@ import (
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/kit/quota"
+	account "github.com/turumba/turumba/services/account"
 )
 
 //go:embed migrations/*.sql
@@ -23,21 +25,22 @@ func Migrations() []pg.MigrationSet {
 	if err != nil {
 		panic(err) // the folder is embedded above
 	}
-	return []pg.MigrationSet{{Name: "account", FS: sub}, pg.IdempotencyMigrations()}
+	return []pg.MigrationSet{quota.Migrations(), {Name: "account", FS: sub}, pg.IdempotencyMigrations()}
 }
 
 // Store is the account service's PostgreSQL.
 type Store struct {
-	db     *pg.DB
-	issuer string
+	db       *pg.DB
+	issuer   string
+	defaults account.Quotas
 
 	accounts, users, roles, members, invitations, apiKeys, auditEvents, contacts, groups, groupContacts, imports *query.Spec
 }
 
 // New makes a store. tokenKey authenticates page tokens; issuer is the iss of the
-// tokens of API keys.
-func New(db *pg.DB, tokenKey []byte, issuer string) (*Store, error) {
-	s := &Store{db: db, issuer: issuer}
+// tokens of API keys. defaults are the quotas of accounts that have none of their own.
+func New(db *pg.DB, tokenKey []byte, issuer string, defaults account.Quotas) (*Store, error) {
+	s := &Store{db: db, issuer: issuer, defaults: defaults}
 	for _, def := range []struct {
 		spec  **query.Spec
 		make  func() (*query.Spec, error)
@@ -104,6 +107,9 @@ func New(db *pg.DB, tokenKey []byte, issuer string) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Defaults are the quotas of accounts that have none of their own.
+func (s *Store) Defaults() account.Quotas { return s.defaults }
 
 // DB is the store's database, for the transactions of handlers.
 func (s *Store) DB() *pg.DB { return s.db }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -154,6 +155,21 @@ func (s *Server) DeleteContact(ctx context.Context, req *accountv1.DeleteContact
 		return nil, err
 	}
 	return &accountv1.DeleteContactResponse{}, nil
+}
+
+// CountRecipients implements accountv1.RecipientServiceServer.
+func (s *Server) CountRecipients(ctx context.Context, req *accountv1.CountRecipientsRequest) (*accountv1.CountRecipientsResponse, error) {
+	var n int64
+	var err error
+	if ids := req.GetContactGroupIds(); len(ids) > 0 {
+		n, err = s.contacts.CountMembers(ctx, req.GetAccountId(), ids, int(req.GetMost()))
+	} else {
+		n, err = s.store.ContactCount(ctx, req.GetAccountId())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.CountRecipientsResponse{Count: int32(min(max(n, 0), math.MaxInt32))}, nil
 }
 
 // defaultPage is how many recipients one message of the stream holds.

@@ -41,5 +41,6 @@ type MemberStore interface {
 	AddContacts(ctx context.Context, scope []string, groupID string, contactIDs []string) (int32, error)
 	RemoveContact(ctx context.Context, scope []string, groupID, contactID string) error
 	GroupContacts(ctx context.Context, scope []string, groupID string, r query.Request) (*query.Page[*account.Contact], error)
+	CountMembers(ctx context.Context, accountID string, groupIDs []string, most int) (int64, error)
 	Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, limit int) ([]*account.Contact, error)
 }

@@ -64,7 +64,7 @@ func toProtoContext(memberships []auth.Membership) []*accountv1.ContextMembershi
 	out := make([]*accountv1.ContextMembership, 0, len(memberships))
 	for _, m := range memberships {
 		out = append(out, &accountv1.ContextMembership{
-			AccountId: m.AccountID, AccountName: m.AccountName, AccountStatus: m.AccountStatus, RoleId: m.RoleID, Permissions: m.Permissions,
+			AccountId: m.AccountID, AccountName: m.AccountName, AccountStatus: m.AccountStatus, RoleId: m.RoleID, Permissions: m.Permissions, Quotas: toProtoLimits(m.Quotas),
 		})
 	}
 	return out

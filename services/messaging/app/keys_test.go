@@ -50,7 +50,7 @@ func (c *channels) create(v *vault.Vault, n int) {
 		}
 		require.NoError(c.t, ch.SetSecret(v, messaging.SecretPassword, "secret of "+ch.ID, clock.System().Now()))
 		ctx := c.t.Context()
-		require.NoError(c.t, c.store.DB().InTx(ctx, []string{ch.AccountID}, func(tx *pg.Tx) error { return c.store.CreateChannel(ctx, tx, ch) }))
+		require.NoError(c.t, c.store.DB().InTx(ctx, []string{ch.AccountID}, func(tx *pg.Tx) error { return c.store.CreateChannel(ctx, tx, ch, nil) }))
 		c.ids = append(c.ids, postgres.SealedChannel{ID: ch.ID, AccountID: ch.AccountID})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -54,6 +55,7 @@ func (d *Directory) Context(ctx context.Context, claims auth.Claims) (auth.Calle
 	for _, m := range resp.GetMemberships() {
 		caller.Memberships = append(caller.Memberships, auth.Membership{
 			AccountID: m.GetAccountId(), AccountName: m.GetAccountName(), AccountStatus: m.GetAccountStatus(), RoleID: m.GetRoleId(), Permissions: m.GetPermissions(),
+			Quotas: quotas(m.GetQuotas()),
 		})
 	}
 	return caller, nil
@@ -122,6 +124,30 @@ func (d *Directory) Recipients(ctx context.Context, accountID string, groupIDs [
 		if err := each(list); err != nil {
 			return err
 		}
+	}
+}
+
+// CountMembers is how many members the groups have, each once, counted up to most.
+func (d *Directory) CountMembers(ctx context.Context, accountID string, groupIDs []string, most int64) (int64, error) {
+	resp, err := d.recipients.CountRecipients(ctx, &accountv1.CountRecipientsRequest{
+		AccountId: accountID, ContactGroupIds: groupIDs, Most: int32(min(most, math.MaxInt32)),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count recipients: %w", err)
+	}
+	return int64(resp.GetCount()), nil
+}
+
+// ContactCount is how many contacts the account has.
+func (d *Directory) ContactCount(ctx context.Context, accountID string) (int64, error) {
+	return d.CountMembers(ctx, accountID, nil, math.MaxInt32)
+}
+
+// quotas are limits by their names.
+func quotas(q *accountv1.Quotas) messaging.Quotas {
+	return messaging.Quotas{
+		messaging.QuotaMessages: int64(q.GetMessagesPerDay()), messaging.QuotaRecipients: int64(q.GetRecipientsPerCampaign()),
+		messaging.QuotaContacts: int64(q.GetContacts()), messaging.QuotaChannels: int64(q.GetChannels()),
 	}
 }
 

@@ -37,8 +37,11 @@ func channelSpec(tokenKey []byte) (*query.Spec, error) {
 	})
 }
 
-// CreateChannel stores a channel.
-func (s *Store) CreateChannel(ctx context.Context, tx *pg.Tx, c *messaging.Channel) error {
+// CreateChannel stores a channel. QUOTA_EXCEEDED when the account may have no more.
+func (s *Store) CreateChannel(ctx context.Context, tx *pg.Tx, c *messaging.Channel, q messaging.Quotas) error {
+	if err := roomForChannel(ctx, tx, c.AccountID, q); err != nil {
+		return err
+	}
 	c.CreatedAt, c.UpdatedAt, c.SendEpoch = tx.Now, tx.Now, 1
 	_, err := tx.Exec(ctx, `
 		INSERT INTO channels (id, account_id, name, channel_type, provider, status, is_enabled, settings, secrets, sealed, sender_name,

@@ -161,7 +161,7 @@ func (h *history) addAccount() {
 	template := &messaging.Template{ID: account, AccountID: account, Name: "T", Body: "Hello", IsActive: true}
 	require.NoError(h.t, template.Prepare())
 	require.NoError(h.t, h.api.DB().InTx(h.t.Context(), []string{account}, func(tx *pg.Tx) error {
-		return errors.Join(h.api.CreateChannel(h.t.Context(), tx, c), h.api.CreateTemplate(h.t.Context(), tx, template))
+		return errors.Join(h.api.CreateChannel(h.t.Context(), tx, c, nil), h.api.CreateTemplate(h.t.Context(), tx, template))
 	}))
 	h.channel[account] = c
 }
@@ -174,7 +174,7 @@ func (h *history) addSend() {
 		g := &messaging.GroupMessage{
 			ID: messaging.NewID(), AccountID: account, ChannelID: c.ID, TemplateID: account, Status: messaging.GroupQueued, ContactGroupIDs: []string{messaging.NewID()},
 		}
-		require.NoError(h.t, h.api.DB().InTx(ctx, []string{account}, func(tx *pg.Tx) error { return h.api.CreateGroupMessage(ctx, tx, g, nil) }))
+		require.NoError(h.t, h.api.DB().InTx(ctx, []string{account}, func(tx *pg.Tx) error { return h.api.CreateGroupMessage(ctx, tx, g, nil, messaging.Allowance{}) }))
 		job, err := h.work.ClaimFanout(ctx, time.Hour)
 		require.NoError(h.t, err)
 		f, err := h.work.StartFanout(ctx, *job, time.Hour)

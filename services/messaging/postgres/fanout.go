@@ -98,7 +98,10 @@ func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Durat
 		g, err := lockGroup(ctx, tx, []string{job.AccountID}, job.GroupMessageID)
 		if errors.Is(err, errGroupMessage) {
 			done = true
-			return deleteFanout(ctx, tx, job)
+			if err := deleteFanout(ctx, tx, job); err != nil {
+				return err
+			}
+			return settleCharge(ctx, tx, job)
 		}
 		if err != nil {
 			return err
@@ -384,7 +387,10 @@ func endFanout(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return fmt.Errorf("end fan-out: %w", err)
 	}
-	return count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{})
+	if err := count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{}); err != nil {
+		return err
+	}
+	return settleCharge(ctx, tx, f.Job)
 }
 
 func deleteFanout(ctx context.Context, tx *pg.Tx, job FanoutJob) error {

@@ -28,9 +28,9 @@ func groupSpec(tokenKey []byte) (*query.Spec, error) {
 }
 
 // CreateGroupMessage stores a send. Its channel and template must be of the
-// same account; NOT_FOUND if the template is gone. A queued one starts at once.
-// to are its recipients by address.
-func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, to []messaging.Recipient) error {
+// same account; NOT_FOUND if the template is gone. A queued one starts at once, if it is
+// allowed to. to are its recipients by address.
+func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, to []messaging.Recipient, a messaging.Allowance) error {
 	if err := holdTemplate(ctx, tx, g.AccountID, g.TemplateID); err != nil {
 		return err
 	}
@@ -38,12 +38,12 @@ func (s *Store) CreateGroupMessage(ctx context.Context, tx *pg.Tx, g *messaging.
 	if err := insertRecipients(ctx, tx, g, to); err != nil {
 		return err
 	}
-	return s.insertGroup(ctx, tx, g)
+	return s.insertGroup(ctx, tx, g, a)
 }
 
 // insertGroup stores a send whose recipients are known, and queues it if it is to start
 // at once.
-func (s *Store) insertGroup(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage) error {
+func (s *Store) insertGroup(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, a messaging.Allowance) error {
 	g.CreatedAt, g.UpdatedAt = tx.Now, tx.Now
 	_, err := tx.Exec(ctx, `
 		INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids,
@@ -62,11 +62,15 @@ func (s *Store) insertGroup(ctx context.Context, tx *pg.Tx, g *messaging.GroupMe
 	if g.Status != messaging.GroupQueued {
 		return nil
 	}
-	return s.queue(ctx, tx, g, messaging.GroupDraft)
+	return s.queue(ctx, tx, g, messaging.GroupDraft, a)
 }
 
-// queue leaves the work of a send for the worker.
-func (s *Store) queue(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, previous string) error {
+// queue leaves the work of a send for the worker. QUOTA_EXCEEDED when it is more than the
+// account may send.
+func (s *Store) queue(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage, previous string, a messaging.Allowance) error {
+	if err := charge(ctx, tx, g, a); err != nil {
+		return err
+	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO fanout_jobs (group_message_id, account_id, not_before, created_at) VALUES ($1, $2, now(), $3)`, g.ID, g.AccountID, tx.Now)
 	if err != nil {
@@ -147,8 +151,8 @@ func (s *Store) UpdateGroupMessage(ctx context.Context, scope []string, g *messa
 	})
 }
 
-// SendGroupMessage starts a draft.
-func (s *Store) SendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
+// SendGroupMessage starts a draft, if it is allowed to.
+func (s *Store) SendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id string, a messaging.Allowance) (*messaging.GroupMessage, error) {
 	g, err := lockGroup(ctx, tx, scope, id)
 	if err != nil {
 		return nil, err
@@ -161,12 +165,12 @@ func (s *Store) SendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string,
 	if _, err := tx.Exec(ctx, "UPDATE group_messages SET status = $3, updated_at = $4 WHERE account_id = $1 AND id = $2", g.AccountID, g.ID, g.Status, tx.Now); err != nil {
 		return nil, fmt.Errorf("queue group message: %w", err)
 	}
-	return g, s.queue(ctx, tx, g, previous)
+	return g, s.queue(ctx, tx, g, previous, a)
 }
 
 // ResendGroupMessage makes the send that takes up the failed messages of another, once:
 // twice would be two messages for everybody. One that wrote nothing does not count.
-func (s *Store) ResendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id, userID string, includeUnknown bool) (*messaging.GroupMessage, error) {
+func (s *Store) ResendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id, userID string, includeUnknown bool, a messaging.Allowance) (*messaging.GroupMessage, error) {
 	old, err := lockGroup(ctx, tx, scope, id)
 	if err != nil {
 		return nil, err
@@ -188,7 +192,7 @@ func (s *Store) ResendGroupMessage(ctx context.Context, tx *pg.Tx, scope []strin
 	case resent:
 		return nil, apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the group message was resent before; what failed again can be resent from that send")
 	}
-	if err := s.insertGroup(ctx, tx, g); err != nil {
+	if err := s.insertGroup(ctx, tx, g, a); err != nil {
 		return nil, err
 	}
 	return g, keepFiles(ctx, tx, g) // the old send may be deleted before the new one starts

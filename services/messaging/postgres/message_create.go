@@ -25,8 +25,9 @@ const (
 
 // CreateMessages stores queued single messages of one account, their chunks in the
 // transactional lane and their events. It gives them their ids and times; they
-// must have a channel of the account.
-func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging.Message) error {
+// must have a channel of the account. QUOTA_EXCEEDED when the account may not send as
+// many today.
+func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging.Message, q messaging.Quotas) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -51,7 +52,11 @@ func (s *Store) CreateMessages(ctx context.Context, tx *pg.Tx, list []*messaging
 	for _, c := range chunks {
 		events = append(events, chunkEvent(ctx, tx, c))
 	}
-	return outbox.Append(ctx, tx, events...)
+	if err := outbox.Append(ctx, tx, events...); err != nil {
+		return err
+	}
+	// Last, since others of the account may wait for it until the commit.
+	return MessageQuota(q).Take(ctx, tx, list[0].AccountID, int64(len(list)))
 }
 
 // messageEvent tells of a single message in its state; ids only.

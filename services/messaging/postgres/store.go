@@ -23,6 +23,7 @@ import (
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/kit/quota"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
@@ -35,7 +36,7 @@ func Migrations() []pg.MigrationSet {
 	if err != nil {
 		panic(err) // the folder is embedded above
 	}
-	return []pg.MigrationSet{{Name: "messaging", FS: sub}, pg.IdempotencyMigrations(), outbox.Migrations()}
+	return []pg.MigrationSet{quota.Migrations(), {Name: "messaging", FS: sub}, pg.IdempotencyMigrations(), outbox.Migrations()}
 }
 
 // Store is the messaging service's PostgreSQL.

@@ -38,7 +38,7 @@ func TestTemplateInUse(t *testing.T) {
 	deleted := make(chan error, 1)
 	g := draft()
 	require.NoError(t, s.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
-		if err := s.CreateGroupMessage(ctx, tx, g, nil); err != nil {
+		if err := s.CreateGroupMessage(ctx, tx, g, nil, messaging.Allowance{}); err != nil {
 			return err
 		}
 		go func() { deleted <- s.DeleteTemplate(ctx, scope, template.ID) }()
@@ -54,6 +54,6 @@ func TestTemplateInUse(t *testing.T) {
 
 	require.NoError(t, s.DeleteGroupMessage(ctx, scope, g.ID))
 	require.NoError(t, s.DeleteTemplate(ctx, scope, template.ID), "a deleted draft uses nothing")
-	err = s.DB().InTx(ctx, scope, func(tx *pg.Tx) error { return s.CreateGroupMessage(ctx, tx, draft(), nil) })
+	err = s.DB().InTx(ctx, scope, func(tx *pg.Tx) error { return s.CreateGroupMessage(ctx, tx, draft(), nil, messaging.Allowance{}) })
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND))
 }

@@ -29,7 +29,7 @@ func (s *Server) CreateChannel(ctx context.Context, req *messagingv1.CreateChann
 		if err := tx.Idempotent(ctx, accountID); err != nil {
 			return err
 		}
-		if err := s.store.CreateChannel(ctx, tx, c); err != nil {
+		if err := s.store.CreateChannel(ctx, tx, c, quotasOf(ctx, accountID)); err != nil {
 			return err
 		}
 		resp.Channel = s.toProtoChannel(c)

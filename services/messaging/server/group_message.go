@@ -81,6 +81,12 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 	if err != nil {
 		return nil, err
 	}
+	var allowed messaging.Allowance
+	if g.Status == messaging.GroupQueued {
+		if allowed, err = s.allowance(ctx, g); err != nil {
+			return nil, err
+		}
+	}
 	resp := &messagingv1.CreateGroupMessageResponse{}
 	err = s.store.DB().InTx(ctx, []string{g.AccountID}, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, g.AccountID); err != nil {
@@ -91,7 +97,7 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 				return err
 			}
 		}
-		if err := s.store.CreateGroupMessage(ctx, tx, g, mapAll(req.GetRecipients(), fromAddressRecipient)); err != nil {
+		if err := s.store.CreateGroupMessage(ctx, tx, g, mapAll(req.GetRecipients(), fromAddressRecipient), allowed); err != nil {
 			return unresolved(err, "template_id")
 		}
 		resp.GroupMessage = toProtoGroup(g)
@@ -224,8 +230,19 @@ func (s *Server) ListGroupMessages(ctx context.Context, req *messagingv1.ListGro
 
 // SendGroupMessage implements messagingv1.GroupMessageServiceServer.
 func (s *Server) SendGroupMessage(ctx context.Context, req *messagingv1.SendGroupMessageRequest) (*messagingv1.SendGroupMessageResponse, error) {
+	g, err := s.store.GroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId())
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := s.allowance(ctx, g)
+	if err != nil {
+		return nil, err
+	}
 	resp := &messagingv1.SendGroupMessageResponse{}
-	err := s.changeGroup(ctx, req.GetGroupMessageId(), s.store.SendGroupMessage, func(tx *pg.Tx, g *messaging.GroupMessage) error {
+	send := func(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
+		return s.store.SendGroupMessage(ctx, tx, scope, id, allowed)
+	}
+	err = s.changeGroup(ctx, g.ID, send, func(tx *pg.Tx, g *messaging.GroupMessage) error {
 		resp.GroupMessage = toProtoGroup(g)
 		return tx.Respond(ctx, resp)
 	})
@@ -250,11 +267,15 @@ func (s *Server) CancelGroupMessage(ctx context.Context, req *messagingv1.Cancel
 
 // ResendGroupMessage implements messagingv1.GroupMessageServiceServer.
 func (s *Server) ResendGroupMessage(ctx context.Context, req *messagingv1.ResendGroupMessageRequest) (*messagingv1.ResendGroupMessageResponse, error) {
+	g, err := s.store.GroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId())
+	if err != nil {
+		return nil, err
+	}
 	resp := &messagingv1.ResendGroupMessageResponse{}
 	resend := func(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
-		return s.store.ResendGroupMessage(ctx, tx, scope, id, auth.From(ctx).UserID, req.GetIncludeUnknown())
+		return s.store.ResendGroupMessage(ctx, tx, scope, id, auth.From(ctx).UserID, req.GetIncludeUnknown(), messaging.Allowance{Quotas: quotasOf(ctx, g.AccountID)})
 	}
-	err := s.changeGroup(ctx, req.GetGroupMessageId(), resend, func(tx *pg.Tx, g *messaging.GroupMessage) error {
+	err = s.changeGroup(ctx, g.ID, resend, func(tx *pg.Tx, g *messaging.GroupMessage) error {
 		resp.GroupMessage = toProtoGroup(g)
 		return tx.Respond(ctx, resp)
 	})

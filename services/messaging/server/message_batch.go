@@ -34,7 +34,7 @@ func (s *Server) BatchCreateMessages(ctx context.Context, req *messagingv1.Batch
 		if err := tx.Idempotent(ctx, accountID); err != nil {
 			return err
 		}
-		if err := s.store.CreateMessages(ctx, tx, b.messages); err != nil {
+		if err := s.store.CreateMessages(ctx, tx, b.messages, quotasOf(ctx, accountID)); err != nil {
 			return err
 		}
 		for i, m := range b.messages {

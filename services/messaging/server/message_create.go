@@ -33,7 +33,7 @@ func (s *Server) CreateMessage(ctx context.Context, req *messagingv1.CreateMessa
 		if err := tx.Idempotent(ctx, accountID); err != nil {
 			return err
 		}
-		if err := s.store.CreateMessages(ctx, tx, []*messaging.Message{m}); err != nil {
+		if err := s.store.CreateMessages(ctx, tx, []*messaging.Message{m}, quotasOf(ctx, accountID)); err != nil {
 			return err
 		}
 		resp.Message = toProtoMessage(m)

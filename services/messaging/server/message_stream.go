@@ -17,6 +17,7 @@ import (
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/idempotency"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/quota"
 	"github.com/turumba/turumba/services/messaging"
 )
 
@@ -332,15 +333,41 @@ func (st *messageStream) create(ctx context.Context, items []*streamItem) error 
 }
 
 // insert stores the messages of items by their keys. A stream that sends the same ones
-// at the same time waits here, and gets the ids of the first.
+// at the same time waits here, and gets the ids of the first. What is more than the
+// account may send today is refused, item by item, so that its key can be used tomorrow.
 func (st *messageStream) insert(ctx context.Context, items []*streamItem, messages map[string]*messaging.Message) error {
-	items = goodItems(items)
-	if len(items) == 0 {
-		return nil
+	for items = goodItems(items); len(items) > 0; items = goodItems(items) {
+		used, err := st.insertAll(ctx, items, messages)
+		if apierr.HasReason(err, errorv1.Reason_REASON_QUOTA_EXCEEDED) {
+			refuseAbove(items, used, quota.Left(err), err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return st.inserted(items, messages, used)
 	}
+	return nil
+}
+
+// refuseAbove refuses the items that are new, but for the first that there is room for.
+func refuseAbove(items []*streamItem, used map[string]error, room int64, err error) {
+	for _, item := range items {
+		switch {
+		case used[item.key.Key] != nil:
+		case room > 0:
+			room--
+		default:
+			item.refuse(err)
+		}
+	}
+}
+
+// insertAll stores the messages of items, or none. used are the items that were stored
+// before.
+func (st *messageStream) insertAll(ctx context.Context, items []*streamItem, messages map[string]*messaging.Message) (used map[string]error, err error) {
 	const method = messagingv1.MessageService_SendMessages_FullMethodName
-	var used map[string]error
-	err := st.s.store.DB().InTx(ctx, []string{st.accountID}, func(tx *pg.Tx) (err error) {
+	err = st.s.store.DB().InTx(ctx, []string{st.accountID}, func(tx *pg.Tx) (err error) {
 		if used, err = tx.IdempotentKeys(ctx, st.accountID, method, keysOf(items)); err != nil {
 			return err
 		}
@@ -350,7 +377,7 @@ func (st *messageStream) insert(ctx context.Context, items []*streamItem, messag
 				list = append(list, messages[item.key.Key])
 			}
 		}
-		if err := st.s.store.CreateMessages(ctx, tx, list); err != nil {
+		if err := st.s.store.CreateMessages(ctx, tx, list, quotasOf(ctx, st.accountID)); err != nil {
 			return err
 		}
 		responses := map[string]proto.Message{}
@@ -361,9 +388,11 @@ func (st *messageStream) insert(ctx context.Context, items []*streamItem, messag
 		}
 		return tx.RespondKeys(ctx, st.accountID, method, responses)
 	})
-	if err != nil {
-		return err
-	}
+	return used, err
+}
+
+// inserted gives items that are stored their results.
+func (st *messageStream) inserted(items []*streamItem, messages map[string]*messaging.Message, used map[string]error) error {
 	st.s.store.Notify()
 	for _, item := range items {
 		if used[item.key.Key] == nil {

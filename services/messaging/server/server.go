@@ -22,6 +22,10 @@ type Directory interface {
 	// Contacts returns the account's contacts of these ids that the caller may read,
 	// by id.
 	Contacts(ctx context.Context, accountID string, ids []string) (map[string]messaging.Recipient, error)
+	// CountMembers is how many members the groups have, counted up to most.
+	CountMembers(ctx context.Context, accountID string, groupIDs []string, most int64) (int64, error)
+	// ContactCount is how many contacts the account has.
+	ContactCount(ctx context.Context, accountID string) (int64, error)
 	// Recipients calls each with the members of the groups, ascending and each once, from
 	// the one after cursor on.
 	Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, size int32, each func([]messaging.Recipient) error) error
@@ -47,6 +51,7 @@ type Server struct {
 	messagingv1.UnimplementedGroupMessageServiceServer
 	messagingv1.UnimplementedMessageServiceServer
 	messagingv1.UnimplementedSuppressionServiceServer
+	messagingv1.UnimplementedQuotaServiceServer
 
 	store     *postgres.Store
 	vault     *vault.Vault
@@ -65,4 +70,5 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	messagingv1.RegisterGroupMessageServiceServer(r, s)
 	messagingv1.RegisterMessageServiceServer(r, s)
 	messagingv1.RegisterSuppressionServiceServer(r, s)
+	messagingv1.RegisterQuotaServiceServer(r, s)
 }

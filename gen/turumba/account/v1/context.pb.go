@@ -36,7 +36,9 @@ type ContextMembership struct {
 	// The caller's own role there.
 	RoleId string `protobuf:"bytes,4,opt,name=role_id,json=roleId,proto3" json:"role_id,omitempty"`
 	// Permissions of that role, sorted.
-	Permissions   []string `protobuf:"bytes,5,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	Permissions []string `protobuf:"bytes,5,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	// Limits of the account.
+	Quotas        *Quotas `protobuf:"bytes,6,opt,name=quotas,proto3" json:"quotas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,18 +108,26 @@ func (x *ContextMembership) GetPermissions() []string {
 	return nil
 }
 
+func (x *ContextMembership) GetQuotas() *Quotas {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
 var File_turumba_account_v1_context_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_context_proto_rawDesc = "" +
 	"\n" +
-	" turumba/account/v1/context.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\"\xee\x01\n" +
+	" turumba/account/v1/context.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1eturumba/account/v1/quota.proto\"\xa2\x02\n" +
 	"\x11ContextMembership\x12'\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12+\n" +
 	"\faccount_name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\vaccountName\x12.\n" +
 	"\x0eaccount_status\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x182R\raccountStatus\x12!\n" +
 	"\arole_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06roleId\x120\n" +
-	"\vpermissions\x18\x05 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10d\"\x04r\x02\x18@R\vpermissionsB\xcd\x01\n" +
+	"\vpermissions\x18\x05 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10d\"\x04r\x02\x18@R\vpermissions\x122\n" +
+	"\x06quotas\x18\x06 \x01(\v2\x1a.turumba.account.v1.QuotasR\x06quotasB\xcd\x01\n" +
 	"\x16com.turumba.account.v1B\fContextProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -135,13 +145,15 @@ func file_turumba_account_v1_context_proto_rawDescGZIP() []byte {
 var file_turumba_account_v1_context_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_turumba_account_v1_context_proto_goTypes = []any{
 	(*ContextMembership)(nil), // 0: turumba.account.v1.ContextMembership
+	(*Quotas)(nil),            // 1: turumba.account.v1.Quotas
 }
 var file_turumba_account_v1_context_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	1, // 0: turumba.account.v1.ContextMembership.quotas:type_name -> turumba.account.v1.Quotas
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_context_proto_init() }
@@ -149,6 +161,7 @@ func file_turumba_account_v1_context_proto_init() {
 	if File_turumba_account_v1_context_proto != nil {
 		return
 	}
+	file_turumba_account_v1_quota_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -14,6 +14,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -219,6 +220,281 @@ func (x *ReactivateAccountResponse) GetAccount() *Account {
 	return nil
 }
 
+// GetAccountQuotasRequest names the account.
+type GetAccountQuotasRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the account.
+	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccountQuotasRequest) Reset() {
+	*x = GetAccountQuotasRequest{}
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccountQuotasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccountQuotasRequest) ProtoMessage() {}
+
+func (x *GetAccountQuotasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccountQuotasRequest.ProtoReflect.Descriptor instead.
+func (*GetAccountQuotasRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetAccountQuotasRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+// GetAccountQuotasResponse holds the limits.
+type GetAccountQuotasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limits.
+	Quotas        *AccountQuotas `protobuf:"bytes,1,opt,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccountQuotasResponse) Reset() {
+	*x = GetAccountQuotasResponse{}
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccountQuotasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccountQuotasResponse) ProtoMessage() {}
+
+func (x *GetAccountQuotasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccountQuotasResponse.ProtoReflect.Descriptor instead.
+func (*GetAccountQuotasResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetAccountQuotasResponse) GetQuotas() *AccountQuotas {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+// AccountQuotasUpdate holds the limits that can change; null is the default again.
+type AccountQuotasUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most messages in a day, UTC; 0 is no limit.
+	MessagesPerDay *int32 `protobuf:"varint,1,opt,name=messages_per_day,json=messagesPerDay,proto3,oneof" json:"messages_per_day,omitempty"`
+	// Most recipients of one group message; 0 is no limit.
+	RecipientsPerCampaign *int32 `protobuf:"varint,2,opt,name=recipients_per_campaign,json=recipientsPerCampaign,proto3,oneof" json:"recipients_per_campaign,omitempty"`
+	// Most contacts; 0 is no limit.
+	Contacts *int32 `protobuf:"varint,3,opt,name=contacts,proto3,oneof" json:"contacts,omitempty"`
+	// Most channels; 0 is no limit.
+	Channels      *int32 `protobuf:"varint,4,opt,name=channels,proto3,oneof" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountQuotasUpdate) Reset() {
+	*x = AccountQuotasUpdate{}
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountQuotasUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountQuotasUpdate) ProtoMessage() {}
+
+func (x *AccountQuotasUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountQuotasUpdate.ProtoReflect.Descriptor instead.
+func (*AccountQuotasUpdate) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AccountQuotasUpdate) GetMessagesPerDay() int32 {
+	if x != nil && x.MessagesPerDay != nil {
+		return *x.MessagesPerDay
+	}
+	return 0
+}
+
+func (x *AccountQuotasUpdate) GetRecipientsPerCampaign() int32 {
+	if x != nil && x.RecipientsPerCampaign != nil {
+		return *x.RecipientsPerCampaign
+	}
+	return 0
+}
+
+func (x *AccountQuotasUpdate) GetContacts() int32 {
+	if x != nil && x.Contacts != nil {
+		return *x.Contacts
+	}
+	return 0
+}
+
+func (x *AccountQuotasUpdate) GetChannels() int32 {
+	if x != nil && x.Channels != nil {
+		return *x.Channels
+	}
+	return 0
+}
+
+// UpdateAccountQuotasRequest changes limits.
+type UpdateAccountQuotasRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the account.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// New values.
+	Quotas *AccountQuotasUpdate `protobuf:"bytes,2,opt,name=quotas,proto3" json:"quotas,omitempty"`
+	// Limits to change; from the body's keys in REST.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAccountQuotasRequest) Reset() {
+	*x = UpdateAccountQuotasRequest{}
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAccountQuotasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAccountQuotasRequest) ProtoMessage() {}
+
+func (x *UpdateAccountQuotasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAccountQuotasRequest.ProtoReflect.Descriptor instead.
+func (*UpdateAccountQuotasRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateAccountQuotasRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *UpdateAccountQuotasRequest) GetQuotas() *AccountQuotasUpdate {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+func (x *UpdateAccountQuotasRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateAccountQuotasResponse holds the changed limits.
+type UpdateAccountQuotasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limits.
+	Quotas        *AccountQuotas `protobuf:"bytes,1,opt,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAccountQuotasResponse) Reset() {
+	*x = UpdateAccountQuotasResponse{}
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAccountQuotasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAccountQuotasResponse) ProtoMessage() {}
+
+func (x *UpdateAccountQuotasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAccountQuotasResponse.ProtoReflect.Descriptor instead.
+func (*UpdateAccountQuotasResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateAccountQuotasResponse) GetQuotas() *AccountQuotas {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
 // DisableUserRequest names the user.
 type DisableUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -230,7 +506,7 @@ type DisableUserRequest struct {
 
 func (x *DisableUserRequest) Reset() {
 	*x = DisableUserRequest{}
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[4]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +518,7 @@ func (x *DisableUserRequest) String() string {
 func (*DisableUserRequest) ProtoMessage() {}
 
 func (x *DisableUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[4]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +531,7 @@ func (x *DisableUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableUserRequest.ProtoReflect.Descriptor instead.
 func (*DisableUserRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{4}
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DisableUserRequest) GetUserId() string {
@@ -276,7 +552,7 @@ type DisableUserResponse struct {
 
 func (x *DisableUserResponse) Reset() {
 	*x = DisableUserResponse{}
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[5]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +564,7 @@ func (x *DisableUserResponse) String() string {
 func (*DisableUserResponse) ProtoMessage() {}
 
 func (x *DisableUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[5]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +577,7 @@ func (x *DisableUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableUserResponse.ProtoReflect.Descriptor instead.
 func (*DisableUserResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{5}
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DisableUserResponse) GetUser() *User {
@@ -322,7 +598,7 @@ type EnableUserRequest struct {
 
 func (x *EnableUserRequest) Reset() {
 	*x = EnableUserRequest{}
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[6]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +610,7 @@ func (x *EnableUserRequest) String() string {
 func (*EnableUserRequest) ProtoMessage() {}
 
 func (x *EnableUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[6]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +623,7 @@ func (x *EnableUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableUserRequest.ProtoReflect.Descriptor instead.
 func (*EnableUserRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnableUserRequest) GetUserId() string {
@@ -368,7 +644,7 @@ type EnableUserResponse struct {
 
 func (x *EnableUserResponse) Reset() {
 	*x = EnableUserResponse{}
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[7]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +656,7 @@ func (x *EnableUserResponse) String() string {
 func (*EnableUserResponse) ProtoMessage() {}
 
 func (x *EnableUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[7]
+	mi := &file_turumba_account_v1_operator_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +669,7 @@ func (x *EnableUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableUserResponse.ProtoReflect.Descriptor instead.
 func (*EnableUserResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_account_v1_operator_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnableUserResponse) GetUser() *User {
@@ -407,7 +683,7 @@ var File_turumba_account_v1_operator_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_operator_service_proto_rawDesc = "" +
 	"\n" +
-	")turumba/account/v1/operator_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turumba/account/v1/account.proto\x1a\x1dturumba/account/v1/user.proto\x1a turumba/options/v1/options.proto\"d\n" +
+	")turumba/account/v1/operator_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turumba/account/v1/account.proto\x1a\x1eturumba/account/v1/quota.proto\x1a\x1dturumba/account/v1/user.proto\x1a turumba/options/v1/options.proto\"d\n" +
 	"\x15SuspendAccountRequest\x12'\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12\"\n" +
@@ -419,7 +695,29 @@ const file_turumba_account_v1_operator_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"Z\n" +
 	"\x19ReactivateAccountResponse\x12=\n" +
-	"\aaccount\x18\x01 \x01(\v2\x1b.turumba.account.v1.AccountB\x06\xbaH\x03\xc8\x01\x01R\aaccount\"7\n" +
+	"\aaccount\x18\x01 \x01(\v2\x1b.turumba.account.v1.AccountB\x06\xbaH\x03\xc8\x01\x01R\aaccount\"B\n" +
+	"\x17GetAccountQuotasRequest\x12'\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"]\n" +
+	"\x18GetAccountQuotasResponse\x12A\n" +
+	"\x06quotas\x18\x01 \x01(\v2!.turumba.account.v1.AccountQuotasB\x06\xbaH\x03\xc8\x01\x01R\x06quotas\"\xb2\x02\n" +
+	"\x13AccountQuotasUpdate\x126\n" +
+	"\x10messages_per_day\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x00R\x0emessagesPerDay\x88\x01\x01\x12D\n" +
+	"\x17recipients_per_campaign\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x01R\x15recipientsPerCampaign\x88\x01\x01\x12(\n" +
+	"\bcontacts\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x02R\bcontacts\x88\x01\x01\x12(\n" +
+	"\bchannels\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x03R\bchannels\x88\x01\x01B\x13\n" +
+	"\x11_messages_per_dayB\x1a\n" +
+	"\x18_recipients_per_campaignB\v\n" +
+	"\t_contactsB\v\n" +
+	"\t_channels\"\xd3\x01\n" +
+	"\x1aUpdateAccountQuotasRequest\x12'\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12G\n" +
+	"\x06quotas\x18\x02 \x01(\v2'.turumba.account.v1.AccountQuotasUpdateB\x06\xbaH\x03\xc8\x01\x01R\x06quotas\x12C\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"updateMask\"`\n" +
+	"\x1bUpdateAccountQuotasResponse\x12A\n" +
+	"\x06quotas\x18\x01 \x01(\v2!.turumba.account.v1.AccountQuotasB\x06\xbaH\x03\xc8\x01\x01R\x06quotas\"7\n" +
 	"\x12DisableUserRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"K\n" +
 	"\x13DisableUserResponse\x124\n" +
@@ -427,10 +725,12 @@ const file_turumba_account_v1_operator_service_proto_rawDesc = "" +
 	"\x11EnableUserRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"J\n" +
 	"\x12EnableUserResponse\x124\n" +
-	"\x04user\x18\x01 \x01(\v2\x18.turumba.account.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user2\xe5\x05\n" +
+	"\x04user\x18\x01 \x01(\v2\x18.turumba.account.v1.UserB\x06\xbaH\x03\xc8\x01\x01R\x04user2\xf0\b\n" +
 	"\x0fOperatorService\x12\xb9\x01\n" +
 	"\x0eSuspendAccount\x12).turumba.account.v1.SuspendAccountRequest\x1a*.turumba.account.v1.SuspendAccountResponse\"P\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x028:\x01*b\aaccount\"*/v1/operator/accounts/{account_id}/suspend\x90\x02\x02\x12\xc5\x01\n" +
-	"\x11ReactivateAccount\x12,.turumba.account.v1.ReactivateAccountRequest\x1a-.turumba.account.v1.ReactivateAccountResponse\"S\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x02;:\x01*b\aaccount\"-/v1/operator/accounts/{account_id}/reactivate\x90\x02\x02\x12\xa7\x01\n" +
+	"\x11ReactivateAccount\x12,.turumba.account.v1.ReactivateAccountRequest\x1a-.turumba.account.v1.ReactivateAccountResponse\"S\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x02;:\x01*b\aaccount\"-/v1/operator/accounts/{account_id}/reactivate\x90\x02\x02\x12\xba\x01\n" +
+	"\x10GetAccountQuotas\x12+.turumba.account.v1.GetAccountQuotasRequest\x1a,.turumba.account.v1.GetAccountQuotasResponse\"K\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x023b\x06quotas\x12)/v1/operator/accounts/{account_id}/quotas\x90\x02\x01\x12\xcb\x01\n" +
+	"\x13UpdateAccountQuotas\x12..turumba.account.v1.UpdateAccountQuotasRequest\x1a/.turumba.account.v1.UpdateAccountQuotasResponse\"S\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x02;:\x06quotasb\x06quotas2)/v1/operator/accounts/{account_id}/quotas\x90\x02\x02\x12\xa7\x01\n" +
 	"\vDisableUser\x12&.turumba.account.v1.DisableUserRequest\x1a'.turumba.account.v1.DisableUserResponse\"G\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x02/:\x01*b\x04user\"$/v1/operator/users/{user_id}/disable\x90\x02\x02\x12\xa3\x01\n" +
 	"\n" +
 	"EnableUser\x12%.turumba.account.v1.EnableUserRequest\x1a&.turumba.account.v1.EnableUserResponse\"F\x8a\xb5\x18\v\"\toperators\x82\xd3\xe4\x93\x02.:\x01*b\x04user\"#/v1/operator/users/{user_id}/enable\x90\x02\x02B\xd5\x01\n" +
@@ -448,37 +748,52 @@ func file_turumba_account_v1_operator_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_operator_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_operator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_turumba_account_v1_operator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_turumba_account_v1_operator_service_proto_goTypes = []any{
-	(*SuspendAccountRequest)(nil),     // 0: turumba.account.v1.SuspendAccountRequest
-	(*SuspendAccountResponse)(nil),    // 1: turumba.account.v1.SuspendAccountResponse
-	(*ReactivateAccountRequest)(nil),  // 2: turumba.account.v1.ReactivateAccountRequest
-	(*ReactivateAccountResponse)(nil), // 3: turumba.account.v1.ReactivateAccountResponse
-	(*DisableUserRequest)(nil),        // 4: turumba.account.v1.DisableUserRequest
-	(*DisableUserResponse)(nil),       // 5: turumba.account.v1.DisableUserResponse
-	(*EnableUserRequest)(nil),         // 6: turumba.account.v1.EnableUserRequest
-	(*EnableUserResponse)(nil),        // 7: turumba.account.v1.EnableUserResponse
-	(*Account)(nil),                   // 8: turumba.account.v1.Account
-	(*User)(nil),                      // 9: turumba.account.v1.User
+	(*SuspendAccountRequest)(nil),       // 0: turumba.account.v1.SuspendAccountRequest
+	(*SuspendAccountResponse)(nil),      // 1: turumba.account.v1.SuspendAccountResponse
+	(*ReactivateAccountRequest)(nil),    // 2: turumba.account.v1.ReactivateAccountRequest
+	(*ReactivateAccountResponse)(nil),   // 3: turumba.account.v1.ReactivateAccountResponse
+	(*GetAccountQuotasRequest)(nil),     // 4: turumba.account.v1.GetAccountQuotasRequest
+	(*GetAccountQuotasResponse)(nil),    // 5: turumba.account.v1.GetAccountQuotasResponse
+	(*AccountQuotasUpdate)(nil),         // 6: turumba.account.v1.AccountQuotasUpdate
+	(*UpdateAccountQuotasRequest)(nil),  // 7: turumba.account.v1.UpdateAccountQuotasRequest
+	(*UpdateAccountQuotasResponse)(nil), // 8: turumba.account.v1.UpdateAccountQuotasResponse
+	(*DisableUserRequest)(nil),          // 9: turumba.account.v1.DisableUserRequest
+	(*DisableUserResponse)(nil),         // 10: turumba.account.v1.DisableUserResponse
+	(*EnableUserRequest)(nil),           // 11: turumba.account.v1.EnableUserRequest
+	(*EnableUserResponse)(nil),          // 12: turumba.account.v1.EnableUserResponse
+	(*Account)(nil),                     // 13: turumba.account.v1.Account
+	(*AccountQuotas)(nil),               // 14: turumba.account.v1.AccountQuotas
+	(*fieldmaskpb.FieldMask)(nil),       // 15: google.protobuf.FieldMask
+	(*User)(nil),                        // 16: turumba.account.v1.User
 }
 var file_turumba_account_v1_operator_service_proto_depIdxs = []int32{
-	8, // 0: turumba.account.v1.SuspendAccountResponse.account:type_name -> turumba.account.v1.Account
-	8, // 1: turumba.account.v1.ReactivateAccountResponse.account:type_name -> turumba.account.v1.Account
-	9, // 2: turumba.account.v1.DisableUserResponse.user:type_name -> turumba.account.v1.User
-	9, // 3: turumba.account.v1.EnableUserResponse.user:type_name -> turumba.account.v1.User
-	0, // 4: turumba.account.v1.OperatorService.SuspendAccount:input_type -> turumba.account.v1.SuspendAccountRequest
-	2, // 5: turumba.account.v1.OperatorService.ReactivateAccount:input_type -> turumba.account.v1.ReactivateAccountRequest
-	4, // 6: turumba.account.v1.OperatorService.DisableUser:input_type -> turumba.account.v1.DisableUserRequest
-	6, // 7: turumba.account.v1.OperatorService.EnableUser:input_type -> turumba.account.v1.EnableUserRequest
-	1, // 8: turumba.account.v1.OperatorService.SuspendAccount:output_type -> turumba.account.v1.SuspendAccountResponse
-	3, // 9: turumba.account.v1.OperatorService.ReactivateAccount:output_type -> turumba.account.v1.ReactivateAccountResponse
-	5, // 10: turumba.account.v1.OperatorService.DisableUser:output_type -> turumba.account.v1.DisableUserResponse
-	7, // 11: turumba.account.v1.OperatorService.EnableUser:output_type -> turumba.account.v1.EnableUserResponse
-	8, // [8:12] is the sub-list for method output_type
-	4, // [4:8] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	13, // 0: turumba.account.v1.SuspendAccountResponse.account:type_name -> turumba.account.v1.Account
+	13, // 1: turumba.account.v1.ReactivateAccountResponse.account:type_name -> turumba.account.v1.Account
+	14, // 2: turumba.account.v1.GetAccountQuotasResponse.quotas:type_name -> turumba.account.v1.AccountQuotas
+	6,  // 3: turumba.account.v1.UpdateAccountQuotasRequest.quotas:type_name -> turumba.account.v1.AccountQuotasUpdate
+	15, // 4: turumba.account.v1.UpdateAccountQuotasRequest.update_mask:type_name -> google.protobuf.FieldMask
+	14, // 5: turumba.account.v1.UpdateAccountQuotasResponse.quotas:type_name -> turumba.account.v1.AccountQuotas
+	16, // 6: turumba.account.v1.DisableUserResponse.user:type_name -> turumba.account.v1.User
+	16, // 7: turumba.account.v1.EnableUserResponse.user:type_name -> turumba.account.v1.User
+	0,  // 8: turumba.account.v1.OperatorService.SuspendAccount:input_type -> turumba.account.v1.SuspendAccountRequest
+	2,  // 9: turumba.account.v1.OperatorService.ReactivateAccount:input_type -> turumba.account.v1.ReactivateAccountRequest
+	4,  // 10: turumba.account.v1.OperatorService.GetAccountQuotas:input_type -> turumba.account.v1.GetAccountQuotasRequest
+	7,  // 11: turumba.account.v1.OperatorService.UpdateAccountQuotas:input_type -> turumba.account.v1.UpdateAccountQuotasRequest
+	9,  // 12: turumba.account.v1.OperatorService.DisableUser:input_type -> turumba.account.v1.DisableUserRequest
+	11, // 13: turumba.account.v1.OperatorService.EnableUser:input_type -> turumba.account.v1.EnableUserRequest
+	1,  // 14: turumba.account.v1.OperatorService.SuspendAccount:output_type -> turumba.account.v1.SuspendAccountResponse
+	3,  // 15: turumba.account.v1.OperatorService.ReactivateAccount:output_type -> turumba.account.v1.ReactivateAccountResponse
+	5,  // 16: turumba.account.v1.OperatorService.GetAccountQuotas:output_type -> turumba.account.v1.GetAccountQuotasResponse
+	8,  // 17: turumba.account.v1.OperatorService.UpdateAccountQuotas:output_type -> turumba.account.v1.UpdateAccountQuotasResponse
+	10, // 18: turumba.account.v1.OperatorService.DisableUser:output_type -> turumba.account.v1.DisableUserResponse
+	12, // 19: turumba.account.v1.OperatorService.EnableUser:output_type -> turumba.account.v1.EnableUserResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_operator_service_proto_init() }
@@ -487,14 +802,16 @@ func file_turumba_account_v1_operator_service_proto_init() {
 		return
 	}
 	file_turumba_account_v1_account_proto_init()
+	file_turumba_account_v1_quota_proto_init()
 	file_turumba_account_v1_user_proto_init()
+	file_turumba_account_v1_operator_service_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_operator_service_proto_rawDesc), len(file_turumba_account_v1_operator_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,10 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperatorService_SuspendAccount_FullMethodName    = "/turumba.account.v1.OperatorService/SuspendAccount"
-	OperatorService_ReactivateAccount_FullMethodName = "/turumba.account.v1.OperatorService/ReactivateAccount"
-	OperatorService_DisableUser_FullMethodName       = "/turumba.account.v1.OperatorService/DisableUser"
-	OperatorService_EnableUser_FullMethodName        = "/turumba.account.v1.OperatorService/EnableUser"
+	OperatorService_SuspendAccount_FullMethodName      = "/turumba.account.v1.OperatorService/SuspendAccount"
+	OperatorService_ReactivateAccount_FullMethodName   = "/turumba.account.v1.OperatorService/ReactivateAccount"
+	OperatorService_GetAccountQuotas_FullMethodName    = "/turumba.account.v1.OperatorService/GetAccountQuotas"
+	OperatorService_UpdateAccountQuotas_FullMethodName = "/turumba.account.v1.OperatorService/UpdateAccountQuotas"
+	OperatorService_DisableUser_FullMethodName         = "/turumba.account.v1.OperatorService/DisableUser"
+	OperatorService_EnableUser_FullMethodName          = "/turumba.account.v1.OperatorService/EnableUser"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -38,6 +40,11 @@ type OperatorServiceClient interface {
 	SuspendAccount(ctx context.Context, in *SuspendAccountRequest, opts ...grpc.CallOption) (*SuspendAccountResponse, error)
 	// ReactivateAccount lets a suspended or closed account work again.
 	ReactivateAccount(ctx context.Context, in *ReactivateAccountRequest, opts ...grpc.CallOption) (*ReactivateAccountResponse, error)
+	// GetAccountQuotas returns the limits of an account.
+	GetAccountQuotas(ctx context.Context, in *GetAccountQuotasRequest, opts ...grpc.CallOption) (*GetAccountQuotasResponse, error)
+	// UpdateAccountQuotas changes the limits in the mask. They count within 5 s; what an
+	// account has above a new limit stays.
+	UpdateAccountQuotas(ctx context.Context, in *UpdateAccountQuotasRequest, opts ...grpc.CallOption) (*UpdateAccountQuotasResponse, error)
 	// DisableUser keeps a user out: sessions end, tokens are refused within 5 s.
 	DisableUser(ctx context.Context, in *DisableUserRequest, opts ...grpc.CallOption) (*DisableUserResponse, error)
 	// EnableUser lets a disabled user log in again.
@@ -66,6 +73,26 @@ func (c *operatorServiceClient) ReactivateAccount(ctx context.Context, in *React
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReactivateAccountResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ReactivateAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) GetAccountQuotas(ctx context.Context, in *GetAccountQuotasRequest, opts ...grpc.CallOption) (*GetAccountQuotasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAccountQuotasResponse)
+	err := c.cc.Invoke(ctx, OperatorService_GetAccountQuotas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) UpdateAccountQuotas(ctx context.Context, in *UpdateAccountQuotasRequest, opts ...grpc.CallOption) (*UpdateAccountQuotasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateAccountQuotasResponse)
+	err := c.cc.Invoke(ctx, OperatorService_UpdateAccountQuotas_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +130,11 @@ type OperatorServiceServer interface {
 	SuspendAccount(context.Context, *SuspendAccountRequest) (*SuspendAccountResponse, error)
 	// ReactivateAccount lets a suspended or closed account work again.
 	ReactivateAccount(context.Context, *ReactivateAccountRequest) (*ReactivateAccountResponse, error)
+	// GetAccountQuotas returns the limits of an account.
+	GetAccountQuotas(context.Context, *GetAccountQuotasRequest) (*GetAccountQuotasResponse, error)
+	// UpdateAccountQuotas changes the limits in the mask. They count within 5 s; what an
+	// account has above a new limit stays.
+	UpdateAccountQuotas(context.Context, *UpdateAccountQuotasRequest) (*UpdateAccountQuotasResponse, error)
 	// DisableUser keeps a user out: sessions end, tokens are refused within 5 s.
 	DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error)
 	// EnableUser lets a disabled user log in again.
@@ -122,6 +154,12 @@ func (UnimplementedOperatorServiceServer) SuspendAccount(context.Context, *Suspe
 }
 func (UnimplementedOperatorServiceServer) ReactivateAccount(context.Context, *ReactivateAccountRequest) (*ReactivateAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReactivateAccount not implemented")
+}
+func (UnimplementedOperatorServiceServer) GetAccountQuotas(context.Context, *GetAccountQuotasRequest) (*GetAccountQuotasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAccountQuotas not implemented")
+}
+func (UnimplementedOperatorServiceServer) UpdateAccountQuotas(context.Context, *UpdateAccountQuotasRequest) (*UpdateAccountQuotasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateAccountQuotas not implemented")
 }
 func (UnimplementedOperatorServiceServer) DisableUser(context.Context, *DisableUserRequest) (*DisableUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisableUser not implemented")
@@ -186,6 +224,42 @@ func _OperatorService_ReactivateAccount_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_GetAccountQuotas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAccountQuotasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).GetAccountQuotas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_GetAccountQuotas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).GetAccountQuotas(ctx, req.(*GetAccountQuotasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_UpdateAccountQuotas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateAccountQuotasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).UpdateAccountQuotas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_UpdateAccountQuotas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).UpdateAccountQuotas(ctx, req.(*UpdateAccountQuotasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_DisableUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DisableUserRequest)
 	if err := dec(in); err != nil {
@@ -236,6 +310,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReactivateAccount",
 			Handler:    _OperatorService_ReactivateAccount_Handler,
+		},
+		{
+			MethodName: "GetAccountQuotas",
+			Handler:    _OperatorService_GetAccountQuotas_Handler,
+		},
+		{
+			MethodName: "UpdateAccountQuotas",
+			Handler:    _OperatorService_UpdateAccountQuotas_Handler,
 		},
 		{
 			MethodName: "DisableUser",

@@ -263,6 +263,116 @@ func (x *StreamRecipientsResponse) GetRecipients() []*Recipient {
 	return nil
 }
 
+// CountRecipientsRequest selects the contacts.
+type CountRecipientsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Groups whose members are counted, each once; none counts all contacts of the account.
+	ContactGroupIds []string `protobuf:"bytes,2,rep,name=contact_group_ids,json=contactGroupIds,proto3" json:"contact_group_ids,omitempty"`
+	// Counting members ends here.
+	Most          int32 `protobuf:"varint,3,opt,name=most,proto3" json:"most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountRecipientsRequest) Reset() {
+	*x = CountRecipientsRequest{}
+	mi := &file_turumba_account_v1_recipient_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountRecipientsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountRecipientsRequest) ProtoMessage() {}
+
+func (x *CountRecipientsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_recipient_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountRecipientsRequest.ProtoReflect.Descriptor instead.
+func (*CountRecipientsRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_recipient_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CountRecipientsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CountRecipientsRequest) GetContactGroupIds() []string {
+	if x != nil {
+		return x.ContactGroupIds
+	}
+	return nil
+}
+
+func (x *CountRecipientsRequest) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+// CountRecipientsResponse is the count.
+type CountRecipientsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many contacts there are.
+	Count         int32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountRecipientsResponse) Reset() {
+	*x = CountRecipientsResponse{}
+	mi := &file_turumba_account_v1_recipient_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountRecipientsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountRecipientsResponse) ProtoMessage() {}
+
+func (x *CountRecipientsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_recipient_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountRecipientsResponse.ProtoReflect.Descriptor instead.
+func (*CountRecipientsResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_recipient_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CountRecipientsResponse) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 var File_turumba_account_v1_recipient_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_recipient_service_proto_rawDesc = "" +
@@ -290,11 +400,21 @@ const file_turumba_account_v1_recipient_service_proto_rawDesc = "" +
 	"\x18StreamRecipientsResponse\x12H\n" +
 	"\n" +
 	"recipients\x18\x01 \x03(\v2\x1d.turumba.account.v1.RecipientB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\n" +
-	"recipients2\xa4\x01\n" +
+	"recipients\"\x9b\x01\n" +
+	"\x16CountRecipientsRequest\x12'\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12;\n" +
+	"\x11contact_group_ids\x18\x02 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10d\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12\x1b\n" +
+	"\x04most\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\x04most\"8\n" +
+	"\x17CountRecipientsResponse\x12\x1d\n" +
+	"\x05count\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05count2\xaf\x02\n" +
 	"\x10RecipientService\x12\x8f\x01\n" +
 	"\x10StreamRecipients\x12+.turumba.account.v1.StreamRecipientsRequest\x1a,.turumba.account.v1.StreamRecipientsResponse\"\x1e\x8a\xb5\x18\x170\x01\x1a\x13\n" +
 	"\tmessaging\n" +
-	"\x06worker\x90\x02\x010\x01B\xd6\x01\n" +
+	"\x06worker\x90\x02\x010\x01\x12\x88\x01\n" +
+	"\x0fCountRecipients\x12*.turumba.account.v1.CountRecipientsRequest\x1a+.turumba.account.v1.CountRecipientsResponse\"\x1c\x8a\xb5\x18\x15\x1a\x13\n" +
+	"\tmessaging\n" +
+	"\x06worker\x90\x02\x01B\xd6\x01\n" +
 	"\x16com.turumba.account.v1B\x15RecipientServiceProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -309,20 +429,24 @@ func file_turumba_account_v1_recipient_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_recipient_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_recipient_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_turumba_account_v1_recipient_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_turumba_account_v1_recipient_service_proto_goTypes = []any{
 	(*Recipient)(nil),                // 0: turumba.account.v1.Recipient
 	(*StreamRecipientsRequest)(nil),  // 1: turumba.account.v1.StreamRecipientsRequest
 	(*StreamRecipientsResponse)(nil), // 2: turumba.account.v1.StreamRecipientsResponse
-	(*structpb.Struct)(nil),          // 3: google.protobuf.Struct
+	(*CountRecipientsRequest)(nil),   // 3: turumba.account.v1.CountRecipientsRequest
+	(*CountRecipientsResponse)(nil),  // 4: turumba.account.v1.CountRecipientsResponse
+	(*structpb.Struct)(nil),          // 5: google.protobuf.Struct
 }
 var file_turumba_account_v1_recipient_service_proto_depIdxs = []int32{
-	3, // 0: turumba.account.v1.Recipient.metadata:type_name -> google.protobuf.Struct
+	5, // 0: turumba.account.v1.Recipient.metadata:type_name -> google.protobuf.Struct
 	0, // 1: turumba.account.v1.StreamRecipientsResponse.recipients:type_name -> turumba.account.v1.Recipient
 	1, // 2: turumba.account.v1.RecipientService.StreamRecipients:input_type -> turumba.account.v1.StreamRecipientsRequest
-	2, // 3: turumba.account.v1.RecipientService.StreamRecipients:output_type -> turumba.account.v1.StreamRecipientsResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
+	3, // 3: turumba.account.v1.RecipientService.CountRecipients:input_type -> turumba.account.v1.CountRecipientsRequest
+	2, // 4: turumba.account.v1.RecipientService.StreamRecipients:output_type -> turumba.account.v1.StreamRecipientsResponse
+	4, // 5: turumba.account.v1.RecipientService.CountRecipients:output_type -> turumba.account.v1.CountRecipientsResponse
+	4, // [4:6] is the sub-list for method output_type
+	2, // [2:4] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -339,7 +463,7 @@ func file_turumba_account_v1_recipient_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_recipient_service_proto_rawDesc), len(file_turumba_account_v1_recipient_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	RecipientService_StreamRecipients_FullMethodName = "/turumba.account.v1.RecipientService/StreamRecipients"
+	RecipientService_CountRecipients_FullMethodName  = "/turumba.account.v1.RecipientService/CountRecipients"
 )
 
 // RecipientServiceClient is the client API for RecipientService service.
@@ -33,6 +34,9 @@ type RecipientServiceClient interface {
 	// StreamRecipients streams every contact of the groups once, in order of id, from a
 	// cursor. A contact that is added behind the cursor meanwhile is not sent to.
 	StreamRecipients(ctx context.Context, in *StreamRecipientsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamRecipientsResponse], error)
+	// CountRecipients tells how many contacts StreamRecipients would stream, or how many
+	// the account has.
+	CountRecipients(ctx context.Context, in *CountRecipientsRequest, opts ...grpc.CallOption) (*CountRecipientsResponse, error)
 }
 
 type recipientServiceClient struct {
@@ -62,6 +66,16 @@ func (c *recipientServiceClient) StreamRecipients(ctx context.Context, in *Strea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RecipientService_StreamRecipientsClient = grpc.ServerStreamingClient[StreamRecipientsResponse]
 
+func (c *recipientServiceClient) CountRecipients(ctx context.Context, in *CountRecipientsRequest, opts ...grpc.CallOption) (*CountRecipientsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountRecipientsResponse)
+	err := c.cc.Invoke(ctx, RecipientService_CountRecipients_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RecipientServiceServer is the server API for RecipientService service.
 // All implementations must embed UnimplementedRecipientServiceServer
 // for forward compatibility.
@@ -71,6 +85,9 @@ type RecipientServiceServer interface {
 	// StreamRecipients streams every contact of the groups once, in order of id, from a
 	// cursor. A contact that is added behind the cursor meanwhile is not sent to.
 	StreamRecipients(*StreamRecipientsRequest, grpc.ServerStreamingServer[StreamRecipientsResponse]) error
+	// CountRecipients tells how many contacts StreamRecipients would stream, or how many
+	// the account has.
+	CountRecipients(context.Context, *CountRecipientsRequest) (*CountRecipientsResponse, error)
 	mustEmbedUnimplementedRecipientServiceServer()
 }
 
@@ -83,6 +100,9 @@ type UnimplementedRecipientServiceServer struct{}
 
 func (UnimplementedRecipientServiceServer) StreamRecipients(*StreamRecipientsRequest, grpc.ServerStreamingServer[StreamRecipientsResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamRecipients not implemented")
+}
+func (UnimplementedRecipientServiceServer) CountRecipients(context.Context, *CountRecipientsRequest) (*CountRecipientsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CountRecipients not implemented")
 }
 func (UnimplementedRecipientServiceServer) mustEmbedUnimplementedRecipientServiceServer() {}
 func (UnimplementedRecipientServiceServer) testEmbeddedByValue()                          {}
@@ -116,13 +136,36 @@ func _RecipientService_StreamRecipients_Handler(srv interface{}, stream grpc.Ser
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RecipientService_StreamRecipientsServer = grpc.ServerStreamingServer[StreamRecipientsResponse]
 
+func _RecipientService_CountRecipients_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountRecipientsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecipientServiceServer).CountRecipients(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecipientService_CountRecipients_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecipientServiceServer).CountRecipients(ctx, req.(*CountRecipientsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RecipientService_ServiceDesc is the grpc.ServiceDesc for RecipientService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var RecipientService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "turumba.account.v1.RecipientService",
 	HandlerType: (*RecipientServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CountRecipients",
+			Handler:    _RecipientService_CountRecipients_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "StreamRecipients",
