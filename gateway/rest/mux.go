@@ -84,6 +84,9 @@ func routes(ctx context.Context, mux *runtime.ServeMux, b Backends) error {
 		func() error {
 			return messagingv1.RegisterSuppressionServiceHandlerClient(ctx, mux, messagingv1.NewSuppressionServiceClient(b.Messaging))
 		},
+		func() error {
+			return messagingv1.RegisterMessageErasureServiceHandlerClient(ctx, mux, messagingv1.NewMessageErasureServiceClient(b.Messaging))
+		},
 	} {
 		if err := register(); err != nil {
 			return fmt.Errorf("register routes: %w", err)

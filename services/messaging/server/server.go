@@ -47,6 +47,7 @@ type Server struct {
 	messagingv1.UnimplementedGroupMessageServiceServer
 	messagingv1.UnimplementedMessageServiceServer
 	messagingv1.UnimplementedSuppressionServiceServer
+	messagingv1.UnimplementedMessageErasureServiceServer
 
 	store     *postgres.Store
 	vault     *vault.Vault
@@ -65,4 +66,5 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	messagingv1.RegisterGroupMessageServiceServer(r, s)
 	messagingv1.RegisterMessageServiceServer(r, s)
 	messagingv1.RegisterSuppressionServiceServer(r, s)
+	messagingv1.RegisterMessageErasureServiceServer(r, s)
 }
