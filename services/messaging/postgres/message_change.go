@@ -169,7 +169,7 @@ func reopen(ctx context.Context, tx *pg.Tx, m *placed, unknown bool) error {
 		RETURNING before.status, g.status, g.channel_id, g.template_id`, m.AccountID, m.GroupMessageID, held, tx.Now).
 		Scan(&previous, &g.Status, &g.ChannelID, &g.TemplateID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the message's send was cancelled, deleted or erased")
+		return apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the message's send was cancelled or deleted, or its text was erased")
 	}
 	if err != nil {
 		return fmt.Errorf("open the send again: %w", err)
