@@ -2048,7 +2048,7 @@ export interface components {
             /**
              * Format: int32
              * @description Days for which the texts of messages are kept after their end; null: as long as the
-             *     installation does. A shorter time erases within an hour what is older, for good.
+             *     installation does. A shorter time erases what is older within a day, for good.
              */
             message_retention_days?: number;
             /** @description Name that people see. */

@@ -376,7 +376,7 @@ type AccountUpdate struct {
 	// Region of phone numbers without a country code.
 	DefaultCountry string `protobuf:"bytes,4,opt,name=default_country,json=defaultCountry,proto3" json:"default_country,omitempty"`
 	// Days for which the texts of messages are kept after their end; null: as long as the
-	// installation does. A shorter time erases within an hour what is older, for good.
+	// installation does. A shorter time erases what is older within a day, for good.
 	MessageRetentionDays *int32 `protobuf:"varint,10,opt,name=message_retention_days,json=messageRetentionDays,proto3,oneof" json:"message_retention_days,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
