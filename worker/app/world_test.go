@@ -117,7 +117,7 @@ type directory struct {
 	failAfter  int // pages; 0 means never
 	blocked    []string
 	days       map[string]int32 // for which accounts keep texts
-	excluded   string // the contact group whose members are every third recipient
+	excluded   string           // the contact group whose members are every third recipient
 }
 
 func (d *directory) ListBlockedAccounts(context.Context, *accountv1.ListBlockedAccountsRequest) (*accountv1.ListBlockedAccountsResponse, error) {

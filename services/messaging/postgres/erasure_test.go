@@ -77,7 +77,9 @@ func (a *archive) single(secret, contactID, to string) string {
 		Status: messaging.MessageQueued, DeliveryAddress: to, Values: messaging.Values{"NAME": secret}, Subject: "subject " + secret, Body: &body,
 		HTML: "<p>" + secret, Metadata: []byte(`{"note": "` + secret + `"}`),
 	}
-	a.tx(func(ctx context.Context, tx *pg.Tx) error { return a.api.CreateMessages(ctx, tx, []*messaging.Message{m}) })
+	a.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return a.api.CreateMessages(ctx, tx, []*messaging.Message{m})
+	})
 	return m.ID
 }
 
