@@ -96,7 +96,7 @@ func (g *forgetting) forget(over string) {
 		"account_id": g.w.Vars["account_id"], "delivery_address": "Forgotten-" + over + "@Golden.example",
 	})
 	done := g.until(over, "MessageErasureService/GetMessageErasure", map[string]any{"message_erasure_id": e["id"]}, "completed")
-	require.EqualValues(g.t, "3", fmt.Sprint(done["erased_count"]))
+	require.Equal(g.t, "3", fmt.Sprint(done["erased_count"]))
 }
 
 func (g *forgetting) until(over, rpc string, body map[string]any, status string) (last map[string]any) {
