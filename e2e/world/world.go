@@ -329,6 +329,11 @@ func (b *builder) things(name, prefix string) {
 	})
 	require.NoError(b.t, err)
 	b.vars[prefix+"suppression_id"] = out.GetSuppression().GetId()
+	gone, err := messagingv1.NewMessageErasureServiceClient(b.conn).CreateMessageErasure(ctx, &messagingv1.CreateMessageErasureRequest{
+		AccountId: account, DeliveryAddress: prefix + "gone@golden.example",
+	})
+	require.NoError(b.t, err)
+	b.vars[prefix+"message_erasure_id"] = gone.GetMessageErasure().GetId()
 	for _, suffix := range []string{"", "_" + wire.GRPC, "_" + wire.REST} {
 		b.vars[prefix+"failed_message_id"+suffix] = b.failed(ctx, account, b.vars[prefix+"channel_id"])
 		b.vars[prefix+"failed_send_id"+suffix] = b.failedSend(ctx, prefix)

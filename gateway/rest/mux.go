@@ -57,6 +57,7 @@ func newTranscoders(ctx context.Context, b Backends) (map[string]*runtime.ServeM
 	add(ctx, t, b.Messaging, &messagingv1.MessageService_ServiceDesc, messagingv1.NewMessageServiceClient, messagingv1.RegisterMessageServiceHandlerClient)
 	add(ctx, t, b.Messaging, &messagingv1.SuppressionService_ServiceDesc, messagingv1.NewSuppressionServiceClient, messagingv1.RegisterSuppressionServiceHandlerClient)
 	add(ctx, t, b.Messaging, &messagingv1.QuotaService_ServiceDesc, messagingv1.NewQuotaServiceClient, messagingv1.RegisterQuotaServiceHandlerClient)
+	add(ctx, t, b.Messaging, &messagingv1.MessageErasureService_ServiceDesc, messagingv1.NewMessageErasureServiceClient, messagingv1.RegisterMessageErasureServiceHandlerClient)
 	return t.muxes, errors.Join(t.problems...)
 }
 

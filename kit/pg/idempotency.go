@@ -153,14 +153,21 @@ func (tx *Tx) Respond(ctx context.Context, m proto.Message) error {
 	return nil
 }
 
-// PurgeIdempotencyKeys removes up to 10 000 keys that are older than 24 hours
-// and returns how many it removed.
-func (db *DB) PurgeIdempotencyKeys(ctx context.Context) (int64, error) {
-	tag, err := db.pool.Exec(ctx, `
-		DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
-			SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT 10000))`, db.Now().Add(-keyLife))
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, fmt.Errorf("purge idempotency keys: %w", err)
+// purgeLimit is how many keys one statement removes.
+const purgeLimit = 10_000
+
+// PurgeIdempotencyKeys removes the keys that are older than 24 hours and returns how
+// many it removed.
+func (db *DB) PurgeIdempotencyKeys(ctx context.Context) (removed int64, err error) {
+	for {
+		tag, err := db.pool.Exec(ctx, `
+			DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+				SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT $2))`, db.Now().Add(-keyLife), purgeLimit)
+		if err != nil {
+			return removed, fmt.Errorf("purge idempotency keys: %w", err)
+		}
+		if removed += tag.RowsAffected(); tag.RowsAffected() < purgeLimit {
+			return removed, nil
+		}
 	}
-	return tag.RowsAffected(), nil
 }

@@ -33,8 +33,18 @@ type Account struct {
 	Description    string
 	DefaultCountry string // ISO 3166-1 alpha-2, empty for none
 	Quotas         Quotas // its own
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	// MessageRetentionDays is how long texts of messages are kept after their end; nil:
+	// as long as the installation does.
+	MessageRetentionDays *int32
+	CreatedAt            time.Time
+	UpdatedAt            time.Time
+}
+
+// MessageRetention is for how many days the texts of an account's messages are kept
+// after their end; 0 for ever.
+type MessageRetention struct {
+	AccountID string `db:"id"`
+	Days      int32
 }
 
 // User is a human with a login.

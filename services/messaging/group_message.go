@@ -55,6 +55,7 @@ type GroupMessage struct {
 	ErrorMessage    string
 	StartedAt       *time.Time
 	CompletedAt     *time.Time
+	BodyErasedAt    *time.Time // its text and values are gone since then
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 }
@@ -111,6 +112,9 @@ func (g *GroupMessage) MayCancel() error {
 func (g *GroupMessage) Resend(userID string, includeUnknown bool) (*GroupMessage, error) {
 	if !g.Final() {
 		return nil, invalidState("a %s group message has not ended and cannot be resent", g.Status)
+	}
+	if g.BodyErasedAt != nil {
+		return nil, errErased("group message")
 	}
 	n := g.Failed
 	if !includeUnknown {

@@ -26,3 +26,10 @@ func IDsAt(t time.Time, first, n int) []string {
 	}
 	return ids
 }
+
+// FirstIDAt comes before every UUIDv7 of the millisecond t.
+func FirstIDAt(t time.Time) string {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(t.UnixMilli())<<16)
+	return id.String()
+}

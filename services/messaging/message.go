@@ -49,6 +49,8 @@ func (m *Message) MayRetry(now time.Time) error {
 	switch {
 	case m.Status != MessagePermanentlyFailed || m.Direction != DirectionOutbound:
 		return invalidState("a %s message cannot be retried", m.Status)
+	case m.BodyErasedAt != nil:
+		return errErased("message")
 	case m.NotAfter != nil && !m.NotAfter.After(now):
 		return invalidState("the message's not_after is over")
 	}
@@ -57,8 +59,7 @@ func (m *Message) MayRetry(now time.Time) error {
 
 // MayDelete refuses to hide what has no outcome yet.
 func (m *Message) MayDelete() error {
-	switch m.Status {
-	case MessageSent, MessageDelivered, MessagePermanentlyFailed, MessageCancelled:
+	if m.Ended() {
 		return nil
 	}
 	return invalidState("a %s message cannot be deleted; cancel it first", m.Status)
@@ -116,6 +117,7 @@ type Message struct {
 	SentAt            *time.Time
 	DeliveredAt       *time.Time
 	FailedAt          *time.Time
+	BodyErasedAt      *time.Time // text, values, metadata and provider's texts are gone since then
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
 	// History is only read for one message alone.

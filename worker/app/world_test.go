@@ -116,7 +116,8 @@ type directory struct {
 	recipients []*accountv1.Recipient
 	failAfter  int // pages; 0 means never
 	blocked    []string
-	excluded   string // the contact group whose members are every third recipient
+	days       map[string]int32 // for which accounts keep texts
+	excluded   string           // the contact group whose members are every third recipient
 }
 
 func (d *directory) ListBlockedAccounts(context.Context, *accountv1.ListBlockedAccountsRequest) (*accountv1.ListBlockedAccountsResponse, error) {
@@ -130,6 +131,23 @@ func (d *directory) block(ids ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.blocked = ids
+}
+
+func (d *directory) ListMessageRetention(context.Context, *accountv1.ListMessageRetentionRequest) (*accountv1.ListMessageRetentionResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	resp := &accountv1.ListMessageRetentionResponse{}
+	for id, days := range d.days {
+		resp.Accounts = append(resp.Accounts, &accountv1.MessageRetention{AccountId: id, Days: days})
+	}
+	return resp, nil
+}
+
+// keep makes these the days for which accounts keep texts; others keep them for ever.
+func (d *directory) keep(days map[string]int32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.days = days
 }
 
 func (d *directory) GetSender(context.Context, *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {

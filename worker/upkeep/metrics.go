@@ -18,6 +18,7 @@ type Metrics struct {
 	oldest  *prometheus.GaugeVec
 	expired prometheus.Counter
 	unknown *prometheus.CounterVec
+	erased  *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics registered with r; nil leaves them unregistered. types
@@ -37,11 +38,14 @@ func NewMetrics(r prometheus.Registerer, types []string) (*Metrics, error) {
 		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "turumba_messages_unknown_total", Help: "Messages whose outcome a dead worker took with it.",
 		}, []string{"channel_type"}),
+		erased: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "turumba_messages_erased_total", Help: "Messages whose text was erased, by the retention of their account or on demand for a person.",
+		}, []string{"by"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.depth, m.oldest, m.expired, m.unknown} {
+	for _, c := range []prometheus.Collector{m.depth, m.oldest, m.expired, m.unknown, m.erased} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

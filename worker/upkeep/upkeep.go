@@ -1,6 +1,6 @@
 // Package upkeep puts right what time brings: leases of the dead, retries whose
-// wait is over, messages that came too late, accounts that were suspended, and the partitions of the days to
-// come.
+// wait is over, messages that came too late, accounts that were suspended, texts that
+// are to be erased, and the partitions of the days to come.
 package upkeep
 
 import (
@@ -23,9 +23,11 @@ const (
 	recoverLimit = 100
 )
 
-// Accounts tells which accounts must not send.
+// Accounts tells which accounts must not send, and for how many days those keep the
+// texts of messages that do not keep them for ever.
 type Accounts interface {
 	BlockedAccounts(ctx context.Context) ([]string, error)
+	MessageRetention(ctx context.Context) (map[string]int32, error)
 }
 
 // Role is the upkeep role of a worker. Several do no harm.
@@ -43,7 +45,7 @@ type Role struct {
 // Run works until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
 	var g errgroup.Group
-	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.expireMessages, r.blockAccounts, r.partitions, r.measure} {
+	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.expireMessages, r.blockAccounts, r.partitions, r.measure, r.eraseOnDemand, (&retention{Role: r}).step} {
 		g.Go(func() error {
 			for {
 				if clock.Sleep(ctx, r.Clock, job(ctx)) != nil {

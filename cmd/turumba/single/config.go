@@ -50,6 +50,8 @@ type Config struct {
 	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Quotas are those of accounts that have none of their own.
 	Quotas account.QuotaSettings
+	// MessageRetentionDays is how long texts of messages are kept by default.
+	MessageRetentionDays uint16 `env:"TURUMBA_MESSAGE_RETENTION_DAYS" envDefault:"0" help:"days for which the texts of messages are kept after their end, where an account sets none; 0: for ever"`
 	// Identity says where people's logins are.
 	Identity account.IdentitySettings
 	// EgressAllow are the private addresses that may be reached.

@@ -198,7 +198,7 @@ func (in *Instance) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Quotas: in.cfg.Quotas, Identity: in.cfg.Identity},
+	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Quotas: in.cfg.Quotas, MessageRetentionDays: in.cfg.MessageRetentionDays, Identity: in.cfg.Identity},
 		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
 		return err
 	}

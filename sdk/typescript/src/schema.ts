@@ -1101,7 +1101,8 @@ export interface paths {
          * @description ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
          *     failed to reach for good: the same text with the values that they had, by the same
          *     channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-         *     the old one is running, when nothing failed, or when it was resent before.
+         *     the old one is running, when nothing failed, once its text was erased, or when it was
+         *     resent before.
          */
         post: operations["GroupMessageService_ResendGroupMessage"];
         delete?: never;
@@ -1381,6 +1382,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/message-erasures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List message erasures
+         * @description ListMessageErasures returns the erasures of the caller's accounts, newest first.
+         */
+        get: operations["MessageErasureService_ListMessageErasures"];
+        put?: never;
+        /**
+         * Create message erasure
+         * @description CreateMessageErasure begins to erase all messages of a contact, or to an address, of
+         *     the account, deleted ones too; those that have not ended are erased when they have.
+         *     Contacts and suppressions stay: they are deleted by themselves.
+         */
+        post: operations["MessageErasureService_CreateMessageErasure"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/message-erasures/{message_erasure_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get message erasure
+         * @description GetMessageErasure returns one erasure.
+         */
+        get: operations["MessageErasureService_GetMessageErasure"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/messages": {
         parameters: {
             query?: never;
@@ -1523,6 +1570,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages/{message_id}/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase message
+         * @description EraseMessage takes text, subject, values, metadata, the provider's texts and the
+         *     address out of a message that has ended, for good, deleted or not; INVALID_STATE
+         *     before. The row stays, and a message erasure tells of it.
+         */
+        post: operations["MessageService_EraseMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/messages/{message_id}/retry": {
         parameters: {
             query?: never;
@@ -1537,8 +1606,8 @@ export interface paths {
          * @description RetryMessage sends a message again that failed for good; one whose outcome is
          *     unknown may arrive twice. The retries that its channel grants are not renewed. A
          *     send that had ended goes on until the message has its outcome. INVALID_STATE for
-         *     every other message, after not_after, and where the channel is gone or the send was
-         *     cancelled.
+         *     every other message, after not_after, once its text was erased, and where the channel
+         *     is gone or the send was cancelled.
          */
         post: operations["MessageService_RetryMessage"];
         delete?: never;
@@ -2020,6 +2089,12 @@ export interface components {
              * @description UUIDv7.
              */
             id: string;
+            /**
+             * Format: int32
+             * @description Days for which the texts of messages, and what else they hold of a person, are kept
+             *     after their end; absent: as long as the installation does.
+             */
+            message_retention_days?: number;
             /** @description Name that people see. */
             name: string;
             /** @description State of the account. */
@@ -2094,6 +2169,12 @@ export interface components {
             default_country?: string | "";
             /** @description Free description. */
             description?: string;
+            /**
+             * Format: int32
+             * @description Days for which the texts of messages are kept after their end; null: as long as the
+             *     installation does. A shorter time erases what is older within a day, for good.
+             */
+            message_retention_days?: number;
             /** @description Name that people see. */
             name?: string;
         };
@@ -3366,6 +3447,12 @@ export interface components {
              */
             address_count: number;
             /**
+             * Format: date-time
+             * @description When the account's retention erased the text of the send, its custom_values and its
+             *     metadata, and what its messages held.
+             */
+            body_erased_at?: string;
+            /**
              * Format: int32
              * @description Recipients whose message was cancelled.
              */
@@ -3520,6 +3607,13 @@ export interface components {
             /** @description Where the page stands. */
             meta?: components["schemas"]["turumba.options.v1.ListMeta"];
         };
+        /** @description ListMessageErasuresResponse is one page. */
+        "turumba.messaging.v1.ListMessageErasuresResponse": {
+            /** @description The rows of the page. */
+            data: components["schemas"]["turumba.messaging.v1.MessageErasure"][];
+            /** @description Where the page stands. */
+            meta?: components["schemas"]["turumba.options.v1.ListMeta"];
+        };
         /** @description ListMessagesResponse is one page. */
         "turumba.messaging.v1.ListMessagesResponse": {
             /** @description The rows of the page. */
@@ -3569,6 +3663,12 @@ export interface components {
              */
             attempts: number;
             /**
+             * Format: date-time
+             * @description When the text was erased, by the account's retention or on demand, and with it
+             *     subject, metadata and providers' texts; on demand the address too.
+             */
+            body_erased_at?: string;
+            /**
              * @description The channel, where a message is read by a caller who may read channels; absent
              *     when it was deleted. The next three likewise.
              */
@@ -3589,7 +3689,7 @@ export interface components {
              * @description When a receipt said that it arrived.
              */
             delivered_at?: string;
-            /** @description Where it goes: an e-mail address, number or chat id. */
+            /** @description Where it goes: an e-mail address, number or chat id; empty once it was erased. */
             delivery_address: string;
             /** @description Which way it went. */
             direction: components["schemas"]["turumba.messaging.v1.MessageDirection"];
@@ -3609,7 +3709,7 @@ export interface components {
              * @description UUIDv7; its time is created_at.
              */
             id: string;
-            /** @description The rendered text. */
+            /** @description The rendered text; empty once it was erased. */
             message_body: string;
             /** @description Free data of the caller. */
             metadata?: Record<string, never>;
@@ -3675,6 +3775,61 @@ export interface components {
          * @enum {string}
          */
         "turumba.messaging.v1.MessageEncoding": "gsm7" | "ucs2";
+        /**
+         * @description MessageErasure erases one message, or all that were made for a person until it was
+         *     asked for: text, subject, values, metadata, the provider's texts and the address. The
+         *     rows stay, with status, times and the provider's id. It is kept, as the proof of what
+         *     was erased, when and by whom.
+         */
+        "turumba.messaging.v1.MessageErasure": {
+            /**
+             * Format: uuid
+             * @description The account whose messages are erased.
+             */
+            account_id: string;
+            /**
+             * Format: date-time
+             * @description When nothing was left.
+             */
+            completed_at?: string;
+            /** @description The contact whose messages are erased. */
+            contact_id: string | "";
+            /**
+             * Format: date-time
+             * @description When it was asked for. Messages made later are not looked at.
+             */
+            created_at?: string;
+            /** @description The API key that asked for it; empty for a person. */
+            created_by_api_key_id: string | "";
+            /** @description The user who asked for it; empty for a machine. */
+            created_by_user_id: string | "";
+            /** @description The address whose messages are erased; empty once they are. */
+            delivery_address: string;
+            /**
+             * Format: int32
+             * @description Messages erased so far; those of a person count, whatever retention had left of them.
+             */
+            erased_count: number;
+            /**
+             * Format: uuid
+             * @description UUIDv7.
+             */
+            id: string;
+            /** @description The message, where it is about one. */
+            message_id: string | "";
+            /** @description State of the erasure. */
+            status: components["schemas"]["turumba.messaging.v1.MessageErasureStatus"];
+            /**
+             * Format: int32
+             * @description Messages found that have not ended: each is erased once it has.
+             */
+            waiting_count: number;
+        };
+        /**
+         * @description MessageErasureStatus is the state of an erasure.
+         * @enum {string}
+         */
+        "turumba.messaging.v1.MessageErasureStatus": "running" | "completed";
         /** @description MessageError is why a message failed. */
         "turumba.messaging.v1.MessageError": {
             /** @description Our code, for example "permanent_recipient", "expired" or "outcome_unknown". */
@@ -7709,6 +7864,128 @@ export interface operations {
             504: components["responses"]["Error504"];
         };
     };
+    MessageErasureService_ListMessageErasures: {
+        parameters: {
+            query?: {
+                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                filter?: string[];
+                /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
+                sort?: string[];
+                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                skip?: number;
+                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                limit?: number;
+                /** @description next_page_token of the previous page, with the same filters and sort. */
+                page_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description ListMessageErasuresResponse is one page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.ListMessageErasuresResponse"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    MessageErasureService_CreateMessageErasure: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the create safe to repeat for 24 hours: the same key with the same body answers the same resource. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description The account to erase in; needed when the caller may erase in several. */
+                    account_id?: string | "";
+                    /** @description Everything of a contact. It need not exist any more. */
+                    contact_id?: string | "";
+                    /** @description Everything to an address, as messages show it; upper and lower case are the same. */
+                    delivery_address?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description CreateMessageErasureResponse holds the erasure. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.MessageErasure"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            415: components["responses"]["Error415"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    MessageErasureService_GetMessageErasure: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the erasure. */
+                message_erasure_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description GetMessageErasureResponse holds the erasure. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.MessageErasure"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
     MessageService_ListMessages: {
         parameters: {
             query?: {
@@ -8048,6 +8325,40 @@ export interface operations {
         requestBody?: never;
         responses: {
             /** @description CancelMessageResponse holds the message. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["turumba.messaging.v1.Message"];
+                };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    MessageService_EraseMessage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the message. */
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description EraseMessageResponse holds what is left of the message. */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -43,6 +43,8 @@ type Config struct {
 	Operators []string `env:"TURUMBA_OPERATORS" help:"comma-separated e-mail addresses of the users who operate the platform"`
 	// Quotas are those of accounts that have none of their own.
 	Quotas QuotaSettings
+	// MessageRetentionDays is how long texts of messages are kept by default.
+	MessageRetentionDays uint16 `env:"TURUMBA_MESSAGE_RETENTION_DAYS" envDefault:"0" help:"days for which the texts of messages are kept after their end, where an account sets none; 0: for ever"`
 	// Identity says where people's logins are.
 	Identity IdentitySettings
 	// Mesh proves the services to each other.
@@ -139,7 +141,8 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		return err
 	}
 	server.Register(a.Server, server.Config{
-		Store: a.store, Contacts: a.contacts, Identity: provider, Keys: keys, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, Uploaded: a.importer.Wake, Changed: callers.Invalidate,
+		Store: a.store, Contacts: a.contacts, Identity: provider, Keys: keys, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, MessageRetentionDays: int32(cfg.MessageRetentionDays),
+		Uploaded: a.importer.Wake, Changed: callers.Invalidate,
 	})
 	return a.Server.Check()
 }

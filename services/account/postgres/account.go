@@ -12,7 +12,7 @@ import (
 	account "github.com/turumba/turumba/services/account"
 )
 
-const accountColumns = "id, name, status, status_reason, description, default_country, quotas, created_at, updated_at"
+const accountColumns = "id, name, status, status_reason, description, default_country, quotas, message_retention_days, created_at, updated_at"
 
 // errAccount is what every look-up of an account outside the scope answers.
 var errAccount = apierr.NotFound("account")
@@ -59,6 +59,16 @@ func (s *Store) BlockedAccounts(ctx context.Context) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
+// MessageRetention returns what accounts say of how long texts of messages are kept, by
+// id, those after one; the days are 0 where an account says nothing.
+func (s *Store) MessageRetention(ctx context.Context, after string, most int) ([]*account.MessageRetention, error) {
+	rows, err := s.db.Pool().Query(ctx, "SELECT id::text, days FROM lookup.message_retention($1, $2)", after, most)
+	if err != nil {
+		return nil, fmt.Errorf("read the retention of messages: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByName[account.MessageRetention])
+}
+
 // Accounts returns a page of the scope's accounts.
 func (s *Store) Accounts(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Account], error) {
 	c, err := query.Compile(s.accounts, r, scope)
@@ -84,8 +94,9 @@ func (s *Store) UpdateAccount(ctx context.Context, scope []string, id, action st
 		change(a)
 		a.UpdatedAt = tx.Now
 		_, err = tx.Exec(ctx, `
-			UPDATE accounts SET name = $3, description = $4, default_country = $5, status = $6, status_reason = $7, updated_at = $8, quotas = $9
-			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.Status, a.StatusReason, a.UpdatedAt, a.Quotas)
+			UPDATE accounts SET name = $3, description = $4, default_country = $5, status = $6, status_reason = $7, updated_at = $8, quotas = $9,
+				message_retention_days = $10
+			WHERE id = ANY ($1::uuid[]) AND id = $2`, scope, id, a.Name, a.Description, a.DefaultCountry, a.Status, a.StatusReason, a.UpdatedAt, a.Quotas, a.MessageRetentionDays)
 		if err != nil {
 			return fmt.Errorf("update account: %w", err)
 		}

@@ -66,6 +66,8 @@ func (s *Server) UpdateAccount(ctx context.Context, req *accountv1.UpdateAccount
 				a.Description = u.GetDescription()
 			case "default_country":
 				a.DefaultCountry = u.GetDefaultCountry()
+			case "message_retention_days":
+				a.MessageRetentionDays = u.MessageRetentionDays
 			}
 		}
 	})

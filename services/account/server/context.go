@@ -42,6 +42,31 @@ func (s *Server) ListBlockedAccounts(ctx context.Context, _ *accountv1.ListBlock
 	return &accountv1.ListBlockedAccountsResponse{AccountIds: ids}, nil
 }
 
+// retentionPage is how many accounts one answer tells of.
+const retentionPage = 1000
+
+// ListMessageRetention implements accountv1.InternalContextServiceServer.
+func (s *Server) ListMessageRetention(ctx context.Context, req *accountv1.ListMessageRetentionRequest) (*accountv1.ListMessageRetentionResponse, error) {
+	list, err := s.store.MessageRetention(ctx, req.GetAfterAccountId(), retentionPage)
+	if err != nil {
+		return nil, err
+	}
+	resp := &accountv1.ListMessageRetentionResponse{}
+	for _, r := range list {
+		days := r.Days
+		if days == 0 {
+			days = s.retention
+		}
+		if days > 0 {
+			resp.Accounts = append(resp.Accounts, &accountv1.MessageRetention{AccountId: r.AccountID, Days: days})
+		}
+	}
+	if len(list) == retentionPage {
+		resp.NextAfterAccountId = list[len(list)-1].AccountID
+	}
+	return resp, nil
+}
+
 // GetSender implements accountv1.InternalContextServiceServer.
 func (s *Server) GetSender(ctx context.Context, req *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {
 	a, err := s.store.Account(ctx, []string{req.GetAccountId()}, req.GetAccountId())

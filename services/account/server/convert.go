@@ -49,7 +49,7 @@ func toProtoUser(u *account.User) *accountv1.User {
 func toProtoAccount(a *account.Account) *accountv1.Account {
 	return &accountv1.Account{
 		Id: a.ID, Name: a.Name, Status: toProtoStatus(a.Status), Description: a.Description, DefaultCountry: a.DefaultCountry,
-		CreatedAt: stamp(a.CreatedAt), UpdatedAt: stamp(a.UpdatedAt),
+		MessageRetentionDays: a.MessageRetentionDays, CreatedAt: stamp(a.CreatedAt), UpdatedAt: stamp(a.UpdatedAt),
 	}
 }
 

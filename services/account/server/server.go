@@ -23,6 +23,9 @@ type Config struct {
 	// PublicURL is where the gateway is reached, for the discovery document.
 	PublicURL string
 	Clock     clock.Clock
+	// MessageRetentionDays is how long texts of messages are kept where an account says
+	// nothing; 0 for ever.
+	MessageRetentionDays int32
 	// Uploaded is called when a file is complete that can be imported.
 	Uploaded func()
 	// Changed is called after a change of memberships, to drop cached contexts.
@@ -54,13 +57,14 @@ type Server struct {
 	mail      *identity.Postbox
 	clock     clock.Clock
 	publicURL string
+	retention int32 // of messages, in days, where an account says nothing
 	uploaded  func()
 	changed   func()
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, uploaded: cfg.Uploaded, changed: cfg.Changed}
+	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, uploaded: cfg.Uploaded, changed: cfg.Changed}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -81,6 +82,24 @@ func (d *Directory) BlockedAccounts(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("ask for blocked accounts: %w", err)
 	}
 	return resp.GetAccountIds(), nil
+}
+
+// MessageRetention returns for how many days accounts keep the texts of messages, by
+// account; those that keep them for ever are left out.
+func (d *Directory) MessageRetention(ctx context.Context) (map[string]int32, error) {
+	days, req := map[string]int32{}, &accountv1.ListMessageRetentionRequest{AfterAccountId: uuid.Nil.String()}
+	for {
+		resp, err := d.context.ListMessageRetention(ctx, req)
+		if err != nil {
+			return nil, fmt.Errorf("ask for the retention of messages: %w", err)
+		}
+		for _, a := range resp.GetAccounts() {
+			days[a.GetAccountId()] = a.GetDays()
+		}
+		if req.AfterAccountId = resp.GetNextAfterAccountId(); req.AfterAccountId == "" {
+			return days, nil
+		}
+	}
 }
 
 // CheckGroups answers NOT_FOUND unless all contact groups are the account's.

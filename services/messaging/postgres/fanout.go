@@ -387,6 +387,9 @@ func endFanout(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err != nil {
 		return fmt.Errorf("end fan-out: %w", err)
 	}
+	if err := deleteRecipients(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID); err != nil {
+		return err
+	}
 	if err := count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{}); err != nil {
 		return err
 	}

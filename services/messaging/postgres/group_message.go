@@ -16,7 +16,7 @@ import (
 
 const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, exclude_contact_group_ids, address_count, coalesce(resend_of_id::text, '') AS resend_of_id, include_unknown, custom_values, metadata,
 	snapshot, total_recipients, pending_count, sent_count, failed_count, cancelled_count, unknown_count, skipped_count, delivered_count,
-	fanout_done, coalesce(created_by_user_id::text, '') AS created_by_user_id, error_message, started_at, completed_at, created_at, updated_at`
+	fanout_done, coalesce(created_by_user_id::text, '') AS created_by_user_id, error_message, started_at, completed_at, body_erased_at, created_at, updated_at`
 
 var errGroupMessage = apierr.NotFound("group message")
 
@@ -130,7 +130,7 @@ func (s *Store) UpdateGroupMessage(ctx context.Context, scope []string, g *messa
 			return err
 		}
 		if replace {
-			if err := deleteRecipients(ctx, tx, g); err != nil {
+			if err := deleteRecipients(ctx, tx, g.AccountID, g.ID); err != nil {
 				return err
 			}
 			if err := insertRecipients(ctx, tx, g, to); err != nil {
@@ -219,6 +219,11 @@ func (s *Store) CancelGroupMessage(ctx context.Context, tx *pg.Tx, scope []strin
 	if err != nil {
 		return nil, fmt.Errorf("cancel group message: %w", err)
 	}
+	if g.FanoutDone {
+		if err := deleteRecipients(ctx, tx, g.AccountID, g.ID); err != nil {
+			return nil, err
+		}
+	}
 	// What waits for a time or a paused channel need not wait to be cancelled.
 	for _, sql := range []string{
 		"UPDATE dispatch_chunks SET not_before = now() WHERE group_message_id = $1 AND not_before > now()",
@@ -246,7 +251,7 @@ func (s *Store) DeleteGroupMessage(ctx context.Context, scope []string, id strin
 		if err != nil {
 			return fmt.Errorf("delete group message: %w", err)
 		}
-		return deleteRecipients(ctx, tx, g)
+		return deleteRecipients(ctx, tx, g.AccountID, g.ID)
 	})
 }
 

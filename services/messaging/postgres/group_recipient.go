@@ -29,8 +29,9 @@ func insertRecipients(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage,
 	return nil
 }
 
-func deleteRecipients(ctx context.Context, tx *pg.Tx, g *messaging.GroupMessage) error {
-	if _, err := tx.Exec(ctx, "DELETE FROM group_message_recipients WHERE account_id = $1 AND group_message_id = $2", g.AccountID, g.ID); err != nil {
+// deleteRecipients forgets who was given by address, once nobody needs to know any more.
+func deleteRecipients(ctx context.Context, tx *pg.Tx, accountID, groupID string) error {
+	if _, err := tx.Exec(ctx, "DELETE FROM group_message_recipients WHERE account_id = $1 AND group_message_id = $2", accountID, groupID); err != nil {
 		return fmt.Errorf("delete recipients: %w", err)
 	}
 	return nil
@@ -64,7 +65,7 @@ func (s *Store) FailedRecipients(ctx context.Context, g *messaging.GroupMessage,
 			SELECT id, coalesce(contact_id::text, ''), delivery_address, vars FROM messages
 			WHERE account_id = $1 AND created_at = (SELECT started_at FROM group_messages WHERE account_id = $1 AND id = $2)
 				AND ($3 = '' OR id > nullif($3, '')::uuid) AND direction <> 'none' AND group_message_id = $2
-				AND status = 'permanently_failed' AND ($4 OR error_code IS DISTINCT FROM $5) AND deleted_at IS NULL
+				AND status = 'permanently_failed' AND ($4 OR error_code IS DISTINCT FROM $5) AND deleted_at IS NULL AND body_erased_at IS NULL
 			ORDER BY id LIMIT $6`, g.AccountID, g.ResendOfID, cursor, g.IncludeUnknown, messaging.CodeOutcomeUnknown, size)
 		if err != nil || len(list) == 0 {
 			return err

@@ -23,7 +23,7 @@ WITH row_counts AS (
 		count(m.id) FILTER (WHERE m.status = 'permanently_failed') AS failed,
 		count(m.id) FILTER (WHERE m.status = 'cancelled') AS cancelled,
 		count(m.id) FILTER (WHERE m.status = 'permanently_failed' AND m.error_code = 'outcome_unknown') AS unknown,
-		count(DISTINCT lower(m.delivery_address)) AS addresses,
+		count(DISTINCT CASE m.delivery_address WHEN '' THEN m.id::text ELSE lower(m.delivery_address) END) AS addresses, -- '': erased
 		count(m.contact_id) AS to_contacts,
 		count(DISTINCT m.contact_id) AS contacts
 	FROM group_messages g LEFT JOIN messages m ON m.group_message_id = g.id AND m.created_at = g.started_at

@@ -22,7 +22,8 @@ const (
 		coalesce(group_message_id::text, '') AS group_message_id, coalesce(template_id::text, '') AS template_id, direction,
 		` + shownStatus + ` AS status, delivery_address, vars, coalesce(subject, '') AS subject, message_body AS body, coalesce(provider_message_id, '') AS provider_message_id,
 		attempts, coalesce(error_code, '') AS error_code, coalesce(error_provider, '') AS error_provider, coalesce(error_text, '') AS error_text,
-		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, not_after, sent_at, delivered_at, failed_at, created_at, updated_at`
+		coalesce(sent_by_user_id::text, '') AS sent_by_user_id, metadata, not_after, sent_at, delivered_at, failed_at, body_erased_at,
+		created_at, updated_at`
 )
 
 var errMessage = apierr.NotFound("message")
@@ -87,7 +88,7 @@ func (s *Store) Summaries(ctx context.Context, accounts, channels, templates, gr
 func (s *Store) renderBodies(ctx context.Context, list []*messaging.Message) error {
 	var accounts, groups []string
 	for _, m := range list {
-		if m.Body == nil && m.GroupMessageID != "" {
+		if m.Body == nil && m.GroupMessageID != "" && m.BodyErasedAt == nil {
 			accounts, groups = append(accounts, m.AccountID), append(groups, m.GroupMessageID)
 		}
 	}
@@ -111,7 +112,7 @@ func (s *Store) renderBodies(ctx context.Context, list []*messaging.Message) err
 		}
 	}
 	for _, m := range list {
-		if r := renderers[m.GroupMessageID]; m.Body == nil && r != nil {
+		if r := renderers[m.GroupMessageID]; m.Body == nil && m.BodyErasedAt == nil && r != nil {
 			text := r.Render(m.Values)
 			m.Subject, m.Body = text.Subject, &text.Text
 		}

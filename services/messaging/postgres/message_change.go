@@ -165,11 +165,11 @@ func reopen(ctx context.Context, tx *pg.Tx, m *placed, unknown bool) error {
 		WITH before AS (SELECT id, status FROM group_messages WHERE account_id = $1 AND id = $2 FOR UPDATE)
 		UPDATE group_messages g SET pending_count = pending_count + 1, failed_count = failed_count - 1, unknown_count = unknown_count - $3,
 			status = 'processing', completed_at = NULL, updated_at = $4
-		FROM before WHERE g.account_id = $1 AND g.id = before.id AND before.status <> 'cancelled' AND g.deleted_at IS NULL
+		FROM before WHERE g.account_id = $1 AND g.id = before.id AND before.status <> 'cancelled' AND g.deleted_at IS NULL AND g.body_erased_at IS NULL
 		RETURNING before.status, g.status, g.channel_id, g.template_id`, m.AccountID, m.GroupMessageID, held, tx.Now).
 		Scan(&previous, &g.Status, &g.ChannelID, &g.TemplateID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the message's send was cancelled or deleted")
+		return apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the message's send was cancelled or deleted, or its text was erased")
 	}
 	if err != nil {
 		return fmt.Errorf("open the send again: %w", err)

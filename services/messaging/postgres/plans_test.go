@@ -45,6 +45,7 @@ func TestEveryDeclaredFilterAndOrderIsServed(t *testing.T) {
 		{Name: "templates", Spec: s.templates, Most: planOwn},
 		{Name: "group messages", Spec: s.groups, Most: planOwn},
 		{Name: "suppressions", Spec: s.suppressions, Most: planRows},
+		{Name: "message erasures", Spec: s.erasures, Most: planRows},
 	}
 	skips := querytest.List{Name: "skipped recipients", Spec: s.skips, Most: planRows, Always: []string{"group_message_id:eq:" + planSend}}
 	querytest.Complete(t, s, append(lists, skips)...)
@@ -100,6 +101,8 @@ INSERT INTO group_message_skips (account_id, group_message_id, id, contact_id, r
 	SELECT $account, plan_id($tenant, 3, 1 + i % 5), plan_id($tenant, 8, i), plan_id($tenant, 8, i), 'no_address', plan_time(i) FROM generate_series(1, 5000) AS i;
 INSERT INTO suppressions (id, account_id, channel_type, address, reason, created_at)
 	SELECT plan_id($tenant, 4, i), $account, CASE $text WHEN 'own' THEN 'email' ELSE 'sms' END, $text || i, 'manual', plan_time(i) FROM generate_series(1, 5000) AS i;
+INSERT INTO message_erasures (id, account_id, message_id, contact_id, status, created_at)
+	SELECT plan_id($tenant, 5, i), $account, plan_id($tenant, 6, i), plan_id($tenant, 8, i), 'completed', plan_time(i) FROM generate_series(1, 5000) AS i;
 INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, direction, status, delivery_address, created_at, updated_at)
 	SELECT plan_message_id($tenant, at), $account, plan_id($tenant, 1, i % 7), plan_id($tenant, 8, i), plan_id($tenant, 3, i % 50), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'outbound' ELSE 'inbound' END,
 		CASE $text WHEN 'own' THEN 'sent' ELSE 'permanently_failed' END, $text || i, at, at

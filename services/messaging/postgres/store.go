@@ -44,7 +44,7 @@ type Store struct {
 	db     *pg.DB
 	notify func()
 
-	channels, templates, groups, messages, skips, suppressions *query.Spec
+	channels, templates, groups, messages, skips, suppressions, erasures *query.Spec
 }
 
 // New makes a store. tokenKey authenticates page tokens; notify is called after
@@ -62,6 +62,7 @@ func New(db *pg.DB, tokenKey []byte, notify func()) (*Store, error) {
 		{&s.messages, messageSpec, "messages"},
 		{&s.skips, skipSpec, "skipped recipients"},
 		{&s.suppressions, suppressionSpec, "suppressions"},
+		{&s.erasures, erasureSpec, "message erasures"},
 	} {
 		spec, err := def.make(tokenKey)
 		if err != nil {

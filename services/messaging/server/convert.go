@@ -113,7 +113,8 @@ func toProtoGroup(g *messaging.GroupMessage) *messagingv1.GroupMessage {
 		FailedCount: g.Failed, CancelledCount: g.Cancelled, UnknownCount: g.Unknown, SkippedCount: g.Skipped, DeliveredCount: g.Delivered,
 		CreatedByUserId: g.CreatedByUserID, ErrorMessage: g.ErrorMessage, StartedAt: stampOrNil(g.StartedAt), CompletedAt: stampOrNil(g.CompletedAt),
 		ExcludeContactGroupIds: g.ExcludeContactGroupIDs, AddressCount: g.Addresses, ResendOfId: g.ResendOfID, IncludeUnknown: g.IncludeUnknown,
-		CreatedAt: stamp(g.CreatedAt), UpdatedAt: stamp(g.UpdatedAt),
+		BodyErasedAt: stampOrNil(g.BodyErasedAt),
+		CreatedAt:    stamp(g.CreatedAt), UpdatedAt: stamp(g.UpdatedAt),
 	}
 }
 
@@ -123,7 +124,7 @@ func toProtoMessage(m *messaging.Message) *messagingv1.Message {
 		Direction: fromWord[messagingv1.MessageDirection](m.Direction), Status: fromWord[messagingv1.MessageStatus](m.Status),
 		DeliveryAddress: m.DeliveryAddress, ProviderMessageId: m.ProviderMessageID, Attempts: m.Attempts, SentByUserId: m.SentByUserID,
 		Metadata: toStruct(m.Metadata), SentAt: stampOrNil(m.SentAt), DeliveredAt: stampOrNil(m.DeliveredAt), FailedAt: stampOrNil(m.FailedAt),
-		Subject: m.Subject, NotAfter: stampOrNil(m.NotAfter), CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt),
+		Subject: m.Subject, NotAfter: stampOrNil(m.NotAfter), BodyErasedAt: stampOrNil(m.BodyErasedAt), CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt),
 	}
 	if m.Body != nil {
 		out.MessageBody = *m.Body

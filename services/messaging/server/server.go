@@ -52,6 +52,7 @@ type Server struct {
 	messagingv1.UnimplementedMessageServiceServer
 	messagingv1.UnimplementedSuppressionServiceServer
 	messagingv1.UnimplementedQuotaServiceServer
+	messagingv1.UnimplementedMessageErasureServiceServer
 
 	store     *postgres.Store
 	vault     *vault.Vault
@@ -71,4 +72,5 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	messagingv1.RegisterMessageServiceServer(r, s)
 	messagingv1.RegisterSuppressionServiceServer(r, s)
 	messagingv1.RegisterQuotaServiceServer(r, s)
+	messagingv1.RegisterMessageErasureServiceServer(r, s)
 }

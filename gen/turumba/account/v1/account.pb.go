@@ -96,6 +96,9 @@ type Account struct {
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Region of phone numbers without a country code, ISO 3166-1 alpha-2.
 	DefaultCountry string `protobuf:"bytes,5,opt,name=default_country,json=defaultCountry,proto3" json:"default_country,omitempty"`
+	// Days for which the texts of messages, and what else they hold of a person, are kept
+	// after their end; absent: as long as the installation does.
+	MessageRetentionDays *int32 `protobuf:"varint,10,opt,name=message_retention_days,json=messageRetentionDays,proto3,oneof" json:"message_retention_days,omitempty"`
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
@@ -169,6 +172,13 @@ func (x *Account) GetDefaultCountry() string {
 	return ""
 }
 
+func (x *Account) GetMessageRetentionDays() int32 {
+	if x != nil && x.MessageRetentionDays != nil {
+		return *x.MessageRetentionDays
+	}
+	return 0
+}
+
 func (x *Account) GetCreatedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreatedAt
@@ -187,7 +197,7 @@ var File_turumba_account_v1_account_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_account_proto_rawDesc = "" +
 	"\n" +
-	" turumba/account/v1/account.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xa4\x03\n" +
+	" turumba/account/v1/account.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\x87\x04\n" +
 	"\aAccount\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12)\n" +
@@ -196,13 +206,16 @@ const file_turumba_account_v1_account_proto_rawDesc = "" +
 	"\x06status\x18\x03 \x01(\x0e2!.turumba.account.v1.AccountStatusB\x13\xbaH\x05\x82\x01\x02\x10\x01\x8a\xb5\x18\a\n" +
 	"\x03\x01\x02\v\x10\x01R\x06status\x12*\n" +
 	"\vdescription\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x120\n" +
-	"\x0fdefault_country\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18\x02R\x0edefaultCountry\x12N\n" +
+	"\x0fdefault_country\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18\x02R\x0edefaultCountry\x12F\n" +
+	"\x16message_retention_days\x18\n" +
+	" \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x01H\x00R\x14messageRetentionDays\x88\x01\x01\x12N\n" +
 	"\n" +
 	"created_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +
 	"\n" +
 	"updated_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
-	"\x03\x06\x04\f\x10\x01R\tupdatedAt*\x83\x01\n" +
+	"\x03\x06\x04\f\x10\x01R\tupdatedAtB\x19\n" +
+	"\x17_message_retention_days*\x83\x01\n" +
 	"\rAccountStatus\x12\x1e\n" +
 	"\x1aACCOUNT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ACCOUNT_STATUS_ACTIVE\x10\x01\x12\x1c\n" +
@@ -245,6 +258,7 @@ func file_turumba_account_v1_account_proto_init() {
 	if File_turumba_account_v1_account_proto != nil {
 		return
 	}
+	file_turumba_account_v1_account_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -375,8 +375,11 @@ type AccountUpdate struct {
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	// Region of phone numbers without a country code.
 	DefaultCountry string `protobuf:"bytes,4,opt,name=default_country,json=defaultCountry,proto3" json:"default_country,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Days for which the texts of messages are kept after their end; null: as long as the
+	// installation does. A shorter time erases what is older within a day, for good.
+	MessageRetentionDays *int32 `protobuf:"varint,10,opt,name=message_retention_days,json=messageRetentionDays,proto3,oneof" json:"message_retention_days,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *AccountUpdate) Reset() {
@@ -428,6 +431,13 @@ func (x *AccountUpdate) GetDefaultCountry() string {
 		return x.DefaultCountry
 	}
 	return ""
+}
+
+func (x *AccountUpdate) GetMessageRetentionDays() int32 {
+	if x != nil && x.MessageRetentionDays != nil {
+		return *x.MessageRetentionDays
+	}
+	return 0
 }
 
 // UpdateAccountRequest changes an account.
@@ -661,13 +671,16 @@ const file_turumba_account_v1_account_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8c\x01\n" +
 	"\x14ListAccountsResponse\x12:\n" +
 	"\x04data\x18\x01 \x03(\v2\x1b.turumba.account.v1.AccountB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x9a\x01\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\xfd\x01\n" +
 	"\rAccountUpdate\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x04name\x12*\n" +
 	"\vdescription\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\vdescription\x12=\n" +
 	"\x0fdefault_country\x18\x04 \x01(\tB\x14\xbaH\x11\xd8\x01\x01r\f2\n" +
-	"^[A-Z]{2}$R\x0edefaultCountry\"\xc9\x01\n" +
+	"^[A-Z]{2}$R\x0edefaultCountry\x12F\n" +
+	"\x16message_retention_days\x18\n" +
+	" \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x01H\x00R\x14messageRetentionDays\x88\x01\x01B\x19\n" +
+	"\x17_message_retention_days\"\xc9\x01\n" +
 	"\x14UpdateAccountRequest\x12'\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12C\n" +
@@ -755,6 +768,7 @@ func file_turumba_account_v1_account_service_proto_init() {
 		return
 	}
 	file_turumba_account_v1_account_proto_init()
+	file_turumba_account_v1_account_service_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

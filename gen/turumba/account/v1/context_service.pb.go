@@ -358,6 +358,162 @@ func (x *ListBlockedAccountsResponse) GetAccountIds() []string {
 	return nil
 }
 
+// ListMessageRetentionRequest asks for the accounts after one.
+type ListMessageRetentionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account before the first; the zero UUID at the start.
+	AfterAccountId string `protobuf:"bytes,1,opt,name=after_account_id,json=afterAccountId,proto3" json:"after_account_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListMessageRetentionRequest) Reset() {
+	*x = ListMessageRetentionRequest{}
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMessageRetentionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMessageRetentionRequest) ProtoMessage() {}
+
+func (x *ListMessageRetentionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMessageRetentionRequest.ProtoReflect.Descriptor instead.
+func (*ListMessageRetentionRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListMessageRetentionRequest) GetAfterAccountId() string {
+	if x != nil {
+		return x.AfterAccountId
+	}
+	return ""
+}
+
+// MessageRetention is how long an account keeps the texts of messages.
+type MessageRetention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Days after the end of a message.
+	Days          int32 `protobuf:"varint,2,opt,name=days,proto3" json:"days,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageRetention) Reset() {
+	*x = MessageRetention{}
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageRetention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageRetention) ProtoMessage() {}
+
+func (x *MessageRetention) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageRetention.ProtoReflect.Descriptor instead.
+func (*MessageRetention) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MessageRetention) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *MessageRetention) GetDays() int32 {
+	if x != nil {
+		return x.Days
+	}
+	return 0
+}
+
+// ListMessageRetentionResponse holds some of the accounts.
+type ListMessageRetentionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The accounts.
+	Accounts []*MessageRetention `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	// Where to go on; empty at the end.
+	NextAfterAccountId string `protobuf:"bytes,2,opt,name=next_after_account_id,json=nextAfterAccountId,proto3" json:"next_after_account_id,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ListMessageRetentionResponse) Reset() {
+	*x = ListMessageRetentionResponse{}
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMessageRetentionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMessageRetentionResponse) ProtoMessage() {}
+
+func (x *ListMessageRetentionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMessageRetentionResponse.ProtoReflect.Descriptor instead.
+func (*ListMessageRetentionResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListMessageRetentionResponse) GetAccounts() []*MessageRetention {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *ListMessageRetentionResponse) GetNextAfterAccountId() string {
+	if x != nil {
+		return x.NextAfterAccountId
+	}
+	return ""
+}
+
 // GetSenderRequest names an account and a user of it.
 type GetSenderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -371,7 +527,7 @@ type GetSenderRequest struct {
 
 func (x *GetSenderRequest) Reset() {
 	*x = GetSenderRequest{}
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[6]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +539,7 @@ func (x *GetSenderRequest) String() string {
 func (*GetSenderRequest) ProtoMessage() {}
 
 func (x *GetSenderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[6]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +552,7 @@ func (x *GetSenderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSenderRequest.ProtoReflect.Descriptor instead.
 func (*GetSenderRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetSenderRequest) GetAccountId() string {
@@ -430,7 +586,7 @@ type GetSenderResponse struct {
 
 func (x *GetSenderResponse) Reset() {
 	*x = GetSenderResponse{}
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[7]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +598,7 @@ func (x *GetSenderResponse) String() string {
 func (*GetSenderResponse) ProtoMessage() {}
 
 func (x *GetSenderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_context_service_proto_msgTypes[7]
+	mi := &file_turumba_account_v1_context_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +611,7 @@ func (x *GetSenderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSenderResponse.ProtoReflect.Descriptor instead.
 func (*GetSenderResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_account_v1_context_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSenderResponse) GetAccountName() string {
@@ -513,7 +669,16 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x1aListBlockedAccountsRequest\"Q\n" +
 	"\x1bListBlockedAccountsResponse\x122\n" +
 	"\vaccount_ids\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\xc0\x84=\"\x05r\x03\xb0\x01\x01R\n" +
-	"accountIds\"a\n" +
+	"accountIds\"Q\n" +
+	"\x1bListMessageRetentionRequest\x122\n" +
+	"\x10after_account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0eafterAccountId\"\\\n" +
+	"\x10MessageRetention\x12'\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12\x1f\n" +
+	"\x04days\x18\x02 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x01R\x04days\"\xab\x01\n" +
+	"\x1cListMessageRetentionResponse\x12K\n" +
+	"\baccounts\x18\x01 \x03(\v2$.turumba.account.v1.MessageRetentionB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\baccounts\x12>\n" +
+	"\x15next_after_account_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x12nextAfterAccountId\"a\n" +
 	"\x10GetSenderRequest\x12'\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12$\n" +
@@ -526,13 +691,16 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x0eaccount_status\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x182R\raccountStatus2\x8b\x01\n" +
 	"\x0eContextService\x12y\n" +
 	"\n" +
-	"GetContext\x12%.turumba.account.v1.GetContextRequest\x1a&.turumba.account.v1.GetContextResponse\"\x1c\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/context\x90\x02\x012\xad\x03\n" +
+	"GetContext\x12%.turumba.account.v1.GetContextRequest\x1a&.turumba.account.v1.GetContextResponse\"\x1c\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/context\x90\x02\x012\xbc\x04\n" +
 	"\x16InternalContextService\x12\x8e\x01\n" +
 	"\x0eResolveContext\x12).turumba.account.v1.ResolveContextRequest\x1a*.turumba.account.v1.ResolveContextResponse\"%\x8a\xb5\x18\x1e\x1a\x1c\n" +
 	"\tmessaging\n" +
 	"\x06worker\n" +
 	"\agateway\x90\x02\x01\x12\x89\x01\n" +
 	"\x13ListBlockedAccounts\x12..turumba.account.v1.ListBlockedAccountsRequest\x1a/.turumba.account.v1.ListBlockedAccountsResponse\"\x11\x8a\xb5\x18\n" +
+	"\x1a\b\n" +
+	"\x06worker\x90\x02\x01\x12\x8c\x01\n" +
+	"\x14ListMessageRetention\x12/.turumba.account.v1.ListMessageRetentionRequest\x1a0.turumba.account.v1.ListMessageRetentionResponse\"\x11\x8a\xb5\x18\n" +
 	"\x1a\b\n" +
 	"\x06worker\x90\x02\x01\x12v\n" +
 	"\tGetSender\x12$.turumba.account.v1.GetSenderRequest\x1a%.turumba.account.v1.GetSenderResponse\"\x1c\x8a\xb5\x18\x15\x1a\x13\n" +
@@ -552,36 +720,42 @@ func file_turumba_account_v1_context_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_context_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_context_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_turumba_account_v1_context_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_turumba_account_v1_context_service_proto_goTypes = []any{
-	(*GetContextRequest)(nil),           // 0: turumba.account.v1.GetContextRequest
-	(*GetContextResponse)(nil),          // 1: turumba.account.v1.GetContextResponse
-	(*ResolveContextRequest)(nil),       // 2: turumba.account.v1.ResolveContextRequest
-	(*ResolveContextResponse)(nil),      // 3: turumba.account.v1.ResolveContextResponse
-	(*ListBlockedAccountsRequest)(nil),  // 4: turumba.account.v1.ListBlockedAccountsRequest
-	(*ListBlockedAccountsResponse)(nil), // 5: turumba.account.v1.ListBlockedAccountsResponse
-	(*GetSenderRequest)(nil),            // 6: turumba.account.v1.GetSenderRequest
-	(*GetSenderResponse)(nil),           // 7: turumba.account.v1.GetSenderResponse
-	(*ContextMembership)(nil),           // 8: turumba.account.v1.ContextMembership
-	(*timestamppb.Timestamp)(nil),       // 9: google.protobuf.Timestamp
+	(*GetContextRequest)(nil),            // 0: turumba.account.v1.GetContextRequest
+	(*GetContextResponse)(nil),           // 1: turumba.account.v1.GetContextResponse
+	(*ResolveContextRequest)(nil),        // 2: turumba.account.v1.ResolveContextRequest
+	(*ResolveContextResponse)(nil),       // 3: turumba.account.v1.ResolveContextResponse
+	(*ListBlockedAccountsRequest)(nil),   // 4: turumba.account.v1.ListBlockedAccountsRequest
+	(*ListBlockedAccountsResponse)(nil),  // 5: turumba.account.v1.ListBlockedAccountsResponse
+	(*ListMessageRetentionRequest)(nil),  // 6: turumba.account.v1.ListMessageRetentionRequest
+	(*MessageRetention)(nil),             // 7: turumba.account.v1.MessageRetention
+	(*ListMessageRetentionResponse)(nil), // 8: turumba.account.v1.ListMessageRetentionResponse
+	(*GetSenderRequest)(nil),             // 9: turumba.account.v1.GetSenderRequest
+	(*GetSenderResponse)(nil),            // 10: turumba.account.v1.GetSenderResponse
+	(*ContextMembership)(nil),            // 11: turumba.account.v1.ContextMembership
+	(*timestamppb.Timestamp)(nil),        // 12: google.protobuf.Timestamp
 }
 var file_turumba_account_v1_context_service_proto_depIdxs = []int32{
-	8, // 0: turumba.account.v1.GetContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
-	8, // 1: turumba.account.v1.ResolveContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
-	9, // 2: turumba.account.v1.ResolveContextResponse.sessions_since:type_name -> google.protobuf.Timestamp
-	0, // 3: turumba.account.v1.ContextService.GetContext:input_type -> turumba.account.v1.GetContextRequest
-	2, // 4: turumba.account.v1.InternalContextService.ResolveContext:input_type -> turumba.account.v1.ResolveContextRequest
-	4, // 5: turumba.account.v1.InternalContextService.ListBlockedAccounts:input_type -> turumba.account.v1.ListBlockedAccountsRequest
-	6, // 6: turumba.account.v1.InternalContextService.GetSender:input_type -> turumba.account.v1.GetSenderRequest
-	1, // 7: turumba.account.v1.ContextService.GetContext:output_type -> turumba.account.v1.GetContextResponse
-	3, // 8: turumba.account.v1.InternalContextService.ResolveContext:output_type -> turumba.account.v1.ResolveContextResponse
-	5, // 9: turumba.account.v1.InternalContextService.ListBlockedAccounts:output_type -> turumba.account.v1.ListBlockedAccountsResponse
-	7, // 10: turumba.account.v1.InternalContextService.GetSender:output_type -> turumba.account.v1.GetSenderResponse
-	7, // [7:11] is the sub-list for method output_type
-	3, // [3:7] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	11, // 0: turumba.account.v1.GetContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
+	11, // 1: turumba.account.v1.ResolveContextResponse.memberships:type_name -> turumba.account.v1.ContextMembership
+	12, // 2: turumba.account.v1.ResolveContextResponse.sessions_since:type_name -> google.protobuf.Timestamp
+	7,  // 3: turumba.account.v1.ListMessageRetentionResponse.accounts:type_name -> turumba.account.v1.MessageRetention
+	0,  // 4: turumba.account.v1.ContextService.GetContext:input_type -> turumba.account.v1.GetContextRequest
+	2,  // 5: turumba.account.v1.InternalContextService.ResolveContext:input_type -> turumba.account.v1.ResolveContextRequest
+	4,  // 6: turumba.account.v1.InternalContextService.ListBlockedAccounts:input_type -> turumba.account.v1.ListBlockedAccountsRequest
+	6,  // 7: turumba.account.v1.InternalContextService.ListMessageRetention:input_type -> turumba.account.v1.ListMessageRetentionRequest
+	9,  // 8: turumba.account.v1.InternalContextService.GetSender:input_type -> turumba.account.v1.GetSenderRequest
+	1,  // 9: turumba.account.v1.ContextService.GetContext:output_type -> turumba.account.v1.GetContextResponse
+	3,  // 10: turumba.account.v1.InternalContextService.ResolveContext:output_type -> turumba.account.v1.ResolveContextResponse
+	5,  // 11: turumba.account.v1.InternalContextService.ListBlockedAccounts:output_type -> turumba.account.v1.ListBlockedAccountsResponse
+	8,  // 12: turumba.account.v1.InternalContextService.ListMessageRetention:output_type -> turumba.account.v1.ListMessageRetentionResponse
+	10, // 13: turumba.account.v1.InternalContextService.GetSender:output_type -> turumba.account.v1.GetSenderResponse
+	9,  // [9:14] is the sub-list for method output_type
+	4,  // [4:9] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_context_service_proto_init() }
@@ -596,7 +770,7 @@ func file_turumba_account_v1_context_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_context_service_proto_rawDesc), len(file_turumba_account_v1_context_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -131,9 +131,10 @@ var ContextService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	InternalContextService_ResolveContext_FullMethodName      = "/turumba.account.v1.InternalContextService/ResolveContext"
-	InternalContextService_ListBlockedAccounts_FullMethodName = "/turumba.account.v1.InternalContextService/ListBlockedAccounts"
-	InternalContextService_GetSender_FullMethodName           = "/turumba.account.v1.InternalContextService/GetSender"
+	InternalContextService_ResolveContext_FullMethodName       = "/turumba.account.v1.InternalContextService/ResolveContext"
+	InternalContextService_ListBlockedAccounts_FullMethodName  = "/turumba.account.v1.InternalContextService/ListBlockedAccounts"
+	InternalContextService_ListMessageRetention_FullMethodName = "/turumba.account.v1.InternalContextService/ListMessageRetention"
+	InternalContextService_GetSender_FullMethodName            = "/turumba.account.v1.InternalContextService/GetSender"
 )
 
 // InternalContextServiceClient is the client API for InternalContextService service.
@@ -148,6 +149,9 @@ type InternalContextServiceClient interface {
 	// ListBlockedAccounts returns the accounts that must not send: suspended and closed
 	// ones.
 	ListBlockedAccounts(ctx context.Context, in *ListBlockedAccountsRequest, opts ...grpc.CallOption) (*ListBlockedAccountsResponse, error)
+	// ListMessageRetention returns for how long texts of messages are kept, in the order of
+	// account ids; accounts whose texts are kept for ever are left out.
+	ListMessageRetention(ctx context.Context, in *ListMessageRetentionRequest, opts ...grpc.CallOption) (*ListMessageRetentionResponse, error)
 	// GetSender returns the names that templates use for the account and the sender.
 	GetSender(ctx context.Context, in *GetSenderRequest, opts ...grpc.CallOption) (*GetSenderResponse, error)
 }
@@ -180,6 +184,16 @@ func (c *internalContextServiceClient) ListBlockedAccounts(ctx context.Context, 
 	return out, nil
 }
 
+func (c *internalContextServiceClient) ListMessageRetention(ctx context.Context, in *ListMessageRetentionRequest, opts ...grpc.CallOption) (*ListMessageRetentionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMessageRetentionResponse)
+	err := c.cc.Invoke(ctx, InternalContextService_ListMessageRetention_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *internalContextServiceClient) GetSender(ctx context.Context, in *GetSenderRequest, opts ...grpc.CallOption) (*GetSenderResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSenderResponse)
@@ -202,6 +216,9 @@ type InternalContextServiceServer interface {
 	// ListBlockedAccounts returns the accounts that must not send: suspended and closed
 	// ones.
 	ListBlockedAccounts(context.Context, *ListBlockedAccountsRequest) (*ListBlockedAccountsResponse, error)
+	// ListMessageRetention returns for how long texts of messages are kept, in the order of
+	// account ids; accounts whose texts are kept for ever are left out.
+	ListMessageRetention(context.Context, *ListMessageRetentionRequest) (*ListMessageRetentionResponse, error)
 	// GetSender returns the names that templates use for the account and the sender.
 	GetSender(context.Context, *GetSenderRequest) (*GetSenderResponse, error)
 	mustEmbedUnimplementedInternalContextServiceServer()
@@ -219,6 +236,9 @@ func (UnimplementedInternalContextServiceServer) ResolveContext(context.Context,
 }
 func (UnimplementedInternalContextServiceServer) ListBlockedAccounts(context.Context, *ListBlockedAccountsRequest) (*ListBlockedAccountsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBlockedAccounts not implemented")
+}
+func (UnimplementedInternalContextServiceServer) ListMessageRetention(context.Context, *ListMessageRetentionRequest) (*ListMessageRetentionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMessageRetention not implemented")
 }
 func (UnimplementedInternalContextServiceServer) GetSender(context.Context, *GetSenderRequest) (*GetSenderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSender not implemented")
@@ -281,6 +301,24 @@ func _InternalContextService_ListBlockedAccounts_Handler(srv interface{}, ctx co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InternalContextService_ListMessageRetention_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMessageRetentionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InternalContextServiceServer).ListMessageRetention(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InternalContextService_ListMessageRetention_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InternalContextServiceServer).ListMessageRetention(ctx, req.(*ListMessageRetentionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _InternalContextService_GetSender_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSenderRequest)
 	if err := dec(in); err != nil {
@@ -313,6 +351,10 @@ var InternalContextService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListBlockedAccounts",
 			Handler:    _InternalContextService_ListBlockedAccounts_Handler,
+		},
+		{
+			MethodName: "ListMessageRetention",
+			Handler:    _InternalContextService_ListMessageRetention_Handler,
 		},
 		{
 			MethodName: "GetSender",

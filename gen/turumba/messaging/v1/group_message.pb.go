@@ -166,8 +166,11 @@ type GroupMessage struct {
 	ResendOfId string `protobuf:"bytes,27,opt,name=resend_of_id,json=resendOfId,proto3" json:"resend_of_id,omitempty"`
 	// Whether a resend takes those whose outcome is unknown too.
 	IncludeUnknown bool `protobuf:"varint,28,opt,name=include_unknown,json=includeUnknown,proto3" json:"include_unknown,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// When the account's retention erased the text of the send, its custom_values and its
+	// metadata, and what its messages held.
+	BodyErasedAt  *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=body_erased_at,json=bodyErasedAt,proto3" json:"body_erased_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupMessage) Reset() {
@@ -396,6 +399,13 @@ func (x *GroupMessage) GetIncludeUnknown() bool {
 	return false
 }
 
+func (x *GroupMessage) GetBodyErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BodyErasedAt
+	}
+	return nil
+}
+
 // AddressRecipient is somebody who receives a send without being a contact.
 type AddressRecipient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -540,7 +550,7 @@ var File_turumba_messaging_v1_group_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xbf\r\n" +
+	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\x8b\x0e\n" +
 	"\fGroupMessage\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -590,7 +600,8 @@ const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\raddress_count\x18\x1a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\faddressCount\x12-\n" +
 	"\fresend_of_id\x18\x1b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
 	"resendOfId\x12'\n" +
-	"\x0finclude_unknown\x18\x1c \x01(\bR\x0eincludeUnknown\x1a?\n" +
+	"\x0finclude_unknown\x18\x1c \x01(\bR\x0eincludeUnknown\x12J\n" +
+	"\x0ebody_erased_at\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\fbodyErasedAt\x1a?\n" +
 	"\x11CustomValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x01\n" +
@@ -649,20 +660,21 @@ var file_turumba_messaging_v1_group_message_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_group_message_proto_depIdxs = []int32{
-	0, // 0: turumba.messaging.v1.GroupMessage.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	4, // 1: turumba.messaging.v1.GroupMessage.custom_values:type_name -> turumba.messaging.v1.GroupMessage.CustomValuesEntry
-	6, // 2: turumba.messaging.v1.GroupMessage.metadata:type_name -> google.protobuf.Struct
-	7, // 3: turumba.messaging.v1.GroupMessage.started_at:type_name -> google.protobuf.Timestamp
-	7, // 4: turumba.messaging.v1.GroupMessage.completed_at:type_name -> google.protobuf.Timestamp
-	7, // 5: turumba.messaging.v1.GroupMessage.created_at:type_name -> google.protobuf.Timestamp
-	7, // 6: turumba.messaging.v1.GroupMessage.updated_at:type_name -> google.protobuf.Timestamp
-	5, // 7: turumba.messaging.v1.AddressRecipient.values:type_name -> turumba.messaging.v1.AddressRecipient.ValuesEntry
-	7, // 8: turumba.messaging.v1.SkippedRecipient.created_at:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: turumba.messaging.v1.GroupMessage.status:type_name -> turumba.messaging.v1.GroupMessageStatus
+	4,  // 1: turumba.messaging.v1.GroupMessage.custom_values:type_name -> turumba.messaging.v1.GroupMessage.CustomValuesEntry
+	6,  // 2: turumba.messaging.v1.GroupMessage.metadata:type_name -> google.protobuf.Struct
+	7,  // 3: turumba.messaging.v1.GroupMessage.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 4: turumba.messaging.v1.GroupMessage.completed_at:type_name -> google.protobuf.Timestamp
+	7,  // 5: turumba.messaging.v1.GroupMessage.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 6: turumba.messaging.v1.GroupMessage.updated_at:type_name -> google.protobuf.Timestamp
+	7,  // 7: turumba.messaging.v1.GroupMessage.body_erased_at:type_name -> google.protobuf.Timestamp
+	5,  // 8: turumba.messaging.v1.AddressRecipient.values:type_name -> turumba.messaging.v1.AddressRecipient.ValuesEntry
+	7,  // 9: turumba.messaging.v1.SkippedRecipient.created_at:type_name -> google.protobuf.Timestamp
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_proto_init() }

@@ -65,7 +65,8 @@ type GroupMessageServiceClient interface {
 	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
 	// failed to reach for good: the same text with the values that they had, by the same
 	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-	// the old one is running, when nothing failed, or when it was resent before.
+	// the old one is running, when nothing failed, once its text was erased, or when it was
+	// resent before.
 	ResendGroupMessage(ctx context.Context, in *ResendGroupMessageRequest, opts ...grpc.CallOption) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.
@@ -244,7 +245,8 @@ type GroupMessageServiceServer interface {
 	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
 	// failed to reach for good: the same text with the values that they had, by the same
 	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-	// the old one is running, when nothing failed, or when it was resent before.
+	// the old one is running, when nothing failed, once its text was erased, or when it was
+	// resent before.
 	ResendGroupMessage(context.Context, *ResendGroupMessageRequest) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.

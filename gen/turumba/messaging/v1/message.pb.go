@@ -647,9 +647,9 @@ type Message struct {
 	Direction MessageDirection `protobuf:"varint,7,opt,name=direction,proto3,enum=turumba.messaging.v1.MessageDirection" json:"direction,omitempty"`
 	// State of the message.
 	Status MessageStatus `protobuf:"varint,8,opt,name=status,proto3,enum=turumba.messaging.v1.MessageStatus" json:"status,omitempty"`
-	// Where it goes: an e-mail address, number or chat id.
+	// Where it goes: an e-mail address, number or chat id; empty once it was erased.
 	DeliveryAddress string `protobuf:"bytes,9,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
-	// The rendered text.
+	// The rendered text; empty once it was erased.
 	MessageBody string `protobuf:"bytes,10,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
 	// The provider's id of the message.
 	ProviderMessageId string `protobuf:"bytes,11,opt,name=provider_message_id,json=providerMessageId,proto3" json:"provider_message_id,omitempty"`
@@ -686,7 +686,10 @@ type Message struct {
 	// The template.
 	Template *TemplateSummary `protobuf:"bytes,26,opt,name=template,proto3" json:"template,omitempty"`
 	// The send.
-	GroupMessage  *GroupMessageSummary `protobuf:"bytes,27,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
+	GroupMessage *GroupMessageSummary `protobuf:"bytes,27,opt,name=group_message,json=groupMessage,proto3" json:"group_message,omitempty"`
+	// When the text was erased, by the account's retention or on demand, and with it
+	// subject, metadata and providers' texts; on demand the address too.
+	BodyErasedAt  *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=body_erased_at,json=bodyErasedAt,proto3" json:"body_erased_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -910,6 +913,13 @@ func (x *Message) GetGroupMessage() *GroupMessageSummary {
 	return nil
 }
 
+func (x *Message) GetBodyErasedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BodyErasedAt
+	}
+	return nil
+}
+
 var File_turumba_messaging_v1_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_proto_rawDesc = "" +
@@ -942,7 +952,7 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\x13GroupMessageSummary\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12J\n" +
-	"\x06status\x18\x03 \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06status\"\xe7\r\n" +
+	"\x06status\x18\x03 \x01(\x0e2(.turumba.messaging.v1.GroupMessageStatusB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06status\"\xb3\x0e\n" +
 	"\aMessage\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\x0f\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x03\n" +
 	"\x01\x01R\x02id\x12/\n" +
@@ -993,7 +1003,8 @@ const file_turumba_messaging_v1_message_proto_rawDesc = "" +
 	"\achannel\x18\x18 \x01(\v2$.turumba.messaging.v1.ChannelSummaryR\achannel\x12>\n" +
 	"\acontact\x18\x19 \x01(\v2$.turumba.messaging.v1.ContactSummaryR\acontact\x12A\n" +
 	"\btemplate\x18\x1a \x01(\v2%.turumba.messaging.v1.TemplateSummaryR\btemplate\x12N\n" +
-	"\rgroup_message\x18\x1b \x01(\v2).turumba.messaging.v1.GroupMessageSummaryR\fgroupMessage*\x92\x01\n" +
+	"\rgroup_message\x18\x1b \x01(\v2).turumba.messaging.v1.GroupMessageSummaryR\fgroupMessage\x12J\n" +
+	"\x0ebody_erased_at\x18\x1c \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\fbodyErasedAt*\x92\x01\n" +
 	"\x10MessageDirection\x12!\n" +
 	"\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x01\x12\x1d\n" +
@@ -1064,11 +1075,12 @@ var file_turumba_messaging_v1_message_proto_depIdxs = []int32{
 	6,  // 15: turumba.messaging.v1.Message.contact:type_name -> turumba.messaging.v1.ContactSummary
 	7,  // 16: turumba.messaging.v1.Message.template:type_name -> turumba.messaging.v1.TemplateSummary
 	8,  // 17: turumba.messaging.v1.Message.group_message:type_name -> turumba.messaging.v1.GroupMessageSummary
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	10, // 18: turumba.messaging.v1.Message.body_erased_at:type_name -> google.protobuf.Timestamp
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_proto_init() }

@@ -1122,6 +1122,98 @@ func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
 }
 
+// EraseMessageRequest names a message.
+type EraseMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message.
+	MessageId     string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseMessageRequest) Reset() {
+	*x = EraseMessageRequest{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseMessageRequest) ProtoMessage() {}
+
+func (x *EraseMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseMessageRequest.ProtoReflect.Descriptor instead.
+func (*EraseMessageRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *EraseMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// EraseMessageResponse holds what is left of the message.
+type EraseMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message.
+	Message       *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseMessageResponse) Reset() {
+	*x = EraseMessageResponse{}
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseMessageResponse) ProtoMessage() {}
+
+func (x *EraseMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseMessageResponse.ProtoReflect.Descriptor instead.
+func (*EraseMessageResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EraseMessageResponse) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 // GetMessageRequest names a message.
 type GetMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1133,7 +1225,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1237,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1250,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -1179,7 +1271,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1283,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1296,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -1233,7 +1325,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1337,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1350,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{19}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -1309,7 +1401,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1413,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1426,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{20}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -1454,7 +1546,12 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\x14DeleteMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"\x17\n" +
-	"\x15DeleteMessageResponse\"<\n" +
+	"\x15DeleteMessageResponse\">\n" +
+	"\x13EraseMessageRequest\x12'\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"W\n" +
+	"\x14EraseMessageResponse\x12?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"<\n" +
 	"\x11GetMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"U\n" +
@@ -1471,7 +1568,7 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8e\x01\n" +
 	"\x14ListMessagesResponse\x12<\n" +
 	"\x04data\x18\x01 \x03(\v2\x1d.turumba.messaging.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\x80\f\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xb5\r\n" +
 	"\x0eMessageService\x12\xa2\x01\n" +
 	"\rCreateMessage\x12*.turumba.messaging.v1.CreateMessageRequest\x1a+.turumba.messaging.v1.CreateMessageResponse\"8\x8a\xb5\x18\x118\x01\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xb1\x01\n" +
@@ -1486,7 +1583,9 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\fRetryMessage\x12).turumba.messaging.v1.RetryMessageRequest\x1a*.turumba.messaging.v1.RetryMessageResponse\"K\x8a\xb5\x18\x118\x01\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02-:\x01*b\amessage\"\x1f/v1/messages/{message_id}/retry\x90\x02\x02\x12\xa3\x01\n" +
 	"\rDeleteMessage\x12*.turumba.messaging.v1.DeleteMessageRequest\x1a+.turumba.messaging.v1.DeleteMessageResponse\"9\x8a\xb5\x18\x11\n" +
-	"\x0fmessages.delete\x82\xd3\xe4\x93\x02\x1b*\x19/v1/messages/{message_id}\x90\x02\x02\x12\xa1\x01\n" +
+	"\x0fmessages.delete\x82\xd3\xe4\x93\x02\x1b*\x19/v1/messages/{message_id}\x90\x02\x02\x12\xb2\x01\n" +
+	"\fEraseMessage\x12).turumba.messaging.v1.EraseMessageRequest\x1a*.turumba.messaging.v1.EraseMessageResponse\"K\x8a\xb5\x18\x11\n" +
+	"\x0fmessages.delete\x82\xd3\xe4\x93\x02-:\x01*b\amessage\"\x1f/v1/messages/{message_id}/erase\x90\x02\x02\x12\xa1\x01\n" +
 	"\n" +
 	"GetMessage\x12'.turumba.messaging.v1.GetMessageRequest\x1a(.turumba.messaging.v1.GetMessageResponse\"@\x8a\xb5\x18\x0f\n" +
 	"\rmessages.read\x82\xd3\xe4\x93\x02$b\amessage\x12\x19/v1/messages/{message_id}\x90\x02\x01\x12\x91\x01\n" +
@@ -1506,7 +1605,7 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
 	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
@@ -1525,65 +1624,70 @@ var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*RetryMessageResponse)(nil),        // 14: turumba.messaging.v1.RetryMessageResponse
 	(*DeleteMessageRequest)(nil),        // 15: turumba.messaging.v1.DeleteMessageRequest
 	(*DeleteMessageResponse)(nil),       // 16: turumba.messaging.v1.DeleteMessageResponse
-	(*GetMessageRequest)(nil),           // 17: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),          // 18: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),         // 19: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),        // 20: turumba.messaging.v1.ListMessagesResponse
-	nil,                                 // 21: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	nil,                                 // 22: turumba.messaging.v1.MessageInput.CustomValuesEntry
-	(ChannelType)(0),                    // 23: turumba.messaging.v1.ChannelType
-	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 25: google.protobuf.Struct
-	(*Message)(nil),                     // 26: turumba.messaging.v1.Message
-	(*v1.ListMeta)(nil),                 // 27: turumba.options.v1.ListMeta
-	(*EstimateMessageRequest)(nil),      // 28: turumba.messaging.v1.EstimateMessageRequest
-	(*EstimateMessageResponse)(nil),     // 29: turumba.messaging.v1.EstimateMessageResponse
+	(*EraseMessageRequest)(nil),         // 17: turumba.messaging.v1.EraseMessageRequest
+	(*EraseMessageResponse)(nil),        // 18: turumba.messaging.v1.EraseMessageResponse
+	(*GetMessageRequest)(nil),           // 19: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 20: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 21: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 22: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 23: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	nil,                                 // 24: turumba.messaging.v1.MessageInput.CustomValuesEntry
+	(ChannelType)(0),                    // 25: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 27: google.protobuf.Struct
+	(*Message)(nil),                     // 28: turumba.messaging.v1.Message
+	(*v1.ListMeta)(nil),                 // 29: turumba.options.v1.ListMeta
+	(*EstimateMessageRequest)(nil),      // 30: turumba.messaging.v1.EstimateMessageRequest
+	(*EstimateMessageResponse)(nil),     // 31: turumba.messaging.v1.EstimateMessageResponse
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	23, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	21, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	24, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
-	25, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
-	26, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	23, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	22, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
-	24, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
-	25, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
+	25, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	23, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	26, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	27, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	28, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	25, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	24, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
+	26, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
+	27, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
 	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
-	26, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
+	28, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
 	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
 	2,  // 12: turumba.messaging.v1.SendMessagesItem.message:type_name -> turumba.messaging.v1.MessageInput
 	6,  // 13: turumba.messaging.v1.SendMessagesRequest.settings:type_name -> turumba.messaging.v1.SendMessagesSettings
 	7,  // 14: turumba.messaging.v1.SendMessagesRequest.item:type_name -> turumba.messaging.v1.SendMessagesItem
 	9,  // 15: turumba.messaging.v1.SendMessagesResponse.results:type_name -> turumba.messaging.v1.SendMessagesResult
-	26, // 16: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	26, // 17: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	26, // 18: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	26, // 19: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	27, // 20: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 21: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
-	3,  // 22: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
-	8,  // 23: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
-	28, // 24: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
-	11, // 25: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
-	13, // 26: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
-	15, // 27: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
-	17, // 28: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	19, // 29: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1,  // 30: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
-	5,  // 31: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
-	10, // 32: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
-	29, // 33: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
-	12, // 34: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
-	14, // 35: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
-	16, // 36: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
-	18, // 37: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	20, // 38: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	30, // [30:39] is the sub-list for method output_type
-	21, // [21:30] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	28, // 16: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	28, // 17: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	28, // 18: turumba.messaging.v1.EraseMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	28, // 19: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	28, // 20: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	29, // 21: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 22: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	3,  // 23: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	8,  // 24: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
+	30, // 25: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
+	11, // 26: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
+	13, // 27: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
+	15, // 28: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
+	17, // 29: turumba.messaging.v1.MessageService.EraseMessage:input_type -> turumba.messaging.v1.EraseMessageRequest
+	19, // 30: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	21, // 31: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 32: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	5,  // 33: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	10, // 34: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
+	31, // 35: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
+	12, // 36: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
+	14, // 37: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
+	16, // 38: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
+	18, // 39: turumba.messaging.v1.MessageService.EraseMessage:output_type -> turumba.messaging.v1.EraseMessageResponse
+	20, // 40: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	22, // 41: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	32, // [32:42] is the sub-list for method output_type
+	22, // [22:32] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -1604,7 +1708,7 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	MessageService_CancelMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/CancelMessage"
 	MessageService_RetryMessage_FullMethodName        = "/turumba.messaging.v1.MessageService/RetryMessage"
 	MessageService_DeleteMessage_FullMethodName       = "/turumba.messaging.v1.MessageService/DeleteMessage"
+	MessageService_EraseMessage_FullMethodName        = "/turumba.messaging.v1.MessageService/EraseMessage"
 	MessageService_GetMessage_FullMethodName          = "/turumba.messaging.v1.MessageService/GetMessage"
 	MessageService_ListMessages_FullMethodName        = "/turumba.messaging.v1.MessageService/ListMessages"
 )
@@ -63,12 +64,16 @@ type MessageServiceClient interface {
 	// RetryMessage sends a message again that failed for good; one whose outcome is
 	// unknown may arrive twice. The retries that its channel grants are not renewed. A
 	// send that had ended goes on until the message has its outcome. INVALID_STATE for
-	// every other message, after not_after, and where the channel is gone or the send was
-	// cancelled.
+	// every other message, after not_after, once its text was erased, and where the channel
+	// is gone or the send was cancelled.
 	RetryMessage(ctx context.Context, in *RetryMessageRequest, opts ...grpc.CallOption) (*RetryMessageResponse, error)
 	// DeleteMessage hides a message that has its outcome; INVALID_STATE before. Counters
 	// of its send stay.
 	DeleteMessage(ctx context.Context, in *DeleteMessageRequest, opts ...grpc.CallOption) (*DeleteMessageResponse, error)
+	// EraseMessage takes text, subject, values, metadata, the provider's texts and the
+	// address out of a message that has ended, for good, deleted or not; INVALID_STATE
+	// before. The row stays, and a message erasure tells of it.
+	EraseMessage(ctx context.Context, in *EraseMessageRequest, opts ...grpc.CallOption) (*EraseMessageResponse, error)
 	// GetMessage returns one message, with its attempts.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
@@ -157,6 +162,16 @@ func (c *messageServiceClient) DeleteMessage(ctx context.Context, in *DeleteMess
 	return out, nil
 }
 
+func (c *messageServiceClient) EraseMessage(ctx context.Context, in *EraseMessageRequest, opts ...grpc.CallOption) (*EraseMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseMessageResponse)
+	err := c.cc.Invoke(ctx, MessageService_EraseMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *messageServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetMessageResponse)
@@ -208,12 +223,16 @@ type MessageServiceServer interface {
 	// RetryMessage sends a message again that failed for good; one whose outcome is
 	// unknown may arrive twice. The retries that its channel grants are not renewed. A
 	// send that had ended goes on until the message has its outcome. INVALID_STATE for
-	// every other message, after not_after, and where the channel is gone or the send was
-	// cancelled.
+	// every other message, after not_after, once its text was erased, and where the channel
+	// is gone or the send was cancelled.
 	RetryMessage(context.Context, *RetryMessageRequest) (*RetryMessageResponse, error)
 	// DeleteMessage hides a message that has its outcome; INVALID_STATE before. Counters
 	// of its send stay.
 	DeleteMessage(context.Context, *DeleteMessageRequest) (*DeleteMessageResponse, error)
+	// EraseMessage takes text, subject, values, metadata, the provider's texts and the
+	// address out of a message that has ended, for good, deleted or not; INVALID_STATE
+	// before. The row stays, and a message erasure tells of it.
+	EraseMessage(context.Context, *EraseMessageRequest) (*EraseMessageResponse, error)
 	// GetMessage returns one message, with its attempts.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
 	// ListMessages returns the messages of the caller's accounts, newest first. Most
@@ -249,6 +268,9 @@ func (UnimplementedMessageServiceServer) RetryMessage(context.Context, *RetryMes
 }
 func (UnimplementedMessageServiceServer) DeleteMessage(context.Context, *DeleteMessageRequest) (*DeleteMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteMessage not implemented")
+}
+func (UnimplementedMessageServiceServer) EraseMessage(context.Context, *EraseMessageRequest) (*EraseMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseMessage not implemented")
 }
 func (UnimplementedMessageServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
@@ -392,6 +414,24 @@ func _MessageService_DeleteMessage_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_EraseMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).EraseMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_EraseMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).EraseMessage(ctx, req.(*EraseMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_GetMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetMessageRequest)
 	if err := dec(in); err != nil {
@@ -458,6 +498,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteMessage",
 			Handler:    _MessageService_DeleteMessage_Handler,
+		},
+		{
+			MethodName: "EraseMessage",
+			Handler:    _MessageService_EraseMessage_Handler,
 		},
 		{
 			MethodName: "GetMessage",
