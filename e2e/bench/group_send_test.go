@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -61,33 +60,47 @@ func (nothing) Send(_ context.Context, m channel.Message) channel.Result {
 	return channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{m.ID}}
 }
 
-// people is an account service with sendSize contacts in memory.
+// people is an account service with contacts in memory; a contact group has as many
+// members as its id says.
 type people struct {
 	accountv1.UnimplementedInternalContextServiceServer
 	accountv1.UnimplementedRecipientServiceServer
+
+	mu    sync.Mutex
 	pages []*accountv1.StreamRecipientsResponse
 }
 
-func newPeople() *people {
-	p := &people{}
-	for from := 0; from < sendSize; from += 500 {
+// groupOf is the id of the contact group with n members; peoplePage divides n.
+func groupOf(n int) string { return fmt.Sprintf("00000000-0000-7000-9000-%012d", n) }
+
+const peoplePage = 500
+
+// members are the first n contacts.
+func (p *people) members(n int) []*accountv1.StreamRecipientsResponse {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for from := len(p.pages) * peoplePage; from < n; from += peoplePage {
 		page := &accountv1.StreamRecipientsResponse{}
-		for i := from; i < from+500; i++ {
+		for i := from; i < from+peoplePage; i++ {
 			page.Recipients = append(page.Recipients, &accountv1.Recipient{
 				ContactId: fmt.Sprintf("00000000-0000-7000-8000-%012d", i+1), FirstName: "Abebe", LastName: "Bikila", Email: fmt.Sprintf("p%d@example.org", i),
 			})
 		}
 		p.pages = append(p.pages, page)
 	}
-	return p
+	return p.pages[:n/peoplePage]
 }
 
 func (p *people) GetSender(context.Context, *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {
 	return &accountv1.GetSenderResponse{AccountName: "School"}, nil
 }
 
-func (p *people) StreamRecipients(_ *accountv1.StreamRecipientsRequest, stream grpc.ServerStreamingServer[accountv1.StreamRecipientsResponse]) error {
-	for _, page := range p.pages {
+func (p *people) StreamRecipients(req *accountv1.StreamRecipientsRequest, stream grpc.ServerStreamingServer[accountv1.StreamRecipientsResponse]) error {
+	var n int
+	if _, err := fmt.Sscanf(req.GetContactGroupIds()[0], "00000000-0000-7000-9000-%d", &n); err != nil {
+		return err
+	}
+	for _, page := range p.members(n) {
 		if err := stream.Send(page); err != nil {
 			return err
 		}
@@ -115,7 +128,8 @@ type sender struct {
 func newSender(b *testing.B, url string, adapter channel.Adapter) *sender {
 	b.Helper()
 	require.NoError(b, messagingapp.Migrate(b.Context(), url))
-	p := newPeople()
+	p := &people{}
+	p.members(sendSize)
 	directory, err := grpcserver.New(grpcserver.Config{Name: "account", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: p, Context: p})
 	require.NoError(b, err)
 	accountv1.RegisterInternalContextServiceServer(directory, p)
@@ -171,18 +185,29 @@ func (s *sender) setUp() {
 
 // send runs one group send to its end.
 func (s *sender) send() int {
+	s.end(s.begin(sendSize), sendSize)
+	return sendSize
+}
+
+// begin queues a group send to n contacts.
+func (s *sender) begin(n int) (id string) {
 	g := &messaging.GroupMessage{
-		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{uuid.NewString()},
+		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{groupOf(n)},
 	}
 	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g, nil) })
+	return g.ID
+}
+
+// end waits until all n messages of the send are sent.
+func (s *sender) end(id string, n int) {
 	ctx, cancel := context.WithTimeout(s.b.Context(), sendLimit) // go test has no limit for benchmarks
 	defer cancel()
 	for {
-		now, err := s.store.GroupMessage(ctx, []string{s.account}, g.ID)
+		now, err := s.store.GroupMessage(ctx, []string{s.account}, id)
 		require.NoError(s.b, err)
 		if now.Final() {
-			require.EqualValues(s.b, sendSize, now.Sent)
-			return sendSize
+			require.EqualValues(s.b, n, now.Sent)
+			return
 		}
 		require.NoErrorf(s.b, clock.Sleep(ctx, clock.System(), 5*time.Millisecond), "the send is %s with %d sent", now.Status, now.Sent)
 	}
