@@ -128,39 +128,67 @@ type sender struct {
 func newSender(b *testing.B, url string, adapter channel.Adapter) *sender {
 	b.Helper()
 	require.NoError(b, messagingapp.Migrate(b.Context(), url))
-	p := &people{}
-	p.members(sendSize)
-	directory, err := grpcserver.New(grpcserver.Config{Name: "account", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: p, Context: p})
-	require.NoError(b, err)
-	accountv1.RegisterInternalContextServiceServer(directory, p)
-	accountv1.RegisterRecipientServiceServer(directory, p)
-	bus, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
-	require.NoError(b, err)
-	a, err := worker.New(b.Context(), worker.Config{DatabaseURL: config.Secret(url), Roles: worker.AllRoles()}, worker.Deps{
-		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.Conn("worker"), Adapters: channel.Adapters{adapter}, Bus: bus,
-	})
+	w, err := newWorker(b.Context(), url, channel.Adapters{adapter})
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(b.Context()))
 	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	db, err := pg.Open(b.Context(), pg.Config{URL: url, Role: pg.RoleAPI})
-	require.NoError(b, err)
+	go func() { done <- w.Run(ctx) }()
 	b.Cleanup(func() {
 		stop()
 		require.NoError(b, <-done)
-		require.NoError(b, bus.Close())
-		db.Close()
 	})
-	store, err := postgres.New(db, make([]byte, 32), a.Wake)
-	require.NoError(b, err)
-	return newAccount(b, store)
+	return newAccount(b, openStore(b, url, w.Wake))
 }
 
-// newAccount is another account with the same worker.
+// newWorker is a worker with an account service in its memory.
+func newWorker(ctx context.Context, url string, adapters channel.Adapters) (*worker.App, error) {
+	p := &people{}
+	p.members(sendSize)
+	directory, err := grpcserver.New(grpcserver.Config{Name: "account", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: p, Context: p})
+	if err != nil {
+		return nil, err
+	}
+	accountv1.RegisterInternalContextServiceServer(directory, p)
+	accountv1.RegisterRecipientServiceServer(directory, p)
+	bus, err := inproc.New(relay.Topology(false, false), inproc.Options{Logger: telemetry.Discard()})
+	if err != nil {
+		return nil, err
+	}
+	return worker.New(ctx, worker.Config{DatabaseURL: config.Secret(url), Roles: worker.AllRoles()}, worker.Deps{
+		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.Conn("worker"), Adapters: adapters, Bus: bus,
+	})
+}
+
+// openStore is the database as the API has it.
+func openStore(b *testing.B, url string, wake func()) *postgres.Store {
+	b.Helper()
+	db, err := pg.Open(b.Context(), pg.Config{URL: url, Role: pg.RoleAPI})
+	require.NoError(b, err)
+	b.Cleanup(db.Close)
+	store, err := postgres.New(db, make([]byte, 32), wake)
+	require.NoError(b, err)
+	return store
+}
+
+// newAccount is another account with the same worker, and a channel and a template
+// that nothing asks much of.
 func newAccount(b *testing.B, store *postgres.Store) *sender {
 	b.Helper()
+	return newAccountWith(b, store, "Dear {FIRST_NAME} {LAST_NAME}, school starts on Monday.", messaging.SMTP{Host: "unused.example"}, 300)
+}
+
+// newAccountWith is an account with a text to send and a server to send it to.
+func newAccountWith(b *testing.B, store *postgres.Store, body string, to messaging.SMTP, connections int32) *sender {
+	b.Helper()
 	s := &sender{b: b, store: store, account: messaging.NewID(), channel: messaging.NewID(), template: messaging.NewID()}
-	s.setUp()
+	t := &messaging.Template{ID: s.template, AccountID: s.account, Name: "T", Subject: "S {FIRST_NAME}", Body: body, IsActive: true}
+	require.NoError(b, t.Prepare())
+	s.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
+			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
+			IsEnabled: true, Connections: connections, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &to}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
+		}))
+	})
 	return s
 }
 
@@ -169,18 +197,6 @@ func (s *sender) tx(fn func(ctx context.Context, tx *pg.Tx) error) {
 	ctx := s.b.Context()
 	require.NoError(s.b, s.store.DB().InTx(ctx, []string{s.account}, func(tx *pg.Tx) error { return fn(ctx, tx) }))
 	s.store.Notify()
-}
-
-func (s *sender) setUp() {
-	s.b.Helper()
-	t := &messaging.Template{ID: s.template, AccountID: s.account, Name: "T", Subject: "S {FIRST_NAME}", Body: "Dear {FIRST_NAME} {LAST_NAME}, school starts on Monday.", IsActive: true}
-	require.NoError(s.b, t.Prepare())
-	s.tx(func(ctx context.Context, tx *pg.Tx) error {
-		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
-			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
-			IsEnabled: true, Connections: 300, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &messaging.SMTP{Host: "unused.example"}}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
-		}))
-	})
 }
 
 // send runs one group send to its end.

@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 
@@ -11,8 +12,22 @@ import (
 
 // TestMain is also the processes that benchmarks start: this program again.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == single.SimulatorCommand {
-		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
+	if len(os.Args) < 2 {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	var err error
+	switch os.Args[1] {
+	case single.SimulatorCommand:
+		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
+	case workerCommand:
+		err = runWorker(os.Args[2])
+	case sinkCommand:
+		err = runSink()
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
