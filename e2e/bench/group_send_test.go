@@ -60,13 +60,11 @@ func (nothing) Send(_ context.Context, m channel.Message) channel.Result {
 	return channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{m.ID}}
 }
 
-// people is an account service with contacts in memory; a contact group has as many
-// members as its id says.
+// people is an account service; a contact group has as many members as its id says.
 type people struct {
 	accountv1.UnimplementedInternalContextServiceServer
 	accountv1.UnimplementedRecipientServiceServer
-
-	mu    sync.Mutex
+	// pages are the first contacts, made before they are asked for.
 	pages []*accountv1.StreamRecipientsResponse
 }
 
@@ -75,20 +73,26 @@ func groupOf(n int) string { return fmt.Sprintf("00000000-0000-7000-9000-%012d",
 
 const peoplePage = 500
 
-// members are the first n contacts.
-func (p *people) members(n int) []*accountv1.StreamRecipientsResponse {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for from := len(p.pages) * peoplePage; from < n; from += peoplePage {
-		page := &accountv1.StreamRecipientsResponse{}
-		for i := from; i < from+peoplePage; i++ {
-			page.Recipients = append(page.Recipients, &accountv1.Recipient{
-				ContactId: fmt.Sprintf("00000000-0000-7000-8000-%012d", i+1), FirstName: "Abebe", LastName: "Bikila", Email: fmt.Sprintf("p%d@example.org", i),
-			})
-		}
-		p.pages = append(p.pages, page)
+// newPeople has sendSize contacts ready.
+func newPeople() *people {
+	p := &people{}
+	for i := range sendSize / peoplePage {
+		p.pages = append(p.pages, p.page(i))
 	}
-	return p.pages[:n/peoplePage]
+	return p
+}
+
+func (p *people) page(n int) *accountv1.StreamRecipientsResponse {
+	if n < len(p.pages) {
+		return p.pages[n]
+	}
+	page := &accountv1.StreamRecipientsResponse{}
+	for i := n * peoplePage; i < (n+1)*peoplePage; i++ {
+		page.Recipients = append(page.Recipients, &accountv1.Recipient{
+			ContactId: fmt.Sprintf("00000000-0000-7000-8000-%012d", i+1), FirstName: "Abebe", LastName: "Bikila", Email: fmt.Sprintf("p%d@example.org", i),
+		})
+	}
+	return page
 }
 
 func (p *people) GetSender(context.Context, *accountv1.GetSenderRequest) (*accountv1.GetSenderResponse, error) {
@@ -100,8 +104,8 @@ func (p *people) StreamRecipients(req *accountv1.StreamRecipientsRequest, stream
 	if _, err := fmt.Sscanf(req.GetContactGroupIds()[0], "00000000-0000-7000-9000-%d", &n); err != nil {
 		return err
 	}
-	for _, page := range p.members(n) {
-		if err := stream.Send(page); err != nil {
+	for i := range n / peoplePage {
+		if err := stream.Send(p.page(i)); err != nil {
 			return err
 		}
 	}
@@ -128,7 +132,7 @@ type sender struct {
 func newSender(b *testing.B, url string, adapter channel.Adapter) *sender {
 	b.Helper()
 	require.NoError(b, messagingapp.Migrate(b.Context(), url))
-	w, err := newWorker(b.Context(), url, channel.Adapters{adapter})
+	w, err := newWorker(b.Context(), url, newPeople(), channel.Adapters{adapter})
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(b.Context()))
 	done := make(chan error, 1)
@@ -140,10 +144,8 @@ func newSender(b *testing.B, url string, adapter channel.Adapter) *sender {
 	return newAccount(b, openStore(b, url, w.Wake))
 }
 
-// newWorker is a worker with an account service in its memory.
-func newWorker(ctx context.Context, url string, adapters channel.Adapters) (*worker.App, error) {
-	p := &people{}
-	p.members(sendSize)
+// newWorker is a worker with an account service in its process.
+func newWorker(ctx context.Context, url string, p *people, adapters channel.Adapters) (*worker.App, error) {
 	directory, err := grpcserver.New(grpcserver.Config{Name: "account", Logger: telemetry.Discard(), Clock: clock.System(), Verifier: p, Context: p})
 	if err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func BenchmarkMail(b *testing.B) {
 			number, err := strconv.Atoi(port)
 			require.NoError(b, err)
 			pid, _ := start(b, workerCommand, url)
-			text := strings.Repeat("Dear {FIRST_NAME}, school starts on Monday, the ninth.\n", size/55+1)[:size]
+			text := ("Dear {FIRST_NAME},\n" + strings.Repeat("school starts on Monday, the ninth of the month.\n", size/49+1))[:size]
 			sends := newAccountWith(b, openStore(b, url, func() {}), text,
 				messaging.SMTP{Host: host, Port: number, TLSMode: "none", AllowPlaintext: true, FromEmail: "news@school.example"}, mailConnections)
 			for b.Loop() {
@@ -110,7 +110,7 @@ func runWorker(url string) error {
 		return err
 	}
 	ctx := untilParentEnds()
-	w, err := newWorker(ctx, url, providers.All(providers.Config{Dialer: egress.NewDialer(egress.Options{Allow: rules}), Clock: clock.System()}))
+	w, err := newWorker(ctx, url, &people{}, providers.All(providers.Config{Dialer: egress.NewDialer(egress.Options{Allow: rules}), Clock: clock.System()}))
 	if err != nil {
 		return err
 	}
