@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"os"
 	"sync/atomic"
@@ -15,16 +16,24 @@ import (
 	"github.com/turumba/turumba/services/messaging/channel"
 )
 
-// The campaigns that share a type of channel: that of the first account, and how much
-// later that of the second begins; FAIR_MESSAGES and FAIR_OFFSET ask for others. The
-// second is half as large.
+// The campaigns that share a type of channel: how many messages the first account's have
+// together, and how much later that of the second, with half as many, begins;
+// FAIR_MESSAGES and FAIR_OFFSET ask for others. One minute needs as many messages as the
+// machine sends in two.
 const (
 	fairMessages = 200_000
 	fairOffset   = 2 * time.Second
 )
 
-// BenchmarkFairShares is how two accounts' campaigns share the worker while both run.
+// BenchmarkFairShares is how two accounts of the same weight share the worker while both
+// send: with one campaign each, and with four of the first, each on a channel of its own.
 func BenchmarkFairShares(b *testing.B) {
+	for _, channels := range []int{1, 4} {
+		b.Run(fmt.Sprintf("channels=%d:1", channels), func(b *testing.B) { fairShares(b, channels) })
+	}
+}
+
+func fairShares(b *testing.B, channels int) {
 	n, offset := sizeOf(b, "FAIR_MESSAGES", fairMessages), fairOffset
 	if text := os.Getenv("FAIR_OFFSET"); text != "" {
 		var err error
@@ -34,23 +43,33 @@ func BenchmarkFairShares(b *testing.B) {
 	s := server(b)
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("ours")))
 	desk := &tally{sent: map[string]*atomic.Int64{}}
-	early := newSender(b, s.URL("ours"), desk)
-	late := newAccount(b, early.store)
-	desk.sent[early.account], desk.sent[late.account] = new(atomic.Int64), new(atomic.Int64)
+	early := []*sender{newSender(b, s.URL("ours"), desk)}
+	for len(early) < channels {
+		early = append(early, early[0].another())
+	}
+	late := newAccount(b, early[0].store)
+	first, second := new(atomic.Int64), new(atomic.Int64)
+	desk.sent[early[0].account], desk.sent[late.account] = first, second
 	for b.Loop() {
-		one, other := desk.sent[early.account], desk.sent[late.account]
-		began, first := early.begin(n), one.Load()
+		firsts, seconds := first.Load()+int64(n), second.Load()+int64(n/2)
+		ids := make([]string, channels)
+		for i, s := range early {
+			ids[i] = s.begin(n / channels)
+		}
 		require.NoError(b, clock.Sleep(b.Context(), clock.System(), offset))
-		second := late.begin(n / 2)
-		desk.wait(b, func() bool { return other.Load() > 0 })
-		from := [2]int64{one.Load(), other.Load()}
-		desk.wait(b, func() bool { return one.Load() == first+int64(n) || other.Load() == int64(n/2) })
-		mine, theirs := float64(one.Load()-from[0]), float64(other.Load()-from[1])
-		b.Logf("before %d, in both: %.0f %.0f", from[0], mine, theirs)
-		b.ReportMetric(theirs/(mine+theirs), "share_of_late")
-		b.ReportMetric(math.Abs(theirs/(mine+theirs)-0.5)/0.5, "deviation")
-		early.end(began, n)
-		late.end(second, n/2)
+		id := late.begin(n / 2)
+		desk.wait(b, func() bool { return second.Load() > seconds-int64(n/2) })
+		mine, theirs := first.Load(), second.Load()
+		require.Less(b, mine, firsts, "the first campaign has ended before the second began: FAIR_MESSAGES")
+		desk.wait(b, func() bool { return first.Load() == firsts || second.Load() == seconds })
+		mine, theirs = first.Load()-mine, second.Load()-theirs
+		share := float64(theirs) / float64(mine+theirs)
+		b.ReportMetric(share, "share_of_late")
+		b.ReportMetric(math.Abs(share-0.5)/0.5, "deviation")
+		for i, s := range early {
+			s.end(ids[i], n/channels)
+		}
+		late.end(id, n/2)
 	}
 	b.ReportMetric(0, "ns/op")
 }

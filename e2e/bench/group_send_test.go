@@ -185,13 +185,29 @@ func newAccountWith(b *testing.B, store *postgres.Store, body string, to messagi
 	s := &sender{b: b, store: store, account: messaging.NewID(), channel: messaging.NewID(), template: messaging.NewID()}
 	t := &messaging.Template{ID: s.template, AccountID: s.account, Name: "T", Subject: "S {FIRST_NAME}", Body: body, IsActive: true}
 	require.NoError(b, t.Prepare())
+	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateTemplate(ctx, tx, t) })
+	s.connect(to, connections)
+	return s
+}
+
+// connect makes the sender's channel.
+func (s *sender) connect(to messaging.SMTP, connections int32) {
+	s.b.Helper()
 	s.tx(func(ctx context.Context, tx *pg.Tx) error {
-		return errors.Join(s.store.CreateTemplate(ctx, tx, t), s.store.CreateChannel(ctx, tx, &messaging.Channel{
+		return s.store.CreateChannel(ctx, tx, &messaging.Channel{
 			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
 			IsEnabled: true, Connections: connections, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &to}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
-		}))
+		})
 	})
-	return s
+}
+
+// another is the same account with a further channel.
+func (s *sender) another() *sender {
+	s.b.Helper()
+	more := *s
+	more.channel = messaging.NewID()
+	more.connect(messaging.SMTP{Host: "unused.example"}, 300)
+	return &more
 }
 
 func (s *sender) tx(fn func(ctx context.Context, tx *pg.Tx) error) {

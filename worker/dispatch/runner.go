@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -312,26 +313,35 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 	}
 }
 
-// sendWindow sends messages side by side; the adapter's own connections bound
-// how many really are on their way.
+// sendWindow sends messages side by side, as many as there are connections: a goroutine
+// for each message would have its stack grown anew every time.
 func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
 	work, span := r.traceWindow(work)
 	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
-	for i, m := range list {
-		if code := r.refusal(m, g, began); code != "" {
-			r.outcomes[i] = messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
-			continue
-		}
-		sending.Go(func() { r.outcomes[i] = r.sendOne(work, m) })
+	var taken atomic.Int64
+	for range min(len(list), cap(r.line.slots)) {
+		sending.Go(func() {
+			for i := int(taken.Add(1)) - 1; i < len(list); i = int(taken.Add(1)) - 1 {
+				r.outcomes[i] = r.settle(work, list[i], g, began)
+			}
+		})
 	}
 	sending.Wait()
 	endWindow(span, r.outcomes)
 	r.cfg.Metrics.outcomes(r.channel, r.outcomes)
 	r.took = r.cfg.Clock.Now().Sub(began)
 	r.window = nextWindow(r.window, r.took)
+}
+
+// settle sends a message, or gives it up where it must not be sent.
+func (r *runner) settle(work context.Context, m postgres.ChunkMessage, g postgres.Gate, began time.Time) messaging.Outcome {
+	if code := r.refusal(m, g, began); code != "" {
+		return messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
+	}
+	return r.sendOne(work, m)
 }
 
 // nextWindow is how many messages the next window has, after one of n took so long.
