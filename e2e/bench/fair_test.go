@@ -34,6 +34,7 @@ func BenchmarkFairShares(b *testing.B) {
 }
 
 func fairShares(b *testing.B, channels int) {
+	b.Helper()
 	n, offset := sizeOf(b, "FAIR_MESSAGES", fairMessages), fairOffset
 	if text := os.Getenv("FAIR_OFFSET"); text != "" {
 		var err error

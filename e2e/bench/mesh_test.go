@@ -44,11 +44,12 @@ func newMesh(b *testing.B) *mesh {
 	return m
 }
 
-// signUp makes an account with an owner and returns its id and a context with the
-// owner's token.
-func (m *mesh) signUp(b *testing.B, email string) (account string, as context.Context) {
+// password is that of everybody in the mesh.
+const password = "correct horse battery staple"
+
+// signUp makes an account with an owner and returns its id.
+func (m *mesh) signUp(b *testing.B, email string) (account string) {
 	b.Helper()
-	const password = "correct horse battery staple"
 	auth := accountv1.NewAuthServiceClient(m.conn)
 	_, err := auth.Register(b.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Bench", AccountName: "Bench"})
 	require.NoError(b, err)
@@ -56,7 +57,13 @@ func (m *mesh) signUp(b *testing.B, email string) (account string, as context.Co
 	require.NoError(b, err)
 	verified, err := auth.VerifyEmail(b.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
 	require.NoError(b, err)
-	login, err := auth.Login(b.Context(), &accountv1.LoginRequest{Email: email, Password: password})
+	return verified.GetAccountId()
+}
+
+// login returns a context with the user's token, which lasts some minutes.
+func (m *mesh) login(b *testing.B, email string) context.Context {
+	b.Helper()
+	login, err := accountv1.NewAuthServiceClient(m.conn).Login(b.Context(), &accountv1.LoginRequest{Email: email, Password: password})
 	require.NoError(b, err)
-	return verified.GetAccountId(), metadata.AppendToOutgoingContext(b.Context(), "authorization", "Bearer "+login.GetAccessToken())
+	return metadata.AppendToOutgoingContext(b.Context(), "authorization", "Bearer "+login.GetAccessToken())
 }
