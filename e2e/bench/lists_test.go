@@ -3,6 +3,7 @@ package bench_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
@@ -44,31 +46,57 @@ func listFilters(n int) map[string][]string {
 // BenchmarkContactLists measures lists of 50 as users see them: with their total,
 // by two orders, from the first page and from the middle.
 func BenchmarkContactLists(b *testing.B) {
-	n := listDefault
-	if text := os.Getenv("LIST_CONTACTS"); text != "" {
-		var err error
-		n, err = strconv.Atoi(text)
-		require.NoError(b, err)
-	}
+	n := sizeOf(b, "LIST_CONTACTS", listDefault)
 	s := server(b)
 	url := s.URL("lists")
 	require.NoError(b, pg.EnsureDatabase(b.Context(), url))
 	require.NoError(b, pg.Migrate(b.Context(), url, postgres.Migrations()...))
-	fillContacts(b, url, n)
+	fillContacts(b, url, n, listAccounts()...)
 	db, err := pg.Open(b.Context(), pg.Config{URL: url, Role: pg.RoleAPI, Clock: clock.System(), Name: "bench"})
 	require.NoError(b, err)
 	b.Cleanup(db.Close)
 	store, err := postgres.New(db, make([]byte, 32), "http://bench", account.Quotas{})
 	require.NoError(b, err)
+	contacts := func(r query.Request) (int, *optionsv1.ListMeta, error) {
+		page, err := store.Contacts(b.Context(), []string{tenantPrefix + "1"}, r)
+		if err != nil {
+			return 0, nil, err
+		}
+		return len(page.Data), page.Meta, nil
+	}
 	for b.Loop() {
-		b.ReportMetric(listTable(b, store, n), "worst_p95_ms")
+		t := newListTable(b, fmt.Sprintf("lists of %d of %d contacts of one tenant among %d", listPage, n, n*listTenants), n/2)
+		for _, order := range []string{"created_at:desc", "name:asc"} {
+			for _, name := range slices.Sorted(maps.Keys(listFilters(n))) {
+				t.measure(order+" "+name, query.Request{Filters: listFilters(n)[name], Sorts: []string{order}}, contacts, contacts)
+			}
+		}
+		t.end()
 	}
 	b.ReportMetric(0, "ns/op")
 }
 
-// fillContacts writes n contacts for each tenant. Indexes are made afterwards, as
-// a restore would.
-func fillContacts(b *testing.B, url string, n int) {
+func listAccounts() (ids []string) {
+	for i := range listTenants {
+		ids = append(ids, tenantPrefix+strconv.Itoa(i+1))
+	}
+	return ids
+}
+
+// sizeOf is a number that the environment may change.
+func sizeOf(b *testing.B, name string, n int) int {
+	b.Helper()
+	if text := os.Getenv(name); text != "" {
+		var err error
+		n, err = strconv.Atoi(text)
+		require.NoError(b, err, name)
+	}
+	return n
+}
+
+// fillContacts writes n contacts for each of the accounts. Indexes are made
+// afterwards, as a restore would.
+func fillContacts(b *testing.B, url string, n int, accounts ...string) {
 	b.Helper()
 	conn, err := pgx.Connect(b.Context(), url)
 	require.NoError(b, err)
@@ -87,7 +115,7 @@ func fillContacts(b *testing.B, url string, n int) {
 		exec("DROP INDEX " + i.Name)
 	}
 	exec("SET maintenance_work_mem = '1GB'")
-	for tenant := 1; tenant <= listTenants; tenant++ {
+	for i, account := range accounts {
 		exec(`
 			INSERT INTO contact_documents (id, account_id, doc, created_at, updated_at)
 			SELECT ('0190a5c8-' || lpad(to_hex($2::int), 4, '0') || '-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, $1, jsonb_build_object(
@@ -98,7 +126,7 @@ func fillContacts(b *testing.B, url string, n int) {
 				timestamptz '2025-01-01Z' + i * (interval '600 days' / $3::int), timestamptz '2025-01-01Z' + (i % 977) * interval '1 day'
 			FROM generate_series(1, $3::int) AS i
 			CROSS JOIN LATERAL (SELECT (ARRAY['Abebe', 'Liam', 'Selam', 'Noor', 'Ana', 'Kofi', 'Mary', 'Chen'])[1 + i % 8] AS name) AS f`,
-			tenantPrefix+strconv.Itoa(tenant), tenant, n)
+			account, i+1, n)
 	}
 	for _, i := range indexes {
 		exec(i.Definition)
@@ -106,51 +134,61 @@ func fillContacts(b *testing.B, url string, n int) {
 	exec("VACUUM ANALYZE contact_documents")
 }
 
-// listTable prints p50 and p95 of every list and returns the worst p95 in
-// milliseconds.
-func listTable(b *testing.B, store *postgres.Store, n int) (worst float64) {
+// lister reads a page of a list and tells how many rows it has.
+type lister func(r query.Request) (rows int, meta *optionsv1.ListMeta, err error)
+
+// listTable prints how long lists take, from their first page and from a depth.
+type listTable struct {
+	b     *testing.B
+	out   *tabwriter.Writer
+	depth int
+	worst float64 // p95 in milliseconds
+}
+
+func newListTable(b *testing.B, title string, depth int) *listTable {
 	b.Helper()
-	scope := []string{tenantPrefix + "1"}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight|tabwriter.Debug)
-	defer func() { require.NoError(b, out.Flush()) }()
-	_, err := fmt.Fprintf(out, "\nlists of %d of %d contacts of one tenant among %d\norder\tfilter\tpage\trows\ttotal\tp50 ms\tp95 ms\t\n", listPage, n, n*listTenants)
-	require.NoError(b, err)
-	for _, order := range []string{"created_at:desc", "name:asc"} {
-		filters := listFilters(n)
-		names := make([]string, 0, len(filters))
-		for name := range filters {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
-			request := query.Request{Filters: filters[name], Sorts: []string{order}, Limit: listPage}
-			for _, page := range []string{"first", "deep"} {
-				if page == "deep" {
-					request.PageToken = middle(b, store, scope, request, n/2)
-					if request.PageToken == "" {
-						continue // it has fewer rows
-					}
-				}
-				p50, p95, rows, total := times(b, store, scope, request)
-				worst = max(worst, p95)
-				_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%.1f\t%.1f\t\n", order, name, page, rows, total, p50, p95)
-				require.NoError(b, err)
+	t := &listTable{b: b, out: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight|tabwriter.Debug), depth: depth}
+	t.print("\n%s\nlist\tpage\trows\ttotal\tp50 ms\tp95 ms\t\n", title)
+	return t
+}
+
+func (t *listTable) print(format string, args ...any) {
+	_, err := fmt.Fprintf(t.out, format, args...)
+	require.NoError(t.b, err)
+}
+
+func (t *listTable) end() {
+	require.NoError(t.b, t.out.Flush())
+	t.b.ReportMetric(t.worst, "worst_p95_ms")
+}
+
+// measure times a list; walk finds its depth.
+func (t *listTable) measure(name string, r query.Request, list, walk lister) {
+	t.b.Helper()
+	for _, page := range []string{"first", "deep"} {
+		if page == "deep" {
+			r.PageToken = middle(t.b, walk, r, t.depth)
+			if r.PageToken == "" {
+				continue // it has one row
 			}
 		}
+		r.Limit = listPage
+		p50, p95, rows, total := times(t.b, list, r)
+		t.worst = max(t.worst, p95)
+		t.print("%s\t%s\t%d\t%s\t%.1f\t%.1f\t\n", name, page, rows, total, p50, p95)
 	}
-	return worst
 }
 
 // middle is the token of the page at the depth, or in the middle of a list that
 // has fewer rows.
-func middle(b *testing.B, store *postgres.Store, scope []string, r query.Request, depth int) string {
+func middle(b *testing.B, list lister, r query.Request, depth int) string {
 	b.Helper()
 	var tokens []string
-	for _, r.Limit = range []int32{1000, listPage} {
+	for _, r.Limit = range []int32{1000, listPage, 1} {
 		for r.PageToken, tokens = "", nil; len(tokens) < depth/int(r.Limit); tokens = append(tokens, r.PageToken) {
-			page, err := store.Contacts(b.Context(), scope, r)
-			require.NoError(b, err)
-			if r.PageToken = page.Meta.GetNextPageToken(); r.PageToken == "" {
+			_, meta, err := list(r)
+			require.NoError(b, err, strings.Join(r.Filters, " "))
+			if r.PageToken = meta.GetNextPageToken(); r.PageToken == "" {
 				break
 			}
 		}
@@ -167,17 +205,17 @@ func middle(b *testing.B, store *postgres.Store, scope []string, r query.Request
 	return tokens[len(tokens)/2]
 }
 
-func times(b *testing.B, store *postgres.Store, scope []string, r query.Request) (p50, p95 float64, rows int, total string) {
+func times(b *testing.B, list lister, r query.Request) (p50, p95 float64, rows int, total string) {
 	b.Helper()
 	c := clock.System()
 	var took []time.Duration
 	for range listRepeats {
 		began := c.Now()
-		page, err := store.Contacts(b.Context(), scope, r)
-		require.NoError(b, err, strings.Join(r.Filters, " "))
+		n, meta, err := list(r)
 		took = append(took, c.Now().Sub(began))
-		rows, total = len(page.Data), fmt.Sprint(page.Meta.GetTotal())
-		if page.Meta.GetTotalIsEstimate() {
+		require.NoError(b, err, strings.Join(r.Filters, " "))
+		rows, total = n, fmt.Sprint(meta.GetTotal())
+		if meta.GetTotalIsEstimate() {
 			total = "~" + total
 		}
 	}

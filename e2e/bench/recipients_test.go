@@ -29,7 +29,7 @@ func BenchmarkRecipients(b *testing.B) {
 	url := s.URL("recipients")
 	require.NoError(b, pg.EnsureDatabase(b.Context(), url))
 	require.NoError(b, pg.Migrate(b.Context(), url, postgres.Migrations()...))
-	fillContacts(b, url, recipientCount)
+	fillContacts(b, url, recipientCount, listAccounts()...)
 	groups := fillGroups(b, url)
 	a, err := app.New(b.Context(), app.Config{DatabaseURL: config.Secret(url), Issuer: "http://bench", ClientID: "bench"}, app.Deps{
 		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32),

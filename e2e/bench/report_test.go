@@ -11,14 +11,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/embedded"
-	"github.com/turumba/turumba/kit/process"
 )
-
-// TestMain collects garbage at the pace of our binaries.
-func TestMain(m *testing.M) {
-	process.TuneGC()
-	m.Run()
-}
 
 // rounds is how often ours and the reference take turns; the best round of each
 // counts, so that a disturbance of the machine hits neither alone.

@@ -157,6 +157,7 @@ func (q *query) where(b *builder, paged bool) string {
 	for _, c := range q.clauses {
 		sql.WriteString(" AND " + b.condition(c))
 		sql.WriteString(q.timeInID(b, c))
+		sql.WriteString(b.implied(c))
 	}
 	if paged && q.after != nil {
 		sql.WriteString(" AND " + q.keyset(b))
@@ -226,9 +227,10 @@ func (q *query) count() Statement {
 
 // estimate returns the statement whose plan tells about how many rows match. It is
 // only explained, and has no tenant condition of its own: with that of the policy
-// or view, the planner would count the share of the tenants twice.
+// or view, the planner would count the share of the tenants twice; with what filters
+// imply, that of the filters.
 func (q *query) estimate() Statement {
-	b := &builder{}
+	b := &builder{bare: true}
 	sql := "EXPLAIN (FORMAT JSON) SELECT 1 FROM " + q.spec.table.From + " WHERE true" + q.where(b, false)
 	return Statement{sql, b.args}
 }

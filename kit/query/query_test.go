@@ -287,3 +287,19 @@ func TestTimeInID(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, got.SQL, "created_at =")
 }
+
+func TestImplied(t *testing.T) {
+	t.Parallel()
+	s := spec(t, func(tab *query.Table) {
+		tab.Columns["name"] = query.Column{Implied: "born = (SELECT born FROM names WHERE text = $value)"}
+		tab.Columns["enabled"] = query.Column{Implied: "(seen OR dead)"}
+	})
+	got, err := query.Compile(s, query.Request{Filters: []string{"name:eq:x", "enabled:eq:true"}}, []string{accountA})
+	require.NoError(t, err)
+	require.Contains(t, got.SQL, "name = $2::text AND born = (SELECT born FROM names WHERE text = $3::text) AND enabled = $4::boolean AND (seen OR dead)")
+	require.Equal(t, []any{accountA, "x", "x", true, int64(101)}, got.Args)
+	require.Equal(t, "EXPLAIN (FORMAT JSON) SELECT 1 FROM things WHERE true AND name = $1::text AND enabled = $2::boolean", got.Estimate.SQL)
+	got, err = query.Compile(s, query.Request{Filters: []string{"name:in:x,y"}}, []string{accountA})
+	require.NoError(t, err)
+	require.NotContains(t, got.SQL, "born")
+}

@@ -59,6 +59,10 @@ type Column struct {
 	// put, for example "EXISTS (SELECT 1 FROM members m WHERE m.user_id = users.id
 	// AND %s)".
 	Within string
+	// Implied is a condition that a filter by eq implies: SQL with $value where its
+	// operand goes, if anywhere. It leads the planner to an index that the field alone
+	// would not be found by, and says nothing about how many rows fit.
+	Implied string
 	// Operators declares a field that the message lacks; empty for fields it has.
 	Operators []optionsv1.Operator
 }
@@ -75,6 +79,7 @@ type Spec struct {
 // field is one queryable field.
 type field struct {
 	name, expr, within string
+	implied            string
 	kind               Kind
 	notNull, tenant    bool
 	id, sortable       bool
@@ -174,7 +179,7 @@ func (s *Spec) addDeclared(fd protoreflect.FieldDescriptor) error {
 	name := string(fd.Name())
 	c := s.table.Columns[name]
 	f := &field{
-		name: name, expr: firstOf(c.Expr, q.GetColumn(), name), within: c.Within, kind: c.Kind, notNull: c.NotNull,
+		name: name, expr: firstOf(c.Expr, q.GetColumn(), name), within: c.Within, implied: c.Implied, kind: c.Kind, notNull: c.NotNull,
 		sortable: q.GetSortable(), operators: q.GetOperators(),
 		bounded: q.GetBoundedOperators(), boundedBy: q.GetBoundedBy(), boundedDays: q.GetBoundedDays(),
 	}

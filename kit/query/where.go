@@ -14,7 +14,11 @@ import (
 )
 
 // builder collects the parameters of one statement.
-type builder struct{ args []any }
+type builder struct {
+	args []any
+	// bare leaves out what filters imply.
+	bare bool
+}
 
 // arg binds v and returns its placeholder, cast to the SQL type.
 func (b *builder) arg(v any, sqlType string) string {
@@ -39,6 +43,18 @@ func (b *builder) condition(c clause) string {
 		return strings.Replace(c.field.within, "%s", sql, 1)
 	}
 	return sql
+}
+
+// implied returns what an eq filter implies, led by AND.
+func (b *builder) implied(c clause) string {
+	if c.field.implied == "" || c.op != optionsv1.Operator_OPERATOR_EQ || b.bare {
+		return ""
+	}
+	sql := c.field.implied
+	if strings.Contains(sql, "$value") {
+		sql = strings.ReplaceAll(sql, "$value", b.arg(c.values[0], c.field.kind.sqlType()))
+	}
+	return " AND " + sql
 }
 
 // scalar compares expr, which has the kind of the field.

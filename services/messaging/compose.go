@@ -93,14 +93,14 @@ func (r *Renderer) Excess(channelType string, values Values) string {
 		}
 	}
 	if most := r.caps.MaxText; most > 0 {
-		if n := utf8.RuneCount(r.body.append(nil, values, nil)); n > most {
+		if n := utf8.RuneCountInString(r.body.plain(values)); n > most {
 			return fmt.Sprintf("the text has %d characters, at most %d can be sent on this channel", n, most)
 		}
 	}
 	if !IsSMS(channelType) {
 		return ""
 	}
-	if n := CountSegments(string(r.body.append(nil, values, nil))).Count; n > MaxSegments {
+	if n := CountSegments(r.body.plain(values)).Count; n > MaxSegments {
 		return fmt.Sprintf("the text takes %d SMS, at most %d can be sent as one message", n, MaxSegments)
 	}
 	return ""
@@ -118,13 +118,13 @@ func (r *Renderer) blank() Values {
 // size is how long the text is with the values, in bytes; of is the size of a value.
 func (t Text) size(values Values, of func(string) int) (n int) {
 	for _, s := range t {
-		v, ok := values[s.text]
-		switch {
-		case !s.variable:
+		if !s.variable {
 			n += len(s.text)
-		case ok:
+			continue
+		}
+		if v, ok := values[s.text]; ok {
 			n += of(v)
-		default:
+		} else {
 			n += len(s.text) + len("{}")
 		}
 	}

@@ -241,27 +241,33 @@ func (t Text) Variables() []string {
 	return names
 }
 
-// append renders the text to b. escape may be nil.
-func (t Text) append(b []byte, values Values, escape func(string) string) []byte {
+// render fills in the values; of is the size of a value as escape, which may be nil,
+// makes it. A long text is written once, where it stays.
+func (t Text) render(values Values, of func(string) int, escape func(string) string) string {
+	var b strings.Builder
+	b.Grow(t.size(values, of))
 	for _, s := range t {
 		if !s.variable {
-			b = append(b, s.text...)
+			b.WriteString(s.text)
 			continue
 		}
 		v, ok := values[s.text]
 		switch {
 		case !ok:
-			b = append(b, '{')
-			b = append(b, s.text...)
-			b = append(b, '}')
+			b.WriteByte('{')
+			b.WriteString(s.text)
+			b.WriteByte('}')
 		case escape != nil:
-			b = append(b, escape(v)...)
+			b.WriteString(escape(v))
 		default:
-			b = append(b, v...)
+			b.WriteString(v)
 		}
 	}
-	return b
+	return b.String()
 }
+
+// plain fills in the values as they are.
+func (t Text) plain(values Values) string { return t.render(values, plainSize, nil) }
 
 // Renderer renders one snapshot for many recipients. It is immutable.
 type Renderer struct {
@@ -337,9 +343,9 @@ func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Valu
 // Render fills in the values. Values in HTML are escaped.
 func (r *Renderer) Render(values Values) Rendered {
 	return Rendered{
-		Subject: oneLine(string(r.subject.append(nil, values, nil))),
-		Text:    string(r.body.append(nil, values, nil)),
-		HTML:    string(r.html.append(nil, values, htmlEscaper.Replace)),
+		Subject: oneLine(r.subject.plain(values)),
+		Text:    r.body.plain(values),
+		HTML:    r.html.render(values, escapedSize, htmlEscaper.Replace),
 	}
 }
 

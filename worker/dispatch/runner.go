@@ -312,17 +312,18 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 	}
 }
 
-// sendWindow sends messages side by side, as many at once as the channel has connections.
+// sendWindow sends messages side by side, as many as there are connections: a goroutine
+// for each message would have its stack grown anew every time.
 func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
 	work, span := r.traceWindow(work)
 	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	r.outcomes = make([]messaging.Outcome, len(list))
 	var sending sync.WaitGroup
-	var next atomic.Int64
-	for range min(len(list), cap(r.line.slots)) { // more could call nobody
+	var taken atomic.Int64
+	for range min(len(list), cap(r.line.slots)) {
 		sending.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(list)); i = next.Add(1) - 1 {
+			for i := int(taken.Add(1)) - 1; i < len(list); i = int(taken.Add(1)) - 1 {
 				r.outcomes[i] = r.settle(work, list[i], g, began)
 			}
 		})
@@ -334,7 +335,7 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	r.line.window.Store(int32(nextWindow(int(r.line.window.Load()), r.took)))
 }
 
-// settle sends one message of the window, unless it is refused.
+// settle sends a message, or gives it up where it must not be sent.
 func (r *runner) settle(work context.Context, m postgres.ChunkMessage, g postgres.Gate, began time.Time) messaging.Outcome {
 	if code := r.refusal(m, g, began); code != "" {
 		return messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}

@@ -26,12 +26,24 @@ const (
 		created_at, updated_at`
 )
 
+// What filters of messages imply, so that no index of their own is needed for the
+// messages of sends (decision E5).
+const (
+	// sendTime: all messages of a send have the time of its start.
+	sendTime = `created_at = (SELECT g.started_at FROM group_messages g WHERE g.account_id = ANY (app_accounts()) AND g.id = $value)`
+	// anySend: a message is a single one or of one of the accounts' sends; a contact has
+	// at most one of each, found by the key that makes it so.
+	anySend = `(group_message_id IS NULL OR group_message_id = ANY (ARRAY (SELECT g.id FROM group_messages g WHERE g.account_id = ANY (app_accounts()))))`
+)
+
 var errMessage = apierr.NotFound("message")
 
 func messageSpec(tokenKey []byte) (*query.Spec, error) {
 	return query.SpecFor((&messagingv1.Message{}).ProtoReflect().Descriptor(), query.Table{
 		From: "messages", Where: "direction <> 'none' AND deleted_at IS NULL", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
-		Columns: map[string]query.Column{"status": {Expr: shownStatus}, "delivery_address": {NotNull: true}},
+		Columns: map[string]query.Column{
+			"status": {Expr: shownStatus}, "delivery_address": {NotNull: true}, "group_message_id": {Implied: sendTime}, "contact_id": {Implied: anySend},
+		},
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"mime"
 	"strings"
+	"time"
 
 	"github.com/turumba/turumba/services/messaging/channel"
 )
@@ -28,6 +29,9 @@ type insert struct {
 type content struct {
 	buffer  []byte
 	inserts []insert
+	// date is the Date field of dateOf: all messages of a send have the same.
+	date   []byte
+	dateOf time.Time
 }
 
 // size is how long the whole message is.

@@ -77,7 +77,10 @@ func appendMailbox(dst []byte, field, name, addr string) ([]byte, error) {
 // compose writes the whole message over what was in the buffer, dot-stuffed and ended by
 // a line break, without the final dot. The same message always gives the same bytes.
 func (c *content) compose(m *channel.Message, from *identity, to, messageID string, eightBit bool) error {
-	head, err := appendHead(c.buffer[:0], m, from, to, messageID)
+	if !m.CreatedAt.Equal(c.dateOf) || c.date == nil {
+		c.date, c.dateOf = append(m.CreatedAt.In(time.UTC).AppendFormat(append(c.date[:0], "Date: "...), dateLayout), "\r\n"...), m.CreatedAt
+	}
+	head, err := appendHead(append(c.buffer[:0], c.date...), m, from, to, messageID)
 	c.buffer, c.inserts = head, c.inserts[:0]
 	if err != nil {
 		return err
@@ -85,11 +88,9 @@ func (c *content) compose(m *channel.Message, from *identity, to, messageID stri
 	return c.body(m, eightBit)
 }
 
-// appendHead appends the header fields but those of the content.
+// appendHead appends the header fields but the date and those of the content.
 func appendHead(dst []byte, m *channel.Message, from *identity, to, messageID string) ([]byte, error) {
-	dst = append(dst, "Date: "...)
-	dst = m.CreatedAt.In(time.UTC).AppendFormat(dst, dateLayout)
-	dst = append(dst, "\r\nMessage-ID: <"...)
+	dst = append(dst, "Message-ID: <"...)
 	dst = append(dst, messageID...)
 	dst = append(dst, ">\r\n"...)
 	dst = append(dst, from.headers...)
