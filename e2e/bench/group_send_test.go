@@ -197,7 +197,7 @@ func (s *sender) connect(to messaging.SMTP, connections int32) {
 		return s.store.CreateChannel(ctx, tx, &messaging.Channel{
 			ID: s.channel, AccountID: s.account, Name: "C", ChannelType: messaging.TypeEmail, Provider: messaging.ProviderSMTP, Status: messaging.ChannelConnected,
 			IsEnabled: true, Connections: connections, OnUnknown: messaging.UnknownHold, Credentials: messaging.Credentials{SMTP: &to}, Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
-		})
+		}, nil)
 	})
 }
 
