@@ -228,7 +228,9 @@ func (s *sender) begin(n int) (id string) {
 	g := &messaging.GroupMessage{
 		ID: messaging.NewID(), AccountID: s.account, ChannelID: s.channel, TemplateID: s.template, Status: messaging.GroupQueued, ContactGroupIDs: []string{groupOf(n)},
 	}
-	s.tx(func(ctx context.Context, tx *pg.Tx) error { return s.store.CreateGroupMessage(ctx, tx, g, nil, messaging.Allowance{}) })
+	s.tx(func(ctx context.Context, tx *pg.Tx) error {
+		return s.store.CreateGroupMessage(ctx, tx, g, nil, messaging.Allowance{})
+	})
 	return g.ID
 }
 
