@@ -225,20 +225,30 @@ func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
 // what is known of a contact with the same address, then the members of the groups. A
 // resend has those of its old send's failed messages alone.
 func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
-	stretch := func(list []messaging.Recipient) error {
+	var a ahead
+	err := r.stretches(ctx, f, p, func(list []messaging.Recipient) error {
 		to, skips, err := p.audience.Sort(p.fresh(list), func(keys []string) (map[string]bool, error) {
 			return r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, keys)
 		})
 		if err != nil {
 			return err
 		}
-		return r.write(ctx, f, postgres.FanoutBatch{Cursor: p.cursor, AddressCursor: p.address, Messages: to, Skips: skips})
+		b := postgres.FanoutBatch{Cursor: p.cursor, AddressCursor: p.address, Messages: to, Skips: skips}
+		return a.do(func() error { return r.write(ctx, f, b) })
+	})
+	if last := a.wait(); last != nil {
+		return last
 	}
+	return err
+}
+
+// stretches calls each with the recipients, stretch by stretch.
+func (r *Role) stretches(ctx context.Context, f *postgres.Fanout, p *plan, each func([]messaging.Recipient) error) error {
 	given := r.Store.AddressRecipients
 	if f.Group.ResendOfID != "" {
 		given = r.Store.FailedRecipients
 	}
-	if err := given(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, stretch); err != nil || len(f.Group.ContactGroupIDs) == 0 {
+	if err := given(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, each); err != nil || len(f.Group.ContactGroupIDs) == 0 {
 		return err
 	}
 	members := func(groupIDs []string) func(func([]messaging.Recipient) error) error {
@@ -250,7 +260,7 @@ func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) erro
 		p.audience.Left = messaging.WalkMembers(members(f.Group.ExcludeContactGroupIDs))
 		defer p.audience.Left.Stop()
 	}
-	return members(f.Group.ContactGroupIDs)(stretch)
+	return members(f.Group.ContactGroupIDs)(each)
 }
 
 // prepare reads what all recipients of the send share.
