@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -141,10 +142,24 @@ func (f fixture) callAs(t *testing.T, w *world.World, over string, a actor, body
 	return target.Do(t.Context(), over, wire.Call{Method: f.method, Token: token, Body: body})
 }
 
-// rowsOf is everything that the databases hold of an organisation, table by
+// erased waits until the worker has no erasure of an organisation to do: from then on
+// only a call can change its rows.
+func erased(t *testing.T, w *world.World, accountID string) {
+	t.Helper()
+	w.SQL(t, "turumba_messaging", func(ctx context.Context, conn *pgx.Conn) {
+		require.Eventually(t, func() bool {
+			var left int
+			err := conn.QueryRow(ctx, "SELECT count(*) FROM erasure_jobs WHERE account_id = $1", accountID).Scan(&left)
+			return err == nil && left == 0
+		}, time.Minute, 50*time.Millisecond, "erasures end")
+	})
+}
+
+// rowsOf is everything that the databases hold of an organisation at rest, table by
 // table, as one text per table.
 func rowsOf(t *testing.T, w *world.World, accountID string) map[string]string {
 	t.Helper()
+	erased(t, w, accountID)
 	out := map[string]string{}
 	for _, db := range []string{"turumba_account", "turumba_messaging"} {
 		w.SQL(t, db, func(ctx context.Context, conn *pgx.Conn) {
