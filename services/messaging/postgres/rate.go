@@ -19,8 +19,8 @@ const (
 // Reserve takes slots of a channel's rate of perMinute messages (decision D9),
 // by the generic cell rate algorithm on one row. It returns how many of the
 // wanted messages may leave now, or how long to wait. Time that passes unused is
-// lost: an idle channel saves nothing up. Whatever bulk has taken ahead, a single
-// message goes before what bulk takes next.
+// lost: after a rest a lane is ahead as far as it may reserve, and no more. Whatever
+// bulk has taken ahead, a single message goes before what bulk takes next.
 func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute int32, want int) (granted int, wait time.Duration, err error) {
 	rate := float64(perMinute) / 60
 	ahead := singlesAhead

@@ -38,8 +38,8 @@ type retention struct {
 }
 
 // Retain erases a stretch of what the account's messages and sends hold that ended longer
-// ago than they are kept, and returns how many messages that were; done says that nothing
-// is left for now. Single messages are passed once, in the order of their ids; those that
+// ago than they are kept, and returns how many messages that were; done says that all
+// that is due is erased. Single messages are passed once, in the order of their ids; those that
 // have not ended wait aside. A send goes as a whole, by the time it ended, since its
 // messages share its text. One worker at a time works on an account.
 func (s *Store) Retain(ctx context.Context, accountID string, keep time.Duration) (erased int, done bool, err error) {

@@ -1,7 +1,7 @@
 -- +goose Up
--- The worker finds messages by their ids and never by a list's index, so its policy can
--- hold rows against the setting as it was read once for the statement. The API's cannot:
--- the planner would know nothing of the account.
+-- The worker names one account in each statement, so its policy can hold rows against the
+-- setting as it was read once for the statement. The API's lists may span accounts and are
+-- filtered by text: the planner would know nothing of the account.
 DROP POLICY tenant ON messages;
 CREATE POLICY tenant ON messages TO turumba_worker USING (account_id = ANY ((SELECT app_accounts())::uuid[]));
 CREATE POLICY tenant_lists ON messages TO turumba_api, turumba_owner USING (account_id = ANY (app_accounts()))
