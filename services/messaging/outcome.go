@@ -11,6 +11,8 @@ import (
 // Outcome is what becomes of a message after an attempt, or without one.
 type Outcome struct {
 	MessageID string
+	// Ordinal is the message's place in its chunk, where an adapter was asked.
+	Ordinal int
 	// Status is the state the message gets: sent, failed (tried again after
 	// RetryIn), queued (waits RetryIn, no attempt used) or permanently_failed.
 	Status string

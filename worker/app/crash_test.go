@@ -67,7 +67,7 @@ func (w *world) pass(c *postgres.Chunk, upto int, outcomes []messaging.Outcome) 
 func sent(c *postgres.Chunk, n int) []messaging.Outcome {
 	out := make([]messaging.Outcome, n)
 	for i := range out {
-		out[i] = messaging.Outcome{MessageID: c.MessageIDs[i], Status: messaging.MessageSent, ProviderID: "late", Attempt: "accepted", Class: "ok"}
+		out[i] = messaging.Outcome{MessageID: c.MessageIDs[i], Ordinal: i, Status: messaging.MessageSent, ProviderID: "of " + c.MessageIDs[i], Attempt: "accepted", Class: "ok"}
 	}
 	return out
 }
@@ -99,6 +99,7 @@ func TestDeadWorker(t *testing.T) {
 	require.Zero(t, g.Failed+g.Unknown)
 	require.Equal(t, messaging.GroupCompleted, g.Status)
 	require.Equal(t, 64, w.count("SELECT count(*) FROM message_attempts WHERE outcome = 'reversal'"))
+	require.Equal(t, 128, w.count("SELECT count(*) FROM messages WHERE provider_message_id = 'of ' || id"), "each has the name that its provider gave it")
 	w.check()
 	require.NoError(t, w.work.EndChunk(t.Context(), dead, late, postgres.Rest{}))
 	w.check()

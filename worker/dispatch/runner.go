@@ -383,7 +383,7 @@ func (r *runner) sendOne(work context.Context, m postgres.ChunkMessage) messagin
 	res := r.line.sender.Send(ctx, r.render(m))
 	r.observe(ctx, m, res, r.cfg.Clock.Now().Sub(began))
 	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
-	o.MessageID, o.Expiring = m.ID, m.NotAfter != nil
+	o.MessageID, o.Ordinal, o.Expiring = m.ID, m.Ordinal, m.NotAfter != nil
 	if r.line.valve.note(o) {
 		r.tripped.Store(true)
 	}
