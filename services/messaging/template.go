@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -159,6 +160,29 @@ func (s Snapshot) WithSubject(line string) Snapshot {
 
 // Values are the values of variables by name.
 type Values map[string]string
+
+// AppendJSON appends the values as a JSON object, in no order: PostgreSQL keeps its own.
+func (v Values) AppendJSON(dst []byte) []byte {
+	dst = append(dst, '{')
+	for name, text := range v {
+		if dst[len(dst)-1] != '{' {
+			dst = append(dst, ',')
+		}
+		dst = appendJSONString(append(appendJSONString(dst, name), ':'), text)
+	}
+	return append(dst, '}')
+}
+
+// appendJSONString spares most texts the escaping.
+func appendJSONString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
+			quoted, _ := json.Marshal(s) // a string never fails
+			return append(dst, quoted...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}
 
 // segment is literal text or one variable.
 type segment struct {

@@ -279,13 +279,10 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 
 // between are the messages with an ordinal in [from, upto).
 func (r *runner) between(from, upto int) []postgres.ChunkMessage {
-	var out []postgres.ChunkMessage
-	for _, m := range r.messages {
-		if m.Ordinal >= from && m.Ordinal < upto {
-			out = append(out, m)
-		}
-	}
-	return out
+	byOrdinal := func(m postgres.ChunkMessage, ordinal int) int { return m.Ordinal - ordinal }
+	first, _ := slices.BinarySearchFunc(r.messages, from, byOrdinal)
+	end, _ := slices.BinarySearchFunc(r.messages, upto, byOrdinal)
+	return r.messages[first:end]
 }
 
 // store offers outcomes to the database until it takes them: what happened
@@ -312,27 +309,39 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 	}
 }
 
-// sendWindow sends messages side by side, as many as there are connections: a goroutine
-// for each message would have its stack grown anew every time.
+// sendWindow sends messages side by side, as many as there are connections.
 func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
 	began := r.cfg.Clock.Now()
 	work, span := r.traceWindow(work)
-	list = slices.DeleteFunc(list, func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
-	r.outcomes = make([]messaging.Outcome, len(list))
-	var sending sync.WaitGroup
-	var taken atomic.Int64
-	for range min(len(list), cap(r.line.slots)) {
-		sending.Go(func() {
-			for i := int(taken.Add(1)) - 1; i < len(list); i = int(taken.Add(1)) - 1 {
-				r.outcomes[i] = r.settle(work, list[i], g, began)
-			}
-		})
+	if len(g.Withdrawn) > 0 {
+		list = slices.DeleteFunc(slices.Clone(list), func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	}
-	sending.Wait()
+	r.outcomes = make([]messaging.Outcome, len(list))
+	sideBySide(len(list), cap(r.line.slots), func(i int) { r.outcomes[i] = r.settle(work, list[i], g, began) })
 	endWindow(span, r.outcomes)
 	r.cfg.Metrics.outcomes(r.channel, r.outcomes)
 	r.took = r.cfg.Clock.Now().Sub(began)
 	r.line.window.Store(int32(nextWindow(int(r.line.window.Load()), r.took)))
+}
+
+// sideBySide calls do with each of the first n numbers, on at most so many goroutines. Each
+// goroutine starts the next one before its first call, so that calls which wait soon have
+// all of them, and calls which do not are done by a few.
+func sideBySide(n, most int, do func(i int)) {
+	var calling sync.WaitGroup
+	var taken, started atomic.Int64
+	var call func()
+	call = func() {
+		i := int(taken.Add(1)) - 1
+		if i < n-1 && started.Add(1) < int64(most) {
+			calling.Go(call)
+		}
+		for ; i < n; i = int(taken.Add(1)) - 1 {
+			do(i)
+		}
+	}
+	calling.Go(call)
+	calling.Wait()
 }
 
 // settle sends a message, or gives it up where it must not be sent.

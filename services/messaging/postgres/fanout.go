@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -286,13 +285,9 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addre
 		ID: messaging.NewID(), AccountID: g.AccountID, ChannelID: g.ChannelID, ChannelType: f.ChannelType, GroupMessageID: g.ID, Lane: LaneBulk,
 		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total), n), First: *g.StartedAt, Last: *g.StartedAt,
 	}
-	contacts, addresses, vars := make([]*string, n), make([]string, n), make([]string, n)
+	contacts, addresses, vars := make(pg.Nullable, n), make([]string, n), make([]string, n)
 	for i, m := range list {
-		raw, err := json.Marshal(m.Values)
-		if err != nil {
-			return nil, fmt.Errorf("write values: %w", err)
-		}
-		contacts[i], addresses[i], vars[i] = orNull(m.ContactID), m.Address, string(raw)
+		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(m.Values.AppendJSON(nil))
 	}
 	step.Queue(`
 		INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
@@ -321,10 +316,10 @@ func queueSkips(step *pgx.Batch, tx *pg.Tx, g *messaging.GroupMessage, skips []m
 	if len(skips) == 0 {
 		return
 	}
-	ids, contacts := make([]string, len(skips)), make([]*string, len(skips))
+	ids, contacts := make([]string, len(skips)), make(pg.Nullable, len(skips))
 	addresses, reasons := make([]string, len(skips)), make([]string, len(skips))
 	for i, skip := range skips {
-		ids[i], contacts[i], addresses[i], reasons[i] = skip.ID, orNull(skip.ContactID), skip.Address, skip.Reason
+		ids[i], contacts[i], addresses[i], reasons[i] = skip.ID, skip.ContactID, skip.Address, skip.Reason
 	}
 	step.Queue(`
 		INSERT INTO group_message_skips (account_id, group_message_id, id, contact_id, delivery_address, reason, created_at)
@@ -343,14 +338,6 @@ func queueTotals(step *pgx.Batch, tx *pg.Tx, f *Fanout, b FanoutBatch) {
 		f.Job.AccountID, f.Job.GroupMessageID, len(b.Messages), len(b.Skips), tx.Now).Exec(func(tag pgconn.CommandTag) error {
 		return otherwise(tag, ErrStopped)
 	})
-}
-
-// orNull is the id, or NULL for none.
-func orNull(id string) *string {
-	if id == "" {
-		return nil
-	}
-	return &id
 }
 
 // FinishFanout says that all recipients are written, or that no more will be.

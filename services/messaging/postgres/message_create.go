@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -108,10 +107,7 @@ func insertSingles(ctx context.Context, tx *pg.Tx, list []*messaging.Message, pl
 	for i, m := range list {
 		var vars []byte
 		if m.Values != nil {
-			var err error
-			if vars, err = json.Marshal(m.Values); err != nil {
-				return fmt.Errorf("write values: %w", err)
-			}
+			vars = m.Values.AppendJSON(nil)
 		}
 		batch.Queue(`
 			INSERT INTO messages (id, account_id, channel_id, contact_id, template_id, chunk_id, ordinal, direction, status, delivery_address,

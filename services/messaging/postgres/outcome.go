@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,14 +18,7 @@ import (
 // state already stays as it is. step holds statements that go before, in the same
 // round trip.
 func storeOutcomes(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, outcomes []messaging.Outcome, extra counts) error {
-	var sent, other []messaging.Outcome
-	for _, o := range outcomes {
-		if o.Status == messaging.MessageSent {
-			sent = append(sent, o)
-		} else {
-			other = append(other, o)
-		}
-	}
+	sent, other := splitSent(outcomes)
 	if err := storeSent(ctx, tx, step, c, sent, &extra); err != nil {
 		return err
 	}
@@ -38,6 +32,22 @@ func storeOutcomes(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, ou
 		return nil
 	}
 	return count(ctx, tx, c.AccountID, c.GroupMessageID, extra)
+}
+
+// splitSent divides outcomes; mostly all were sent.
+func splitSent(outcomes []messaging.Outcome) (sent, other []messaging.Outcome) {
+	notSent := func(o messaging.Outcome) bool { return o.Status != messaging.MessageSent }
+	if !slices.ContainsFunc(outcomes, notSent) {
+		return outcomes, nil
+	}
+	for _, o := range outcomes {
+		if notSent(o) {
+			other = append(other, o)
+		} else {
+			sent = append(sent, o)
+		}
+	}
+	return sent, other
 }
 
 // forgetExpiries lets nobody watch any more over messages that have their outcome.
