@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -16,6 +18,14 @@ import (
 
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/telemetry"
+)
+
+// A connection over which nothing came for aliveAfter is asked whether it still carries
+// anything, and given up where no answer comes within aliveWithin: its calls end with
+// UNAVAILABLE, streams without a deadline too. Servers refuse who asks twice as often.
+const (
+	aliveAfter  = 20 * time.Second
+	aliveWithin = 5 * time.Second
 )
 
 // Dial prepares a connection to a service; it connects at the first call.
@@ -39,6 +49,7 @@ func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, err
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: aliveAfter, Timeout: aliveWithin}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(traced(ctx), method, req, reply, cc, opts...)
