@@ -26,7 +26,7 @@ const (
 	// budgetSQL bounds each following statement of the transaction, in milliseconds.
 	budgetSQL = "SELECT set_config('statement_timeout', '%d', true)"
 	// A total may take what the page left of pageAndTotal, within limits.
-	pageAndTotal, leastBudget, mostBudget = 70 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond
+	pageAndTotal, leastBudget, mostBudget = 60 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond
 	// hopeless is the estimate above which nothing is counted: it would have to be three
 	// times too high for the count to end.
 	hopeless = 3 * MaxExactTotal
