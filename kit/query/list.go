@@ -94,7 +94,8 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 		page.Meta.Total = int32(seen)
 		return page, nil
 	}
-	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db, f, min(max(pageAndTotal-clock.System().Now().Sub(began), leastBudget), mostBudget))
+	f.rows, f.took = len(rows), clock.System().Now().Sub(began)
+	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db, f)
 	return page, err
 }
 
@@ -155,16 +156,28 @@ func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, setti
 	return pgx.CollectRows(rows, scan)
 }
 
-// total counts the rows that match. Where the planner expects far more than it would
-// count, or counting takes longer than its budget, it returns the planner's estimate, which
-// is never below what is known to fit.
-func (c *Compiled) total(ctx context.Context, db Batcher, f found, budget time.Duration) (total int32, estimate bool, err error) {
+// budget is how long counting may take, given how many rows the planner expects; zero where
+// it would end in no time: the planner expects far more than would be counted, or the rows
+// of the page were so hard to find that all of them would take far too long.
+func (f found) budget(expected int64) time.Duration {
+	if expected > hopeless {
+		return 0
+	}
+	if f.took > pageAndTotal-leastBudget && f.took*time.Duration(expected) > 4*mostBudget*time.Duration(f.rows) {
+		return 0
+	}
+	return min(max(pageAndTotal-f.took, leastBudget), mostBudget)
+}
+
+// total counts the rows that match. Where nothing is counted, or counting takes longer than
+// its budget, it returns the planner's estimate, which is never below what is known to fit.
+func (c *Compiled) total(ctx context.Context, db Batcher, f found) (total int32, estimate bool, err error) {
 	plans, err := run(ctx, db, c, c.Estimate, nil, pgx.RowTo[[]byte])
 	if err != nil {
 		return 0, false, fmt.Errorf("estimate %s: %w", c.spec.resource, err)
 	}
 	expected, least := planRows(plans), max(f.least, int64(c.Skip)+int64(c.Limit))
-	if expected <= hopeless {
+	if budget := f.budget(expected); budget > 0 {
 		settings := append([]string{fmt.Sprintf(budgetSQL, budget.Milliseconds())}, f.counting...)
 		counts, err := run(ctx, db, c, c.Count, settings, pgx.RowTo[int64])
 		if err != nil && !timedOut(err) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -112,6 +113,9 @@ type found struct {
 	// counting goes before Count; least is how many fit at least.
 	counting []string
 	least    int64
+	// rows is how many the page had, took how long it was read.
+	rows int
+	took time.Duration
 }
 
 // look probes and chooses how the page is read.
