@@ -66,7 +66,7 @@ SELECT (SELECT count(*) FROM fanout_jobs), (SELECT count(*) FROM dispatch_chunks
 	(SELECT count(*) FROM messages WHERE status IN ('scheduled', 'queued', 'sending', 'failed'))`
 
 // wipeSQL empties the ledger between two rows, so that a row counts only its own.
-const wipeSQL = `TRUNCATE messages, message_attempts, message_due, message_expiries, group_messages, group_message_skips, fanout_jobs, dispatch_chunks, chaos_history, chaos_recoveries`
+const wipeSQL = `TRUNCATE messages, message_addresses, message_attempts, message_due, message_expiries, group_messages, group_message_skips, fanout_jobs, dispatch_chunks, chaos_history, chaos_recoveries`
 
 func (w *world) installHistory(t *testing.T) {
 	t.Helper()

@@ -24,6 +24,9 @@ type Compiled struct {
 	// Estimate explains (FORMAT JSON) a statement that would return every row that
 	// matches; it is never executed itself.
 	Estimate Statement
+	// Settings are statements that go before SQL and before Count, ProbeSettings those before
+	// Probe.
+	Settings, ProbeSettings []string
 	// Scope is the accounts that the list reads: the caller's, narrowed by filters
 	// on the account. When it is empty the list is empty and nothing need be run.
 	Scope []string
@@ -37,6 +40,8 @@ type Compiled struct {
 	// noTotal leaves the total out.
 	noTotal bool
 	among   func(ids [][16]byte) Statement
+	// walking goes before SQL when the probe found too much.
+	walking []string
 }
 
 // Statement is SQL with its parameters.
@@ -67,6 +72,10 @@ func Compile(spec *Spec, r Request, scope []string) (*Compiled, error) {
 		return nil, err
 	}
 	c := &Compiled{Scope: q.scope, Skip: q.skip, Limit: q.limit, spec: spec, keys: q.keys, digest: digest, deep: r.PageToken != "", noTotal: r.NoTotal, among: q.among}
+	c.Settings, c.ProbeSettings, c.walking = q.settings(), []string{probeSQL}, []string{walkSQL}
+	if q.paged() {
+		c.ProbeSettings, c.walking = []string{walkSQL}, []string{stretchSQL}
+	}
 	c.SQL, c.Args = q.list()
 	c.Probe, c.Count, c.Estimate = q.probe(), q.count(), q.estimate()
 	return c, nil
@@ -102,8 +111,10 @@ func (q *query) list() (string, []any) {
 	b := &builder{}
 	if q.single() {
 		tenant := q.tenant(b)
-		sql := "SELECT " + strings.Join(q.spec.table.Select, ", ") + ", " + q.pageKey() +
-			" FROM " + q.spec.table.From + " WHERE " + tenant + q.where(b, true) +
+		if q.led() {
+			return "SELECT " + q.outputs() + " FROM " + q.halves(b, tenant, q.items()) + " AS page" + q.ofPage(b), b.args
+		}
+		sql := "SELECT " + q.items() + " FROM " + q.spec.table.From + " WHERE " + tenant + q.where(b, true) +
 			" ORDER BY " + q.order(func(i int) string { return q.keys[i].field.expr }) +
 			" LIMIT " + b.arg(int64(q.limit)+1, "bigint") + q.offset(b)
 		return sql, b.args
@@ -116,20 +127,34 @@ func (q *query) list() (string, []any) {
 func (q *query) merge(b *builder) string {
 	t := q.spec.table
 	scope := b.arg(q.scope, "uuid[]")
-	inner := "SELECT " + strings.Join(t.Select, ", ") + ", " + q.pageKey()
-	for i, k := range q.keys {
-		inner += fmt.Sprintf(", %s AS sort_%d", k.field.expr, i)
+	var inner string
+	if tenant := t.Tenant + " = scope.account"; q.led() {
+		inner = "SELECT * FROM " + q.halves(b, tenant, q.items()) + " AS half ORDER BY " + q.order(func(i int) string { return fmt.Sprintf("half.sort_%d", i) })
+	} else {
+		inner = "SELECT " + q.items()
+		for i, k := range q.keys {
+			inner += fmt.Sprintf(", %s AS sort_%d", k.field.expr, i)
+		}
+		inner += " FROM " + t.From + " WHERE " + tenant + q.where(b, true) + " ORDER BY " + q.order(func(i int) string { return q.keys[i].field.expr })
 	}
-	inner += " FROM " + t.From + " WHERE " + t.Tenant + " = scope.account" + q.where(b, true) +
-		" ORDER BY " + q.order(func(i int) string { return q.keys[i].field.expr }) +
-		" LIMIT " + b.arg(int64(q.skip)+int64(q.limit)+1, "bigint")
-	names := make([]string, 0, len(t.Select)+1)
-	for _, column := range append(slices.Clone(t.Select), "page_key") {
+	return "SELECT " + q.outputs() + " FROM unnest(" + scope + ") AS scope(account) CROSS JOIN LATERAL (" + inner + " LIMIT " + b.arg(int64(q.skip)+int64(q.limit)+1, "bigint") + ") AS page" + q.ofPage(b)
+}
+
+// items are what is selected of a row, with its sort values as text.
+func (q *query) items() string { return strings.Join(q.spec.table.Select, ", ") + ", " + q.pageKey() }
+
+// outputs are the same of a subquery called page.
+func (q *query) outputs() string {
+	names := make([]string, 0, len(q.spec.table.Select)+1)
+	for _, column := range append(slices.Clone(q.spec.table.Select), "page_key") {
 		names = append(names, "page."+outputName(column))
 	}
-	return "SELECT " + strings.Join(names, ", ") + " FROM unnest(" + scope + ") AS scope(account) CROSS JOIN LATERAL (" + inner +
-		") AS page ORDER BY " + q.order(func(i int) string { return fmt.Sprintf("page.sort_%d", i) }) +
-		" LIMIT " + b.arg(int64(q.limit)+1, "bigint") + q.offset(b)
+	return strings.Join(names, ", ")
+}
+
+// ofPage ends a statement over a subquery called page, which has the sort values.
+func (q *query) ofPage(b *builder) string {
+	return " ORDER BY " + q.order(func(i int) string { return fmt.Sprintf("page.sort_%d", i) }) + " LIMIT " + b.arg(int64(q.limit)+1, "bigint") + q.offset(b)
 }
 
 // outputName returns the name that a select item has outside.
@@ -216,13 +241,19 @@ func (q *query) count() Statement {
 	t := q.spec.table
 	most := fmt.Sprintf(" LIMIT %d", MaxExactTotal+1)
 	if q.single() {
-		rows := "SELECT 1 FROM " + t.From + " WHERE " + q.tenant(b) + q.where(b, false) + most
-		return Statement{"SELECT count(*) FROM (" + rows + ") AS matching", b.args}
+		return Statement{"SELECT count(*) FROM (" + q.matching(b, q.tenant(b), most) + ") AS matching", b.args}
 	}
 	scope := b.arg(q.scope, "uuid[]")
-	rows := "SELECT 1 FROM unnest(" + scope + ") AS scope(account) CROSS JOIN LATERAL (SELECT 1 FROM " + t.From +
-		" WHERE " + t.Tenant + " = scope.account" + q.where(b, false) + most + ") AS page" + most
+	rows := "SELECT 1 FROM unnest(" + scope + ") AS scope(account) CROSS JOIN LATERAL (" + q.matching(b, t.Tenant+" = scope.account", most) + ") AS page" + most
 	return Statement{"SELECT count(*) FROM (" + rows + ") AS matching", b.args}
+}
+
+// matching returns a row for each that matches, at most as many as most says.
+func (q *query) matching(b *builder, tenant, most string) string {
+	if q.led() {
+		return "SELECT 1 FROM (" + q.anywhere(b, q.spec.table.Stretches.Leads, q.leads(b, false), tenant, "1", most) + ") AS half" + most
+	}
+	return "SELECT 1 FROM " + q.spec.table.From + " WHERE " + tenant + q.where(b, false) + most
 }
 
 // estimate returns the statement whose plan tells about how many rows match. It is

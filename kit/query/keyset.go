@@ -8,6 +8,9 @@ import (
 // before. NULLs are last ascending and first descending.
 func (q *query) keyset(b *builder) string {
 	if q.uniform() {
+		if q.oneStretch() {
+			return q.idAfter(b)
+		}
 		return q.rowComparison(b)
 	}
 	// after1 OR (same1 AND (after2 OR (same2 AND …))), with the bound that the first

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,6 +15,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
 )
 
 const (
@@ -21,8 +23,13 @@ const (
 	// long a statement may take, and that each is planned for its own values: a plan
 	// for any tenant and any filter fits none.
 	scopeSQL = "SELECT set_config('app.accounts', $1, true), set_config('statement_timeout', '5s', true), set_config('plan_cache_mode', 'force_custom_plan', true)"
-	// budgetSQL bounds each following statement of the transaction.
-	budgetSQL = "SELECT set_config('statement_timeout', '50ms', true)"
+	// budgetSQL bounds each following statement of the transaction, in milliseconds.
+	budgetSQL = "SELECT set_config('statement_timeout', '%d', true)"
+	// A total may take what the page left of pageAndTotal, within limits.
+	pageAndTotal, leastBudget, mostBudget = 60 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond
+	// hopeless is the estimate above which nothing is counted: it would have to be three
+	// times too high for the count to end.
+	hopeless = 3 * MaxExactTotal
 	// queryCanceled is the SQLSTATE of a statement that ran into its timeout.
 	queryCanceled = "57014"
 )
@@ -50,6 +57,7 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	if len(c.Scope) == 0 {
 		return page, nil
 	}
+	began := clock.System().Now()
 	f, err := c.look(ctx, db)
 	if err != nil {
 		return nil, c.failed(err)
@@ -86,7 +94,8 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 		page.Meta.Total = int32(seen)
 		return page, nil
 	}
-	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db)
+	f.rows, f.took = len(rows), clock.System().Now().Sub(began)
+	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db, f)
 	return page, err
 }
 
@@ -147,25 +156,41 @@ func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, setti
 	return pgx.CollectRows(rows, scan)
 }
 
-// total counts the rows that match; when there are more than MaxExactTotal, or
-// counting takes longer than its budget, it returns the planner's estimate.
-func (c *Compiled) total(ctx context.Context, db Batcher) (total int32, estimate bool, err error) {
-	counts, err := run(ctx, db, c, c.Count, []string{budgetSQL}, pgx.RowTo[int64])
-	if err != nil && !timedOut(err) {
-		return 0, false, fmt.Errorf("count %s: %w", c.spec.resource, err)
+// budget is how long counting may take, given how many rows the planner expects; zero where
+// it would end in no time: the planner expects far more than would be counted, or the rows
+// of the page were so hard to find that all of them would take far too long.
+func (f found) budget(expected int64) time.Duration {
+	if expected > hopeless {
+		return 0
 	}
-	least := int64(c.Skip) + int64(c.Limit)
-	if err == nil && len(counts) == 1 {
-		if counts[0] <= MaxExactTotal {
-			return int32(counts[0]), false, nil
-		}
-		least = max(least, counts[0])
+	if f.took > pageAndTotal-leastBudget && f.took*time.Duration(expected) > 4*mostBudget*time.Duration(f.rows) {
+		return 0
 	}
+	return min(max(pageAndTotal-f.took, leastBudget), mostBudget)
+}
+
+// total counts the rows that match. Where nothing is counted, or counting takes longer than
+// its budget, it returns the planner's estimate, which is never below what is known to fit.
+func (c *Compiled) total(ctx context.Context, db Batcher, f found) (total int32, estimate bool, err error) {
 	plans, err := run(ctx, db, c, c.Estimate, nil, pgx.RowTo[[]byte])
 	if err != nil {
 		return 0, false, fmt.Errorf("estimate %s: %w", c.spec.resource, err)
 	}
-	return int32(min(max(planRows(plans), least), math.MaxInt32)), true, nil
+	expected, least := planRows(plans), max(f.least, int64(c.Skip)+int64(c.Limit))
+	if budget := f.budget(expected); budget > 0 {
+		settings := append([]string{fmt.Sprintf(budgetSQL, budget.Milliseconds())}, f.counting...)
+		counts, err := run(ctx, db, c, c.Count, settings, pgx.RowTo[int64])
+		if err != nil && !timedOut(err) {
+			return 0, false, fmt.Errorf("count %s: %w", c.spec.resource, err)
+		}
+		if err == nil && len(counts) == 1 {
+			if counts[0] <= MaxExactTotal {
+				return int32(counts[0]), false, nil
+			}
+			least = max(least, counts[0])
+		}
+	}
+	return int32(min(max(expected, least), math.MaxInt32)), true, nil
 }
 
 // timedOut reports whether a statement ran into its timeout.

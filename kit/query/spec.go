@@ -35,6 +35,9 @@ type Table struct {
 	// trigram indexes. A list that filters by them first looks how many rows fit
 	// (probe.go).
 	Search bool
+	// Stretches says that most rows come in stretches of one time (stretch.go). Nil where
+	// they do not.
+	Stretches *Stretches
 	// DefaultSort is used when the request has no sort; empty means
 	// "created_at:desc" if that field is sortable, else by id.
 	DefaultSort []string
@@ -63,6 +66,19 @@ type Column struct {
 	// operand goes, if anywhere. It leads the planner to an index that the field alone
 	// would not be found by, and says nothing about how many rows fit.
 	Implied string
+	// Stretch says that what is implied is one time, so that the rows lie together in the
+	// order of time.
+	Stretch bool
+	// Lead is what a filter by eq or in means for Stretches.Leads: a condition with $values,
+	// the array of the operands, that holds wherever a row of the stretch may fit.
+	Lead string
+	// Page is what a filter by eq, contains or icontains means for Stretches.Pages: a
+	// condition with $value that holds wherever a row of the page may fit. The operand of eq
+	// stands between line feeds.
+	Page string
+	// Rough is what estimates of totals use instead of Expr: a column that the planner has
+	// statistics of. Empty means Expr.
+	Rough string
 	// Operators declares a field that the message lacks; empty for fields it has.
 	Operators []optionsv1.Operator
 }
@@ -80,6 +96,8 @@ type Spec struct {
 type field struct {
 	name, expr, within string
 	implied            string
+	lead, page, rough  string
+	stretch            bool
 	kind               Kind
 	notNull, tenant    bool
 	id, sortable       bool
@@ -167,7 +185,7 @@ func (s *Spec) checkTable() []error {
 	if len(s.table.TokenKey) < 16 {
 		problems = append(problems, errors.New("table needs a TokenKey of at least 16 bytes"))
 	}
-	return problems
+	return append(problems, s.table.checkStretches())
 }
 
 // addDeclared adds a field of the message if it has a (query) option.
@@ -179,7 +197,8 @@ func (s *Spec) addDeclared(fd protoreflect.FieldDescriptor) error {
 	name := string(fd.Name())
 	c := s.table.Columns[name]
 	f := &field{
-		name: name, expr: firstOf(c.Expr, q.GetColumn(), name), within: c.Within, implied: c.Implied, kind: c.Kind, notNull: c.NotNull,
+		name: name, expr: firstOf(c.Expr, q.GetColumn(), name), within: c.Within, implied: c.Implied,
+		lead: c.Lead, page: c.Page, rough: c.Rough, stretch: c.Stretch, kind: c.Kind, notNull: c.NotNull,
 		sortable: q.GetSortable(), operators: q.GetOperators(),
 		bounded: q.GetBoundedOperators(), boundedBy: q.GetBoundedBy(), boundedDays: q.GetBoundedDays(),
 	}

@@ -16,7 +16,7 @@ import (
 // builder collects the parameters of one statement.
 type builder struct {
 	args []any
-	// bare leaves out what filters imply.
+	// bare leaves out what filters imply, and compares as estimates do.
 	bare bool
 }
 
@@ -37,12 +37,20 @@ func (b *builder) condition(c clause) string {
 	case KindJSON:
 		sql = b.jsonKey(c)
 	default:
-		sql = b.scalar(c, c.field.expr)
+		sql = b.scalar(c, b.expr(c.field))
 	}
 	if c.field.within != "" {
 		return strings.Replace(c.field.within, "%s", sql, 1)
 	}
 	return sql
+}
+
+// expr is what a field is compared as.
+func (b *builder) expr(f *field) string {
+	if b.bare && f.rough != "" {
+		return f.rough
+	}
+	return f.expr
 }
 
 // implied returns what an eq filter implies, led by AND.
@@ -216,7 +224,7 @@ func idTime(c clause) (low, high time.Time, ok bool) {
 		if err != nil || id.Version() != 7 {
 			return low, high, false
 		}
-		at := time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
+		at := timeIn(id)
 		if i == 0 || at.Before(low) {
 			low = at
 		}
@@ -225,4 +233,9 @@ func idTime(c clause) (low, high time.Time, ok bool) {
 		}
 	}
 	return low, high, true
+}
+
+// timeIn is the time inside a UUIDv7.
+func timeIn(id [16]byte) time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
 }

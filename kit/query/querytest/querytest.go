@@ -238,14 +238,14 @@ func (c *checker) explain(t *testing.T, compiled *query.Compiled) (read int, pla
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
 	sql, args := compiled.SQL, compiled.Args
-	settings := "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL statement_timeout = '30s'"
+	settings := append([]string{"SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL statement_timeout = '30s'"}, compiled.Settings...)
 	if compiled.Probe != nil {
 		sql, args = compiled.Probe.SQL, compiled.Probe.Args
-		settings += "; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_seqscan = off"
+		settings = append(settings[:1], compiled.ProbeSettings...)
 	}
 	_, err = tx.Exec(ctx, "SELECT set_config('app.accounts', $1, true)", strings.Join(compiled.Scope, ","))
 	require.NoError(t, err)
-	_, err = tx.Exec(ctx, settings)
+	_, err = tx.Exec(ctx, strings.Join(settings, "; "))
 	require.NoError(t, err)
 	var raw []byte
 	require.NoError(t, tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) "+sql, args...).Scan(&raw), sql)

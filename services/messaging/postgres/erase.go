@@ -82,6 +82,11 @@ func eraseMessages(ctx context.Context, tx *pg.Tx, accountID string, ids []strin
 	if err != nil {
 		return nil, fmt.Errorf("erase messages: %w", err)
 	}
+	if addresses {
+		if err := eraseAddresses(ctx, tx, accountID, erased); err != nil {
+			return nil, err
+		}
+	}
 	_, err = tx.Exec(ctx, "UPDATE message_attempts SET text = '' WHERE account_id = $1 AND message_id = ANY ($2::uuid[]) AND text <> ''", accountID, erased)
 	if err != nil {
 		return nil, fmt.Errorf("erase what providers said: %w", err)

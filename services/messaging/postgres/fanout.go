@@ -295,6 +295,7 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addre
 		SELECT id, $1, $2, contact_id, $3, $4, $5, ordinal - 1, 'queued', address, vars, nullif($6, '')::uuid, $7, $8
 		FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::jsonb[]) WITH ORDINALITY AS n (id, contact_id, address, vars, ordinal)`,
 		g.AccountID, g.ChannelID, g.ID, g.TemplateID, c.ID, g.CreatedByUserID, *g.StartedAt, tx.Now, c.MessageIDs, contacts, addresses, vars)
+	queueAddresses(step, c, addresses)
 	if lease == 0 {
 		step.Queue(insertReadyChunk, c.args(tx, 0)...)
 		return c, nil

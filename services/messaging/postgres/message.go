@@ -34,15 +34,33 @@ const (
 	// anySend: a message is a single one or of one of the accounts' sends; a contact has
 	// at most one of each, found by the key that makes it so.
 	anySend = `(group_message_id IS NULL OR group_message_id = ANY (ARRAY (SELECT g.id FROM group_messages g WHERE g.account_id = ANY (app_accounts()))))`
+	// someOf: the counters of a send tell which statuses its messages have.
+	someOf = `(lead.sent_count > 0 AND '{sent,delivered}' && $values OR lead.pending_count > 0 AND '{scheduled,queued,sending,failed}' && $values
+		OR lead.failed_count > 0 AND 'permanently_failed' = ANY ($values) OR lead.cancelled_count > 0 AND 'cancelled' = ANY ($values))`
 )
+
+// sends are what most messages come from. A message of a send has its channel, its template
+// and the time of its start; its address is in one of the send's pages.
+var sends = query.Stretches{
+	Alone: "group_message_id IS NULL",
+	Leads: query.Lead{From: "group_messages", Time: "started_at", Rows: "group_message_id = lead.id"},
+	Pages: query.Lead{From: "message_addresses", Time: "created_at", Rows: "group_message_id = lead.group_message_id AND id BETWEEN lead.first_id AND lead.last_id"},
+}
 
 var errMessage = apierr.NotFound("message")
 
 func messageSpec(tokenKey []byte) (*query.Spec, error) {
 	return query.SpecFor((&messagingv1.Message{}).ProtoReflect().Descriptor(), query.Table{
 		From: "messages", Where: "direction <> 'none' AND deleted_at IS NULL", Select: []string{messageColumns}, TokenKey: tokenKey, TimeInID: "created_at",
+		Stretches: &sends,
 		Columns: map[string]query.Column{
-			"status": {Expr: shownStatus}, "delivery_address": {NotNull: true}, "group_message_id": {Implied: sendTime}, "contact_id": {Implied: anySend},
+			"status":           {Expr: shownStatus, Rough: "messages.status", Lead: someOf},
+			"channel_id":       {Lead: "lead.channel_id = ANY ($values)"},
+			"template_id":      {Lead: "lead.template_id = ANY ($values)"},
+			"direction":        {Lead: "'outbound' = ANY ($values)"},
+			"group_message_id": {Implied: sendTime, Stretch: true},
+			"contact_id":       {Implied: anySend},
+			"delivery_address": {NotNull: true, Page: "position(lower($value) IN lead.addresses) > 0"},
 		},
 	})
 }

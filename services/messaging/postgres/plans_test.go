@@ -107,4 +107,7 @@ INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, 
 	SELECT plan_message_id($tenant, at), $account, plan_id($tenant, 1, i % 7), plan_id($tenant, 8, i), plan_id($tenant, 3, i % 50), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'outbound' ELSE 'inbound' END,
 		CASE $text WHEN 'own' THEN 'sent' ELSE 'permanently_failed' END, $text || i, at, at
 	FROM (SELECT i, date_trunc('day', now(), 'UTC') + i * interval '1 minute' AS at FROM generate_series(1, 5000) AS i) AS n;
+-- The messages of sends here have times of their own, so each is a page.
+INSERT INTO message_addresses (account_id, group_message_id, created_at, first_id, last_id, addresses)
+	SELECT account_id, group_message_id, created_at, id, id, address_page(E'\n' || delivery_address || E'\n') FROM messages WHERE account_id = $account;
 `
