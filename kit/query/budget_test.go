@@ -16,11 +16,12 @@ func TestBudgetOfTotals(t *testing.T) {
 		expected int64
 		budget   time.Duration
 	}{
-		{50, time.Millisecond, 500, 50 * time.Millisecond},
+		{50, time.Millisecond, 501, 50 * time.Millisecond},
 		{50, 30 * time.Millisecond, 10_000, 30 * time.Millisecond},
-		{50, 100 * time.Millisecond, 100, 20 * time.Millisecond},
-		{50, 100 * time.Millisecond, 101, 0},
-		{0, 100 * time.Millisecond, 1, 0},
+		{500, 100 * time.Millisecond, 1000, 20 * time.Millisecond},
+		{500, 100 * time.Millisecond, 1001, 0},
+		{0, 100 * time.Millisecond, few, 50 * time.Millisecond},
+		{0, 100 * time.Millisecond, few + 1, 0},
 		{50, time.Millisecond, hopeless, 50 * time.Millisecond},
 		{50, time.Millisecond, hopeless + 1, 0},
 	} {

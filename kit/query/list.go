@@ -30,6 +30,8 @@ const (
 	// hopeless is the estimate above which nothing is counted: it would have to be three
 	// times too high for the count to end.
 	hopeless = 3 * MaxExactTotal
+	// few is the estimate up to which the page's time says nothing: a busy machine is slow too.
+	few = 500
 	// queryCanceled is the SQLSTATE of a statement that ran into its timeout.
 	queryCanceled = "57014"
 )
@@ -160,8 +162,11 @@ func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, setti
 // it would end in no time: the planner expects far more than would be counted, or the rows
 // of the page were so hard to find that all of them would take far too long.
 func (f found) budget(expected int64) time.Duration {
-	if expected > hopeless {
+	switch {
+	case expected > hopeless:
 		return 0
+	case expected <= few:
+		return mostBudget
 	}
 	if f.took > pageAndTotal-leastBudget && f.took*time.Duration(expected) > 4*mostBudget*time.Duration(f.rows) {
 		return 0
