@@ -38,6 +38,9 @@ func appendList[T any](b []byte, list []T, each func([]byte, T) []byte) []byte {
 // appendMap writes a map with its keys sorted, so that equal messages give equal
 // bytes.
 func appendMap[T any](b []byte, m map[string]T, each func([]byte, T) []byte) []byte {
+	if len(m) == 0 {
+		return append(b, "{}"...) // as most are
+	}
 	b = append(b, '{')
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		b = append(appendString(comma(b), k), ':')

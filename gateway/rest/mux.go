@@ -31,13 +31,13 @@ type Backends struct {
 // transcoders make gRPC calls of the routes of each service, by its full name. Each
 // has a mux of its own: a mux tries its patterns one by one.
 type transcoders struct {
-	muxes    map[string]*runtime.ServeMux
+	services map[string]transcoder
 	problems []error
 }
 
 // newTranscoders registers every service of the contract that has REST routes.
-func newTranscoders(ctx context.Context, b Backends) (map[string]*runtime.ServeMux, error) {
-	t := &transcoders{muxes: map[string]*runtime.ServeMux{}}
+func newTranscoders(ctx context.Context, b Backends) (map[string]transcoder, error) {
+	t := &transcoders{services: map[string]transcoder{}}
 	add(ctx, t, b.Account, &accountv1.AuthService_ServiceDesc, accountv1.NewAuthServiceClient, accountv1.RegisterAuthServiceHandlerClient)
 	add(ctx, t, b.Account, &accountv1.ContextService_ServiceDesc, accountv1.NewContextServiceClient, accountv1.RegisterContextServiceHandlerClient)
 	add(ctx, t, b.Account, &accountv1.ApiKeyService_ServiceDesc, accountv1.NewApiKeyServiceClient, accountv1.RegisterApiKeyServiceHandlerClient)
@@ -58,7 +58,7 @@ func newTranscoders(ctx context.Context, b Backends) (map[string]*runtime.ServeM
 	add(ctx, t, b.Messaging, &messagingv1.SuppressionService_ServiceDesc, messagingv1.NewSuppressionServiceClient, messagingv1.RegisterSuppressionServiceHandlerClient)
 	add(ctx, t, b.Messaging, &messagingv1.QuotaService_ServiceDesc, messagingv1.NewQuotaServiceClient, messagingv1.RegisterQuotaServiceHandlerClient)
 	add(ctx, t, b.Messaging, &messagingv1.MessageErasureService_ServiceDesc, messagingv1.NewMessageErasureServiceClient, messagingv1.RegisterMessageErasureServiceHandlerClient)
-	return t.muxes, errors.Join(t.problems...)
+	return t.services, errors.Join(t.problems...)
 }
 
 // add makes the transcoder of one service.
@@ -70,7 +70,7 @@ func add[C any](
 	if err := register(ctx, mux, client(conn)); err != nil {
 		t.problems = append(t.problems, fmt.Errorf("register the routes of %s: %w", desc.ServiceName, err))
 	}
-	t.muxes[desc.ServiceName] = mux
+	t.services[desc.ServiceName] = transcoder{mux}
 }
 
 // setQueryParser installs our parser. The transcoder keeps it in a variable of
@@ -81,8 +81,8 @@ var setQueryParser = sync.OnceFunc(func() { runtime.NewServeMux(runtime.SetQuery
 func newMux() *runtime.ServeMux {
 	setQueryParser()
 	return runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &marshaler{}),
-		runtime.WithIncomingHeaderMatcher(incomingHeader),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &restJSON),
+		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }), // told has done it
 		runtime.WithOutgoingHeaderMatcher(outgoingHeader),
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithErrorHandler(handleError),
@@ -90,25 +90,11 @@ func newMux() *runtime.ServeMux {
 		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.WithForwardResponseOption(setStatus),
 		runtime.WithMiddlewares(jsonOnly),
+		runtime.WithWriteContentLength(), // or a list goes out in chunks
 		// Both rewrite the method of a request, past every rule made for it.
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 	)
-}
-
-// incoming are the headers that the contract knows, and their names in gRPC.
-var incoming = map[string]string{
-	"Idempotency-Key": "idempotency-key", headerRequestID: "x-request-id", headerTraceparent: "traceparent", "Tracestate": "tracestate",
-	"User-Agent": "user-agent", "Accept-Language": "accept-language",
-}
-
-// incomingHeader lets through the headers that the contract knows; the
-// transcoder gives canonical names, and forwards Authorization by itself. Identity
-// headers (x-account-ids, Grpc-Metadata-*) never pass; the chain removes them
-// once more.
-func incomingHeader(name string) (string, bool) {
-	key, ok := incoming[name]
-	return key, ok
 }
 
 // outgoingHeader lets out what a client may see of the response metadata. The id of

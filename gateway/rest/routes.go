@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -144,13 +143,14 @@ type router struct {
 
 // newRouter leads routes to the transcoders of their services, except those that
 // others has a pattern for.
-func newRouter(now func() time.Time, transcoders map[string]*runtime.ServeMux, others *http.ServeMux) *router {
+func newRouter(now func() time.Time, transcoders map[string]transcoder, others *http.ServeMux) *router {
 	t := &router{now: now, routes: map[string][]*route{}, others: others}
 	for _, s := range contractRoutes() {
 		s.handler = others
 		example := &http.Request{Method: s.verb, URL: &url.URL{Path: s.path}}
-		if _, byHand := others.Handler(example); byHand == "" && transcoders[s.service] != nil {
-			s.handler = transcoders[s.service]
+		_, byHand := others.Handler(example)
+		if calls, known := transcoders[s.service]; known && byHand == "" {
+			s.handler = calls
 		}
 		t.routes[noun(s.path)] = append(t.routes[noun(s.path)], s)
 	}

@@ -64,8 +64,10 @@ func (c *inprocConn) serverContext(ctx context.Context, t *inprocTransport) cont
 	if t.incoming == nil {
 		t.incoming = metadata.MD{}
 	}
-	if traceparent := telemetry.Traceparent(ctx); traceparent != "" && len(t.incoming["traceparent"]) == 0 {
-		t.incoming["traceparent"] = []string{traceparent}
+	if len(t.incoming["traceparent"]) == 0 {
+		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
+			t.incoming["traceparent"] = []string{traceparent}
+		}
 	}
 	return grpc.NewContextWithServerTransportStream(callerless{ctx, c.told}, t)
 }

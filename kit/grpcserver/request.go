@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -131,11 +132,11 @@ func (s *Server) fromService(ctx context.Context, md metadata.MD) bool {
 }
 
 func lastHop(list string) string {
-	ip := net.ParseIP(strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:]))
-	if ip == nil {
+	ip, err := netip.ParseAddr(strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:]))
+	if err != nil || ip.Zone() != "" {
 		return ""
 	}
-	return ip.String()
+	return ip.Unmap().String()
 }
 
 func first(md metadata.MD, key string) string {
