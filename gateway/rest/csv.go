@@ -35,7 +35,7 @@ const (
 // csvFiles are the routes whose body is a CSV file, which the transcoder cannot
 // carry; they lead through the same RPCs and the same chain.
 type csvFiles struct {
-	calls    transcoder
+	calls    *transcoder
 	now      func() time.Time
 	contacts accountv1.ContactServiceClient
 	imports  accountv1.ContactImportServiceClient

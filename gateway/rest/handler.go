@@ -48,12 +48,12 @@ type Config struct {
 
 // NewHandler builds the whole REST face.
 func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
-	services, err := newTranscoders(ctx, cfg.Backends)
+	calls, err := newTranscoder(ctx, cfg.Backends)
 	if err != nil {
 		return nil, err
 	}
-	top := byHand(cfg, services)
-	router := newRouter(cfg.Clock.Now, services, top)
+	top := byHand(cfg, calls)
+	router := newRouter(cfg.Clock.Now, calls, top)
 	top.HandleFunc("/", router.refuse)
 
 	observe, err := newObserver(cfg)
@@ -77,13 +77,12 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 
 // byHand serves the paths outside the contract, and the routes that the transcoder
 // cannot carry.
-func byHand(cfg Config, services map[string]transcoder) *http.ServeMux {
-	calls := transcoder{newMux()} // gives their calls what it gives all
+func byHand(cfg Config, calls *transcoder) *http.ServeMux {
 	top := http.NewServeMux()
 	top.Handle("GET /healthz", healthz())
 	top.Handle("GET /readyz", readyz(cfg.Ready))
 	docs(top)
-	top.Handle("POST "+tokenPath, oauthForm(services[accountv1.AuthService_ServiceDesc.ServiceName]))
+	top.Handle("POST "+tokenPath, oauthForm(calls.handler(routeTo(accountv1.AuthService_IssueToken_FullMethodName))))
 	files := &csvFiles{
 		calls: calls, now: cfg.Clock.Now, contacts: accountv1.NewContactServiceClient(cfg.Backends.Account),
 		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),

@@ -31,7 +31,7 @@ const (
 // messageLines is the route whose body is one message on each line, which the
 // transcoder cannot carry; it leads through the same RPC and the same chain.
 type messageLines struct {
-	calls    transcoder
+	calls    *transcoder
 	now      func() time.Time
 	messages messagingv1.MessageServiceClient
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -55,20 +54,6 @@ func isPrintable(s string) bool {
 		}
 	}
 	return true
-}
-
-// transcoder makes gRPC calls of the requests of one service's routes.
-type transcoder struct{ mux *runtime.ServeMux }
-
-// ServeHTTP implements http.Handler.
-func (t transcoder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	t.mux.ServeHTTP(w, told(r.Context(), r))
-}
-
-// annotate is the context of a call that is made by hand for r.
-func (t transcoder) annotate(ctx context.Context, r *http.Request, method string) (context.Context, error) {
-	r = told(ctx, r)
-	return runtime.AnnotateContext(r.Context(), t.mux, r, method)
 }
 
 // told is a request as the transcoder gets it: its context has the metadata of the

@@ -26,7 +26,8 @@ func TestOutgoingAgainstTranscoder(t *testing.T) {
 		key, ok := names[name]
 		return key, ok
 	}))
-	ours := transcoder{newMux()}
+	ours, err := newTranscoder(t.Context(), Backends{})
+	require.NoError(t, err)
 	rapid.Check(t, func(rt *rapid.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		name := rapid.SampledFrom([]string{

@@ -16,7 +16,7 @@ const unsubscribePath = "/unsubscribe/{token}"
 
 // wayOut serves the pages of those who want no more messages.
 type wayOut struct {
-	calls        transcoder
+	calls        *transcoder
 	suppressions messagingv1.SuppressionServiceClient
 }
 
