@@ -119,9 +119,9 @@ func requestID(next http.Handler) http.Handler {
 		id := r.Header.Get(headerRequestID)
 		if !fairID(id) {
 			id = uuid.Must(uuid.NewV7()).String()
-			r.Header.Set(headerRequestID, id)
 		}
-		w.Header().Set(headerRequestID, id)
+		ids := []string{id}
+		r.Header[headerRequestID], w.Header()[headerRequestID] = ids, ids
 		next.ServeHTTP(&bodyless{ResponseWriter: w}, r)
 	})
 }

@@ -177,23 +177,9 @@ func plain(s string, i int) int {
 	return i
 }
 
-// Each of these has the same byte eight times.
-const (
-	ones    = 0x0101010101010101
-	tops    = 0x80 * ones // the highest bit of each
-	spaces  = ' ' * ones
-	quotes  = '"' * ones
-	slashes = '\\' * ones
-)
-
 // anyEscaped reports whether one of eight bytes does not stand in a JSON string as it
-// is. Taking n from a byte below n sets the highest bit of that byte, which only bytes
-// above 0x7f have before; taking what a byte is equal to from it leaves zero, which is
-// the one byte below one.
+// is.
 func anyEscaped(s string) bool {
-	_ = s[7] // the eight reads become one
-	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-	quote, slash := x^quotes, x^slashes
-	return ((x-spaces)&^x|(quote-ones)&^quote|(slash-ones)&^slash)&tops != 0
+	x := eight(s)
+	return below(x, ' ')|below(x^'"'*ones, 1)|below(x^'\\'*ones, 1) != 0
 }

@@ -48,6 +48,12 @@ func printable(values []string) []string {
 }
 
 func isPrintable(s string) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		x := eight(s)
+		if x&tops|below(x, ' ')|below(x^0x7f*ones, 1) != 0 {
+			return false
+		}
+	}
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
