@@ -16,7 +16,7 @@ import (
 // encoder writes protobuf messages as the REST JSON of decision C2: proto field
 // names, every field that has no presence, enums as short lower-case words.
 // What REST answers with is written by generated code (answers_*_gen.go), which
-// costs a quarter of protojson; every other message, and one that cannot be
+// costs a twentieth of protojson; every other message, and one that cannot be
 // written, by a plan made once per message type, which also finds what is wrong.
 type encoder struct {
 	plans sync.Map // protoreflect.FullName → *plan

@@ -191,6 +191,7 @@ func (b *bodyless) WriteHeader(code int) {
 	if code == http.StatusNoContent {
 		b.noContent = true
 		b.Header().Del("Content-Type")
+		b.Header().Del("Content-Length")
 	}
 	b.ResponseWriter.WriteHeader(code)
 }
