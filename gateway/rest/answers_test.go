@@ -30,7 +30,7 @@ func TestAnswersAgainstProtojson(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) {
 				m := mt.New()
-				drawMessage(t, m, 4)
+				drawMessage(t, m, 3)
 				requireSame(t, m)
 			})
 		})
