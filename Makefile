@@ -17,8 +17,9 @@ help: ## List the targets
 .PHONY: tools
 tools: $(BIN)/.tools ## Build the pinned tools into .bin
 
-$(BIN)/.tools: tools/buf/go.mod tools/gen/go.mod tools/lint/go.mod
+$(BIN)/.tools: tools/buf/go.mod tools/gen/go.mod tools/lint/go.mod tools/restjson/go.mod $(wildcard tools/restjson/*.go)
 	@mkdir -p $(BIN)
+	@echo "building tools/restjson" && GOWORK=off go -C tools/restjson build -o $(BIN)/protoc-gen-restjson .
 	@for t in buf gen lint; do echo "building tools/$$t"; GOBIN=$(BIN) GOWORK=off go -C tools/$$t install tool; done
 	@touch $@
 
@@ -37,10 +38,10 @@ $(WEB): tools/web/package-lock.json
 	@touch $@
 
 .PHONY: generate
-generate: tools $(WEB) ## Generate Go, OpenAPI and the TypeScript client's types from proto/
+generate: tools $(WEB) ## Generate Go, REST's JSON, OpenAPI and the TypeScript client's types from proto/
 	$(BIN)/buf format -w proto
 	find gen/turumba -name '*.go' -delete 2>/dev/null || true
-	rm -rf $(BIN)/openapi
+	rm -rf $(BIN)/openapi gateway/rest/answers_*gen.go
 	$(BIN)/buf generate
 	find $(BIN)/openapi -name '*.json' | sort | xargs $(BIN)/openapiv3-merge > $(BIN)/openapi.merged.json
 	GOWORK=off go -C tools/openapi run . < $(BIN)/openapi.merged.json > $(BIN)/openapi.json
@@ -57,8 +58,8 @@ verify: generate ## Fail on any drift: generated code, tidy, format, contract, i
 	@if git rev-parse -q --verify origin/main >/dev/null && git cat-file -e origin/main:proto 2>/dev/null; then \
 		$(BIN)/buf breaking proto --against '.git#ref=origin/main,subdir=proto'; \
 	else echo "buf breaking: no earlier contract on origin/main to compare with"; fi
-	@for m in $(MODULES) tools/openapi tools/ferretdb; do (cd $$m && GOWORK=off go mod tidy); done
-	@test -z "$$(gofmt -l $(MODULES) tools/openapi tools/ferretdb | tee /dev/stderr)"
+	@for m in $(MODULES) tools/openapi tools/restjson tools/ferretdb; do (cd $$m && GOWORK=off go mod tidy); done
+	@test -z "$$(gofmt -l $(MODULES) tools/openapi tools/restjson tools/ferretdb | tee /dev/stderr)"
 	@for m in $(MODULES); do echo "GOWORK=off build and vet $$m"; (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
 	@drift=$$(git status --porcelain); if [ -n "$$drift" ]; then echo "the checkout differs from what was committed:"; echo "$$drift"; git diff | head -100; exit 1; fi
 

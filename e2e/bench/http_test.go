@@ -27,7 +27,7 @@ const clients = 8
 func gateway(b *testing.B, s *grpcserver.Server) string {
 	b.Helper()
 	g, err := app.New(b.Context(), app.Config{HTTPAddr: "127.0.0.1:0"}, app.Deps{
-		Backends: rest.Backends{Account: s.Conn(""), Messaging: s.Conn("")}, Logger: telemetry.Discard(), Clock: clock.System(),
+		Backends: rest.Backends{Account: s.EdgeConn(), Messaging: s.EdgeConn()}, Logger: telemetry.Discard(), Clock: clock.System(),
 		Registry: telemetry.NewRegistry(), Tracing: tracing("gateway"), Ready: func(context.Context) error { return nil },
 	})
 	require.NoError(b, err)

@@ -50,7 +50,7 @@ func BenchmarkREST(b *testing.B) {
 	})
 	b.Run("handler", func(b *testing.B) {
 		ours, err := rest.NewHandler(b.Context(), rest.Config{
-			Backends: rest.Backends{Account: server.Conn(""), Messaging: server.Conn("")}, Logger: telemetry.Discard(), Clock: clock.System(),
+			Backends: rest.Backends{Account: server.EdgeConn(), Messaging: server.EdgeConn()}, Logger: telemetry.Discard(), Clock: clock.System(),
 			Registry: telemetry.NewRegistry(), Tracing: tracing("gateway"), Ready: func(context.Context) error { return nil },
 		})
 		require.NoError(b, err)

@@ -14,10 +14,10 @@ import (
 // nothing.
 func clientAddress(trusted []netip.Prefix, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hops := r.Header.Values("X-Forwarded-For")
-		r.Header.Del("X-Forwarded-For")
-		r.Header.Del("Forwarded")
-		r.Header.Del("X-Real-Ip")
+		hops := r.Header["X-Forwarded-For"]
+		for _, name := range [...]string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
+			delete(r.Header, name) // Del would write the names once more
+		}
 		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && (len(hops) > 0 || peer.Addr().Is4In6()) {
 			// The transcoder takes the client's address from here.
 			r.RemoteAddr = net.JoinHostPort(clientOf(peer.Addr().Unmap(), hops, trusted).String(), "0")

@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/grpc"
 
@@ -36,7 +35,7 @@ const (
 // csvFiles are the routes whose body is a CSV file, which the transcoder cannot
 // carry; they lead through the same RPCs and the same chain.
 type csvFiles struct {
-	mux      *runtime.ServeMux
+	calls    *transcoder
 	now      func() time.Time
 	contacts accountv1.ContactServiceClient
 	imports  accountv1.ContactImportServiceClient
@@ -80,7 +79,7 @@ func (f *csvFiles) upload(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if err != nil {
 		return nil, false, err
 	}
-	if ctx, err = runtime.AnnotateContext(ctx, f.mux, r, accountv1.ContactImportService_ImportContacts_FullMethodName); err != nil {
+	if ctx, err = f.calls.annotate(ctx, r, accountv1.ContactImportService_ImportContacts_FullMethodName); err != nil {
 		return nil, false, err
 	}
 	stream, err := f.imports.ImportContacts(ctx)
@@ -243,7 +242,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 
 func (f *csvFiles) exportContacts(w http.ResponseWriter, r *http.Request) {
 	req := &accountv1.ExportContactsRequest{}
-	ctx, err := runtime.AnnotateContext(r.Context(), f.mux, r, accountv1.ContactService_ExportContacts_FullMethodName)
+	ctx, err := f.calls.annotate(r.Context(), r, accountv1.ContactService_ExportContacts_FullMethodName)
 	if err == nil {
 		err = (queryParser{}).Parse(req, r.URL.Query(), utilities.NewDoubleArray(nil))
 	}
@@ -256,7 +255,7 @@ func (f *csvFiles) exportContacts(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *csvFiles) exportErrors(w http.ResponseWriter, r *http.Request) {
-	ctx, err := runtime.AnnotateContext(r.Context(), f.mux, r, accountv1.ContactImportService_ExportContactImportErrors_FullMethodName)
+	ctx, err := f.calls.annotate(r.Context(), r, accountv1.ContactImportService_ExportContactImportErrors_FullMethodName)
 	if err != nil {
 		writeError(w, r, err)
 		return

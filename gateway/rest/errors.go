@@ -102,18 +102,6 @@ func handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w 
 	writeError(w, r, err)
 }
 
-// handleRoutingError answers for paths and methods that are not in the contract.
-func handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
-	switch httpStatus {
-	case http.StatusMethodNotAllowed:
-		writeError(w, r, notAllowed(r.Method))
-	case http.StatusBadRequest:
-		writeError(w, r, apierr.New(errorv1.Reason_REASON_INVALID_JSON, "the path is malformed"))
-	default:
-		writeError(w, r, errNoRoute)
-	}
-}
-
 var errNoRoute = apierr.New(errorv1.Reason_REASON_NOT_FOUND, "no such route")
 
 // notAllowed is the error of a path that is no route of this method.

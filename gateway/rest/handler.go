@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -49,12 +48,12 @@ type Config struct {
 
 // NewHandler builds the whole REST face.
 func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
-	muxes, err := newTranscoders(ctx, cfg.Backends)
+	calls, err := newTranscoder(ctx, cfg.Backends)
 	if err != nil {
 		return nil, err
 	}
-	top := byHand(cfg, muxes)
-	router := newRouter(cfg.Clock.Now, muxes, top)
+	top := byHand(cfg, calls)
+	router := newRouter(cfg.Clock.Now, calls, top)
 	top.HandleFunc("/", router.refuse)
 
 	observe, err := newObserver(cfg)
@@ -78,21 +77,20 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 
 // byHand serves the paths outside the contract, and the routes that the transcoder
 // cannot carry.
-func byHand(cfg Config, muxes map[string]*runtime.ServeMux) *http.ServeMux {
-	mux := newMux() // gives their calls what it gives all
+func byHand(cfg Config, calls *transcoder) *http.ServeMux {
 	top := http.NewServeMux()
 	top.Handle("GET /healthz", healthz())
 	top.Handle("GET /readyz", readyz(cfg.Ready))
 	docs(top)
-	top.Handle("POST "+tokenPath, oauthForm(muxes[accountv1.AuthService_ServiceDesc.ServiceName]))
+	top.Handle("POST "+tokenPath, oauthForm(calls.handler(routeTo(accountv1.AuthService_IssueToken_FullMethodName))))
 	files := &csvFiles{
-		mux: mux, now: cfg.Clock.Now, contacts: accountv1.NewContactServiceClient(cfg.Backends.Account),
+		calls: calls, now: cfg.Clock.Now, contacts: accountv1.NewContactServiceClient(cfg.Backends.Account),
 		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
 	}
 	files.register(top)
-	lines := &messageLines{mux: mux, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
+	lines := &messageLines{calls: calls, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
 	top.HandleFunc("POST "+messagesPath, lines.send)
-	(&wayOut{mux: mux, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
+	(&wayOut{calls: calls, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
 	return top
 }
 
@@ -121,9 +119,9 @@ func requestID(next http.Handler) http.Handler {
 		id := r.Header.Get(headerRequestID)
 		if !fairID(id) {
 			id = uuid.Must(uuid.NewV7()).String()
-			r.Header.Set(headerRequestID, id)
 		}
-		w.Header().Set(headerRequestID, id)
+		ids := []string{id}
+		r.Header[headerRequestID], w.Header()[headerRequestID] = ids, ids
 		next.ServeHTTP(&bodyless{ResponseWriter: w}, r)
 	})
 }
@@ -193,6 +191,7 @@ func (b *bodyless) WriteHeader(code int) {
 	if code == http.StatusNoContent {
 		b.noContent = true
 		b.Header().Del("Content-Type")
+		b.Header().Del("Content-Length")
 	}
 	b.ResponseWriter.WriteHeader(code)
 }

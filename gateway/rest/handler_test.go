@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -204,4 +205,28 @@ func TestGzip(t *testing.T) {
 	t.Parallel()
 	w := do(serve(t, &recorder{}), "GET", "/v1/openapi.json", "", "Accept-Encoding", "gzip")
 	require.Equal(t, "gzip", w.Header().Get("Content-Encoding"))
+}
+
+// TestLength: an answer says how long it is, unless it is compressed or has no body.
+func TestLength(t *testing.T) {
+	t.Parallel()
+	conn := &recorder{answer: func(out proto.Message) error {
+		if list, ok := out.(*messagingv1.ListMessagesResponse); ok {
+			list.Data = []*messagingv1.Message{{MessageBody: strings.Repeat("a", 5000)}}
+		}
+		return nil
+	}}
+	h := serve(t, conn)
+	for _, encoding := range []string{"identity", "gzip"} {
+		list := do(h, http.MethodGet, "/v1/messages", "", "Accept-Encoding", encoding)
+		want := strconv.Itoa(list.Body.Len())
+		if encoding == "gzip" {
+			want = ""
+		}
+		require.Equal(t, want, list.Result().Header.Get("Content-Length"), encoding)
+		deleted := do(h, http.MethodDelete, "/v1/contacts/0190a5c8-1111-7000-8000-000000000000", "", "Accept-Encoding", encoding)
+		require.Equal(t, 204, deleted.Code)
+		require.Empty(t, deleted.Result().Header.Get("Content-Length"), encoding)
+		require.Zero(t, deleted.Body.Len())
+	}
 }

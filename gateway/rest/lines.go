@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/grpc"
 
@@ -32,7 +31,7 @@ const (
 // messageLines is the route whose body is one message on each line, which the
 // transcoder cannot carry; it leads through the same RPC and the same chain.
 type messageLines struct {
-	mux      *runtime.ServeMux
+	calls    *transcoder
 	now      func() time.Time
 	messages messagingv1.MessageServiceClient
 }
@@ -67,7 +66,7 @@ func (l *messageLines) forward(ctx context.Context, w http.ResponseWriter, r *ht
 	if err := (queryParser{}).Parse(settings, r.URL.Query(), utilities.NewDoubleArray(nil)); err != nil {
 		return nil, err
 	}
-	ctx, err := runtime.AnnotateContext(ctx, l.mux, r, messagingv1.MessageService_SendMessages_FullMethodName)
+	ctx, err := l.calls.annotate(ctx, r, messagingv1.MessageService_SendMessages_FullMethodName)
 	if err != nil {
 		return nil, err
 	}

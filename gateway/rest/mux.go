@@ -28,16 +28,24 @@ type Backends struct {
 	Messaging grpc.ClientConnInterface
 }
 
-// transcoders make gRPC calls of the routes of each service, by its full name. Each
-// has a mux of its own: a mux tries its patterns one by one.
-type transcoders struct {
-	muxes    map[string]*runtime.ServeMux
-	problems []error
+// transcoder makes gRPC calls of requests, by the handlers that the contract's
+// generated code has for its routes. The router leads straight to them: the mux that
+// they are registered at would look for the route once more.
+type transcoder struct {
+	mux      *runtime.ServeMux
+	handlers map[string]runtime.HandlerFunc // by the full name of the RPC
+
+	registered []runtime.HandlerFunc // of the service that is being added, in order
+	problems   []error
 }
 
-// newTranscoders registers every service of the contract that has REST routes.
-func newTranscoders(ctx context.Context, b Backends) (map[string]*runtime.ServeMux, error) {
-	t := &transcoders{muxes: map[string]*runtime.ServeMux{}}
+// newTranscoder registers every service of the contract that has REST routes.
+func newTranscoder(ctx context.Context, b Backends) (*transcoder, error) {
+	t := &transcoder{handlers: map[string]runtime.HandlerFunc{}}
+	t.mux = newMux(func(next runtime.HandlerFunc) runtime.HandlerFunc {
+		t.registered = append(t.registered, next)
+		return next
+	})
 	add(ctx, t, b.Account, &accountv1.AuthService_ServiceDesc, accountv1.NewAuthServiceClient, accountv1.RegisterAuthServiceHandlerClient)
 	add(ctx, t, b.Account, &accountv1.ContextService_ServiceDesc, accountv1.NewContextServiceClient, accountv1.RegisterContextServiceHandlerClient)
 	add(ctx, t, b.Account, &accountv1.ApiKeyService_ServiceDesc, accountv1.NewApiKeyServiceClient, accountv1.RegisterApiKeyServiceHandlerClient)
@@ -58,57 +66,62 @@ func newTranscoders(ctx context.Context, b Backends) (map[string]*runtime.ServeM
 	add(ctx, t, b.Messaging, &messagingv1.SuppressionService_ServiceDesc, messagingv1.NewSuppressionServiceClient, messagingv1.RegisterSuppressionServiceHandlerClient)
 	add(ctx, t, b.Messaging, &messagingv1.QuotaService_ServiceDesc, messagingv1.NewQuotaServiceClient, messagingv1.RegisterQuotaServiceHandlerClient)
 	add(ctx, t, b.Messaging, &messagingv1.MessageErasureService_ServiceDesc, messagingv1.NewMessageErasureServiceClient, messagingv1.RegisterMessageErasureServiceHandlerClient)
-	return t.muxes, errors.Join(t.problems...)
+	return t, errors.Join(t.problems...)
 }
 
-// add makes the transcoder of one service.
+// add registers one service. Its handlers come in the order of its RPCs with a route.
 func add[C any](
-	ctx context.Context, t *transcoders, conn grpc.ClientConnInterface, desc *grpc.ServiceDesc,
+	ctx context.Context, t *transcoder, conn grpc.ClientConnInterface, desc *grpc.ServiceDesc,
 	client func(grpc.ClientConnInterface) C, register func(context.Context, *runtime.ServeMux, C) error,
 ) {
-	mux := newMux()
-	if err := register(ctx, mux, client(conn)); err != nil {
+	t.registered = nil
+	if err := register(ctx, t.mux, client(conn)); err != nil {
 		t.problems = append(t.problems, fmt.Errorf("register the routes of %s: %w", desc.ServiceName, err))
+		return
 	}
-	t.muxes[desc.ServiceName] = mux
+	rpcs := routedRPCs(desc.ServiceName)
+	if len(rpcs) != len(t.registered) {
+		t.problems = append(t.problems, fmt.Errorf("%s has %d routes and %d handlers", desc.ServiceName, len(rpcs), len(t.registered)))
+		return
+	}
+	for i, rpc := range rpcs {
+		t.handlers[rpc] = t.registered[i]
+	}
+}
+
+// handler serves requests of one route.
+func (t *transcoder) handler(s *route) http.Handler {
+	handle := t.handlers[s.rpc]
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handle(w, told(r.Context(), r), s.variables(r.URL.Path))
+	})
+}
+
+// annotate is the context of a call that is made by hand for r.
+func (t *transcoder) annotate(ctx context.Context, r *http.Request, method string) (context.Context, error) {
+	r = told(ctx, r)
+	return runtime.AnnotateContext(r.Context(), t.mux, r, method)
 }
 
 // setQueryParser installs our parser. The transcoder keeps it in a variable of
 // its own that all muxes share, so it is set once.
 var setQueryParser = sync.OnceFunc(func() { runtime.NewServeMux(runtime.SetQueryParameterParser(queryParser{})) })
 
-// newMux is a transcoder without routes yet: requests in, gRPC calls out.
-func newMux() *runtime.ServeMux {
+// newMux is what all handlers have in common. Each goes through registered, which is
+// the only way to get hold of them.
+func newMux(registered runtime.Middleware) *runtime.ServeMux {
 	setQueryParser()
 	return runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &marshaler{}),
-		runtime.WithIncomingHeaderMatcher(incomingHeader),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &restJSON),
+		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }), // told has done it
 		runtime.WithOutgoingHeaderMatcher(outgoingHeader),
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithErrorHandler(handleError),
 		runtime.WithStreamErrorHandler(handleStreamError),
-		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.WithForwardResponseOption(setStatus),
-		runtime.WithMiddlewares(jsonOnly),
-		// Both rewrite the method of a request, past every rule made for it.
-		runtime.WithDisablePathLengthFallback(),
-		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithMiddlewares(registered, jsonOnly),
+		runtime.WithWriteContentLength(), // or a list goes out in chunks
 	)
-}
-
-// incoming are the headers that the contract knows, and their names in gRPC.
-var incoming = map[string]string{
-	"Idempotency-Key": "idempotency-key", headerRequestID: "x-request-id", headerTraceparent: "traceparent", "Tracestate": "tracestate",
-	"User-Agent": "user-agent", "Accept-Language": "accept-language",
-}
-
-// incomingHeader lets through the headers that the contract knows; the
-// transcoder gives canonical names, and forwards Authorization by itself. Identity
-// headers (x-account-ids, Grpc-Metadata-*) never pass; the chain removes them
-// once more.
-func incomingHeader(name string) (string, bool) {
-	key, ok := incoming[name]
-	return key, ok
 }
 
 // outgoingHeader lets out what a client may see of the response metadata. The id of

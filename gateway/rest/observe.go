@@ -56,11 +56,7 @@ func (o *observer) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, method := o.clock.Now(), methodLabel(r.Method)
 		ctx, span := o.tracer.Start(telemetry.WithTraceparent(r.Context(), r.Header.Get(headerTraceparent)), "HTTP "+method, telemetry.ServerSpan()...)
-		r = r.WithContext(ctx)
-		r.Header.Del(headerTraceparent)
-		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
-			r.Header.Set(headerTraceparent, traceparent)
-		}
+		r = r.WithContext(ctx) // which connections take the trace from
 		status := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		o.open.Inc()
 		defer func() {

@@ -1,13 +1,13 @@
 package rest
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -27,10 +27,11 @@ const (
 
 // route is what the HTTP side needs to know of one route of the contract.
 type route struct {
-	service  string // full name
+	rpc      string // full name, as gRPC writes it
 	verb     string
 	path     string
 	segments []string        // of the path; a variable is empty
+	names    []string        // of the variables, as many as segments
 	params   map[string]bool // query parameters that the request has fields for
 	stream   bool
 	handler  http.Handler // set by the router
@@ -51,18 +52,30 @@ func contractRoutes() []*route {
 		return true
 	})
 	// A word weighs more than a variable: /v1/contacts/export is no contact's id.
-	slices.SortStableFunc(out, func(a, b *route) int { return a.variables() - b.variables() })
+	slices.SortStableFunc(out, func(a, b *route) int { return a.unknowns() - b.unknowns() })
 	return out
 }
 
-// variables counts the variable segments of the path.
-func (s *route) variables() (n int) {
+// unknowns counts the variable segments of the path.
+func (s *route) unknowns() (n int) {
 	for _, segment := range s.segments {
 		if segment == "" {
 			n++
 		}
 	}
 	return n
+}
+
+// variables are what a path that fits says.
+func (s *route) variables(path string) map[string]string {
+	out, i := map[string]string{}, 0
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		if name := s.names[i]; name != "" {
+			out[name] = segment
+		}
+		i++
+	}
+	return out
 }
 
 // routeOf is the route of an RPC; nil when it has none.
@@ -74,9 +87,10 @@ func routeOf(md protoreflect.MethodDescriptor) *route {
 	}
 	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
 	r := &route{
-		service: string(md.Parent().FullName()), verb: verb, path: path, segments: strings.Split(path[1:], "/"),
+		rpc: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()), verb: verb, path: path, segments: strings.Split(path[1:], "/"),
 		params: map[string]bool{}, stream: auth.GetStream(),
 	}
+	r.names = make([]string, len(r.segments))
 	if rule.GetBody() == "" || md.IsStreamingClient() {
 		fields := md.Input().Fields()
 		if settings := fields.ByName("settings"); md.IsStreamingClient() && settings != nil {
@@ -88,11 +102,33 @@ func routeOf(md protoreflect.MethodDescriptor) *route {
 	}
 	for i, s := range r.segments {
 		if strings.HasPrefix(s, "{") {
-			delete(r.params, strings.Trim(s, "{}"))
-			r.segments[i] = ""
+			r.names[i], r.segments[i] = strings.Trim(s, "{}"), ""
+			delete(r.params, r.names[i])
 		}
 	}
 	return r
+}
+
+// routeTo is the route of an RPC.
+func routeTo(rpc string) *route {
+	routes := contractRoutes()
+	return routes[slices.IndexFunc(routes, func(s *route) bool { return s.rpc == rpc })]
+}
+
+// routedRPCs are the RPCs of a service that have a route, in the contract's order.
+func routedRPCs(service string) []string {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
+	sd, ok := d.(protoreflect.ServiceDescriptor)
+	if err != nil || !ok {
+		return nil
+	}
+	var out []string
+	for i := range sd.Methods().Len() {
+		if r := routeOf(sd.Methods().Get(i)); r != nil {
+			out = append(out, r.rpc)
+		}
+	}
+	return out
 }
 
 func verbOf(rule *annotations.HttpRule) (verb, path string) {
@@ -135,22 +171,22 @@ func noun(path string) string {
 
 // router finds the route of a request and holds it to what the route says: time
 // limits, and no query parameter that the request has no field for. It leads straight
-// to the transcoder of the route's service, which tries its own few routes only.
+// to the handler of the route.
 type router struct {
 	now    func() time.Time
 	routes map[string][]*route // by noun
 	others http.Handler        // paths outside the contract, and routes that are served by hand
 }
 
-// newRouter leads routes to the transcoders of their services, except those that
-// others has a pattern for.
-func newRouter(now func() time.Time, transcoders map[string]*runtime.ServeMux, others *http.ServeMux) *router {
+// newRouter leads routes to the transcoder, except those that others has a pattern for.
+func newRouter(now func() time.Time, calls *transcoder, others *http.ServeMux) *router {
 	t := &router{now: now, routes: map[string][]*route{}, others: others}
 	for _, s := range contractRoutes() {
 		s.handler = others
 		example := &http.Request{Method: s.verb, URL: &url.URL{Path: s.path}}
-		if _, byHand := others.Handler(example); byHand == "" && transcoders[s.service] != nil {
-			s.handler = transcoders[s.service]
+		_, byHand := others.Handler(example)
+		if byHand == "" && calls.handlers[s.rpc] != nil {
+			s.handler = calls.handler(s)
 		}
 		t.routes[noun(s.path)] = append(t.routes[noun(s.path)], s)
 	}

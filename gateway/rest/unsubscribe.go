@@ -4,8 +4,6 @@ import (
 	"html/template"
 	"net/http"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
@@ -18,7 +16,7 @@ const unsubscribePath = "/unsubscribe/{token}"
 
 // wayOut serves the pages of those who want no more messages.
 type wayOut struct {
-	mux          *runtime.ServeMux
+	calls        *transcoder
 	suppressions messagingv1.SuppressionServiceClient
 }
 
@@ -29,7 +27,7 @@ func (h *wayOut) register(top *http.ServeMux) {
 
 // serve never reads the body: whatever it says, the link says who it is.
 func (h *wayOut) serve(w http.ResponseWriter, r *http.Request, ask bool) {
-	ctx, err := runtime.AnnotateContext(r.Context(), h.mux, r, messagingv1.SuppressionService_Unsubscribe_FullMethodName)
+	ctx, err := h.calls.annotate(r.Context(), r, messagingv1.SuppressionService_Unsubscribe_FullMethodName)
 	if err == nil {
 		_, err = h.suppressions.Unsubscribe(ctx, &messagingv1.UnsubscribeRequest{Token: r.PathValue("token"), CheckOnly: ask})
 	}

@@ -166,8 +166,8 @@ func start(t *testing.T) world {
 	})
 	return world{
 		handler: h,
-		outside: map[string]grpc.ClientConnInterface{"network": outside, "inproc": s.Conn("")},
-		worker:  map[string]grpc.ClientConnInterface{"network": worker, "inproc": s.Conn("worker")},
+		outside: map[string]grpc.ClientConnInterface{"network": outside, "inproc": s.Conn(""), "edge": s.EdgeConn()},
+		worker:  map[string]grpc.ClientConnInterface{"network": worker, "inproc": s.Conn("worker"), "edge": s.Conn("worker")},
 	}
 }
 

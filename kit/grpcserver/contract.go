@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -22,6 +23,9 @@ type rule struct {
 	mask, resource protoreflect.FieldDescriptor
 	// reads says that the RPC changes nothing.
 	reads bool
+	// id is the only field of the request, and a UUID is all that it may be; nil where
+	// there is more.
+	id protoreflect.FieldDescriptor
 }
 
 // ruleOf reads the rule of an RPC from its descriptor. An RPC without an access
@@ -36,6 +40,7 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 		return nil, fmt.Errorf("%s has no idempotency_level", md.FullName())
 	}
 	r := &rule{auth: auth, reads: opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS}
+	r.id = onlyID(md.Input())
 	fields := md.Input().Fields()
 	if mask := fields.ByName("update_mask"); mask != nil {
 		for i := range fields.Len() {
@@ -45,6 +50,21 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 		}
 	}
 	return r, nil
+}
+
+// onlyID is the field of a message that has no other and no other rule than that it is
+// a UUID; nil for any other message.
+func onlyID(md protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
+	if md.Fields().Len() != 1 || proto.HasExtension(md.Options(), validate.E_Message) {
+		return nil
+	}
+	fd := md.Fields().Get(0)
+	rules, _ := proto.GetExtension(fd.Options(), validate.E_Field).(*validate.FieldRules)
+	uuid := validate.FieldRules_builder{String: validate.StringRules_builder{Uuid: proto.Bool(true)}.Build()}.Build()
+	if fd.IsList() || fd.HasPresence() || !proto.Equal(rules, uuid) {
+		return nil
+	}
+	return fd
 }
 
 // rulesOf reads the rules of every RPC of a service.

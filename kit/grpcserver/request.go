@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func (s *Server) identify(ctx context.Context, c *call) (context.Context, error)
 	if err := grpc.SetHeader(ctx, metadata.MD{"x-request-id": {id}}); err != nil {
 		return nil, fmt.Errorf("set the request id: %w", err)
 	}
-	ctx = telemetry.WithTraceparent(ctx, first(c.md, "traceparent"))
+	ctx = traceOf(ctx, c.md)
 	return telemetry.WithAttrs(ctx, slog.String(telemetry.KeyRequestID, id), slog.String(telemetry.KeyRPC, shortName(c.method))), nil
 }
 
@@ -90,6 +91,16 @@ func incoming(ctx context.Context) metadata.MD {
 		return metadata.MD{}
 	}
 	return md
+}
+
+// traceOf carries on the trace that the call names, or the one that a caller in this
+// process is in.
+func traceOf(ctx context.Context, md metadata.MD) context.Context {
+	traceparent := first(md, "traceparent")
+	if t, ok := grpc.ServerTransportStreamFromContext(ctx).(*inprocTransport); ok && traceparent == "" && t.parent.IsValid() {
+		return trace.ContextWithRemoteSpanContext(ctx, t.parent)
+	}
+	return telemetry.WithTraceparent(ctx, traceparent)
 }
 
 // forwardedFor is the address of the client, told by the gateway.
@@ -131,11 +142,11 @@ func (s *Server) fromService(ctx context.Context, md metadata.MD) bool {
 }
 
 func lastHop(list string) string {
-	ip := net.ParseIP(strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:]))
-	if ip == nil {
+	ip, err := netip.ParseAddr(strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:]))
+	if err != nil || ip.Zone() != "" {
 		return ""
 	}
-	return ip.String()
+	return ip.Unmap().String()
 }
 
 func first(md metadata.MD, key string) string {

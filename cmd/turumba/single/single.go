@@ -250,7 +250,7 @@ func (in *Instance) mailURL() string {
 // face opens what callers see: REST and the operators' listener.
 func (in *Instance) face(ctx context.Context) (err error) {
 	in.gateway, err = gateway.New(ctx, in.cfg.Config, gateway.Deps{
-		Backends: rest.Backends{Account: in.account.Server.Conn(""), Messaging: in.messaging.Server.Conn("")},
+		Backends: rest.Backends{Account: in.account.Server.EdgeConn(), Messaging: in.messaging.Server.EdgeConn()},
 		Logger:   in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, Ready: in.ready,
 	})
 	if err != nil {
