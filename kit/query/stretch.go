@@ -50,9 +50,7 @@ func (t Table) checkStretches() error {
 
 // led reports whether the list is read as two: the rows alone, and the stretches that
 // the filters choose.
-func (q *query) led() bool {
-	return q.spec.table.Stretches != nil && q.inTime() && !q.found() && slices.ContainsFunc(q.clauses, func(c clause) bool { return c.field.lead != "" && isEqual(c.op) })
-}
+func (q *query) led() bool { return q.spec.table.Stretches != nil && q.inTime() && !q.found() }
 
 // paged reports whether a text is looked for in pages first.
 func (q *query) paged() bool {
@@ -132,10 +130,11 @@ func (q *query) idAfter(b *builder) string {
 	return q.spec.table.ID + symbol + b.arg(*q.after[1], "uuid")
 }
 
-// leads returns the conditions on what leads to stretches, each led by AND.
+// leads returns the conditions on what leads to stretches, each led by AND. What has no
+// time yet has no rows, and need not be in the index by time.
 func (q *query) leads(b *builder, after bool) string {
 	at := "lead." + q.spec.table.Stretches.Leads.Time
-	sql := q.leadTime(b, at)
+	sql := " AND " + at + " IS NOT NULL" + q.leadTime(b, at)
 	for _, c := range q.clauses {
 		if c.field.lead != "" && isEqual(c.op) {
 			sql += " AND " + strings.ReplaceAll(c.field.lead, "$values", b.arg(typed(c.field.kind, c.values), c.field.kind.sqlType()+"[]"))

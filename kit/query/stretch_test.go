@@ -121,9 +121,9 @@ func TestStretchesAreChosen(t *testing.T) {
 	}{
 		{"state:eq:open", "created_at", true, false, 1},
 		{"state:in:open", "created_at:desc", true, false, 1},
-		{"state:ne:open", "created_at", false, false, 0},
+		{"state:ne:open", "created_at", true, false, 1},
 		{"state:eq:open", "rank", false, false, 0},
-		{"enabled:eq:true", "created_at", false, false, 0},
+		{"enabled:eq:true", "created_at:desc", true, false, 1},
 		{"address:eq:x", "rank", false, true, 0},
 		{"name:eq:x", "created_at", false, false, 1},
 		{"name:eq:x", "rank", false, false, 0},

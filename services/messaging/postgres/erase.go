@@ -36,10 +36,25 @@ type stretch struct {
 // reads no more than lookLimit rows, in one partition after the other.
 func lookAt(ctx context.Context, tx *pg.Tx, accountID, position string, until time.Time, hit string, args ...any) (stretch, error) {
 	s := stretch{last: position}
+	// Nothing is sorted: the planner does not know how long a send is, and would read all of it.
+	if _, err := tx.Exec(ctx, "SELECT set_config('enable_sort', 'off', true)"); err != nil {
+		return s, fmt.Errorf("look at messages: %w", err)
+	}
 	rows, err := tx.Query(ctx, `
 		WITH looked AS (
-			SELECT id, coalesce(`+hit+`, false) AS hit FROM messages
-			WHERE account_id = $1 AND direction <> 'none' AND created_at >= uuid7_time($2) AND (created_at, id) >= (uuid7_time($2), $2) AND created_at <= $3
+			SELECT * FROM (
+				(SELECT created_at, id, coalesce(`+hit+`, false) AS hit FROM messages
+				WHERE account_id = $1 AND direction <> 'none' AND group_message_id IS NULL
+					AND created_at >= uuid7_time($2) AND (created_at, id) >= (uuid7_time($2), $2) AND created_at <= $3
+				ORDER BY created_at, id LIMIT $4)
+				UNION ALL
+				(SELECT part.* FROM group_messages g CROSS JOIN LATERAL (
+					SELECT created_at, id, coalesce(`+hit+`, false) AS hit FROM messages
+					WHERE account_id = $1 AND created_at = g.started_at AND group_message_id = g.id
+						AND id BETWEEN greatest(uuid7_first(g.started_at), $2) AND uuid7_last(g.started_at)
+					ORDER BY id LIMIT $4) AS part
+				WHERE g.account_id = $1 AND g.started_at >= uuid7_time($2) AND g.started_at <= $3
+				ORDER BY g.started_at, part.id LIMIT $4)) AS both_kinds
 			ORDER BY created_at, id LIMIT $4)
 		SELECT id::text, hit, looked FROM (
 			SELECT id, hit, count(*) OVER () AS looked, row_number() OVER (ORDER BY id DESC) = 1 AS last FROM looked) AS n
@@ -56,6 +71,9 @@ func lookAt(ctx context.Context, tx *pg.Tx, accountID, position string, until ti
 		return nil
 	})
 	if err != nil {
+		return s, fmt.Errorf("look at messages: %w", err)
+	}
+	if _, err := tx.Exec(ctx, "SELECT set_config('enable_sort', 'on', true)"); err != nil {
 		return s, fmt.Errorf("look at messages: %w", err)
 	}
 	s.end = looked < lookLimit

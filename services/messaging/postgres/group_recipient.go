@@ -57,14 +57,14 @@ func (s *Store) AddressRecipients(ctx context.Context, g *messaging.GroupMessage
 }
 
 // FailedRecipients is AddressRecipients of a resend: those whom its old send failed to
-// reach for good, in order of their messages' ids, which the cursor goes by. The
-// predicate on direction is that of the only index in this order.
+// reach for good, in order of their messages' ids, which the cursor goes by.
 func (s *Store) FailedRecipients(ctx context.Context, g *messaging.GroupMessage, cursor string, size int, each func([]messaging.Recipient) error) error {
 	for {
 		list, err := pg.Read(ctx, s.db, []string{g.AccountID}, toFailed, `
 			SELECT id, coalesce(contact_id::text, ''), delivery_address, vars FROM messages
 			WHERE account_id = $1 AND created_at = (SELECT started_at FROM group_messages WHERE account_id = $1 AND id = $2)
-				AND ($3 = '' OR id > nullif($3, '')::uuid) AND direction <> 'none' AND group_message_id = $2
+				AND id > (SELECT coalesce(nullif($3, '')::uuid, uuid7_first(started_at)) FROM group_messages WHERE account_id = $1 AND id = $2)
+				AND id <= (SELECT uuid7_last(started_at) FROM group_messages WHERE account_id = $1 AND id = $2) AND group_message_id = $2
 				AND status = 'permanently_failed' AND ($4 OR error_code IS DISTINCT FROM $5) AND deleted_at IS NULL AND body_erased_at IS NULL
 			ORDER BY id LIMIT $6`, g.AccountID, g.ResendOfID, cursor, g.IncludeUnknown, messaging.CodeOutcomeUnknown, size)
 		if err != nil || len(list) == 0 {

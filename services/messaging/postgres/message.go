@@ -29,13 +29,14 @@ const (
 // What filters of messages imply, so that no index of their own is needed for the
 // messages of sends (decision E5).
 const (
-	// sendTime: all messages of a send have the time of its start.
-	sendTime = `created_at = (SELECT g.started_at FROM group_messages g WHERE g.account_id = ANY (app_accounts()) AND g.id = $value)`
+	// sendTime: all messages of a send have the time of its start, in their ids too.
+	startOf  = `(SELECT g.started_at FROM group_messages g WHERE g.account_id = ANY (app_accounts()) AND g.id = $value)`
+	sendTime = `(created_at = ` + startOf + ` AND id BETWEEN uuid7_first(` + startOf + `) AND uuid7_last(` + startOf + `))`
 	// anySend: a message is a single one or of one of the accounts' sends; a contact has
 	// at most one of each, found by the key that makes it so.
 	anySend = `(group_message_id IS NULL OR group_message_id = ANY (ARRAY (SELECT g.id FROM group_messages g WHERE g.account_id = ANY (app_accounts()))))`
 	// someOf: the counters of a send tell which statuses its messages have.
-	someOf = `(lead.sent_count > 0 AND '{sent,delivered}' && $values OR lead.pending_count > 0 AND '{scheduled,queued,sending,failed}' && $values
+	someOf = `(lead.sent_count > lead.delivered_count AND 'sent' = ANY ($values) OR lead.delivered_count > 0 AND 'delivered' = ANY ($values) OR lead.pending_count > 0 AND '{scheduled,queued,sending,failed}' && $values
 		OR lead.failed_count > 0 AND 'permanently_failed' = ANY ($values) OR lead.cancelled_count > 0 AND 'cancelled' = ANY ($values))`
 )
 
@@ -43,7 +44,7 @@ const (
 // and the time of its start; its address is in one of the send's pages.
 var sends = query.Stretches{
 	Alone: "group_message_id IS NULL",
-	Leads: query.Lead{From: "group_messages", Time: "started_at", Rows: "group_message_id = lead.id"},
+	Leads: query.Lead{From: "group_messages", Time: "started_at", Rows: "group_message_id = lead.id AND id BETWEEN uuid7_first(lead.started_at) AND uuid7_last(lead.started_at)"},
 	Pages: query.Lead{From: "message_addresses", Time: "created_at", Rows: "group_message_id = lead.group_message_id AND id BETWEEN lead.first_id AND lead.last_id"},
 }
 

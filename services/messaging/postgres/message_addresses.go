@@ -42,7 +42,7 @@ func eraseAddresses(ctx context.Context, tx *pg.Tx, accountID string, ids []stri
 		_, err := tx.Exec(ctx, `
 			UPDATE message_addresses p SET addresses = address_page(E'\n' || array_to_string(ARRAY (
 				SELECT delivery_address FROM messages m
-				WHERE m.account_id = $1 AND m.direction <> 'none' AND m.group_message_id = p.group_message_id AND m.created_at = uuid7_time($2)
+				WHERE m.account_id = $1 AND m.group_message_id = p.group_message_id AND m.created_at = uuid7_time($2)
 					AND m.id BETWEEN p.first_id AND p.last_id
 				ORDER BY m.id), E'\n') || E'\n')
 			WHERE account_id = $1 AND created_at = uuid7_time($2) AND first_id = $2`, accountID, first)

@@ -80,9 +80,9 @@ const planSQL = `
 CREATE OR REPLACE FUNCTION plan_id(tenant int, kind int, i int) RETURNS uuid LANGUAGE sql IMMUTABLE
 	RETURN ('0190a5c8-0000-7000-800' || kind || '-' || tenant || lpad(i::text, 11, '0'))::uuid;
 CREATE OR REPLACE FUNCTION plan_time(i int) RETURNS timestamptz LANGUAGE sql IMMUTABLE RETURN timestamptz '2025-01-01Z' + i * interval '1 hour';
-CREATE OR REPLACE FUNCTION plan_message_id(tenant int, at timestamptz) RETURNS uuid LANGUAGE sql STABLE
-	RETURN (left(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0'), 8) || '-' || right(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0'), 4)
-		|| '-7000-8000-' || lpad(tenant::text, 12, '0'))::uuid;
+CREATE OR REPLACE FUNCTION plan_message_id(tenant int, at timestamptz, i int) RETURNS uuid LANGUAGE sql STABLE
+	RETURN (left(uuid7_first(at)::text, 13) || '-7000-8' || lpad(tenant::text, 3, '0') || '-' || lpad(i::text, 12, '0'))::uuid;
+CREATE OR REPLACE FUNCTION plan_minute(i int) RETURNS timestamptz LANGUAGE sql STABLE RETURN date_trunc('day', now(), 'UTC') + i * interval '1 minute';
 
 INSERT INTO channels (id, account_id, name, channel_type, provider, status, is_enabled, settings, priority, created_at, updated_at)
 	SELECT plan_id($tenant, 1, i), $account, $text || i, CASE $text WHEN 'own' THEN 'email' ELSE 'sms' END, $text, CASE $text WHEN 'own' THEN 'connected' ELSE 'error' END, $text = 'own', '{}', i % 10,
@@ -103,11 +103,19 @@ INSERT INTO suppressions (id, account_id, channel_type, address, reason, created
 	SELECT plan_id($tenant, 4, i), $account, CASE $text WHEN 'own' THEN 'email' ELSE 'sms' END, $text || i, 'manual', plan_time(i) FROM generate_series(1, 5000) AS i;
 INSERT INTO message_erasures (id, account_id, message_id, contact_id, status, created_at)
 	SELECT plan_id($tenant, 5, i), $account, plan_id($tenant, 6, i), plan_id($tenant, 8, i), 'completed', plan_time(i) FROM generate_series(1, 5000) AS i;
+INSERT INTO messages (id, account_id, channel_id, contact_id, template_id, direction, status, delivery_address, created_at, updated_at)
+	SELECT plan_message_id($tenant, plan_minute(i), 0), $account, plan_id($tenant, 1, i % 7), plan_id($tenant, 8, i), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'outbound' ELSE 'inbound' END,
+		CASE $text WHEN 'own' THEN 'sent' ELSE 'permanently_failed' END, $text || i, plan_minute(i), plan_minute(i)
+	FROM generate_series(1, 5000) AS i;
+-- The first sends have fifty messages each, and began today.
+UPDATE group_messages SET started_at = plan_minute(substring(name FROM length($text) + 1)::int) + $tenant * interval '1 millisecond', total_recipients = 50,
+		sent_count = CASE $text WHEN 'own' THEN 50 ELSE 0 END, failed_count = CASE $text WHEN 'own' THEN 0 ELSE 50 END
+	WHERE account_id = $account AND substring(name FROM length($text) + 1)::int <= 50;
 INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, direction, status, delivery_address, created_at, updated_at)
-	SELECT plan_message_id($tenant, at), $account, plan_id($tenant, 1, i % 7), plan_id($tenant, 8, i), plan_id($tenant, 3, i % 50), plan_id($tenant, 2, i % 7), CASE $text WHEN 'own' THEN 'outbound' ELSE 'inbound' END,
-		CASE $text WHEN 'own' THEN 'sent' ELSE 'permanently_failed' END, $text || i, at, at
-	FROM (SELECT i, date_trunc('day', now(), 'UTC') + i * interval '1 minute' AS at FROM generate_series(1, 5000) AS i) AS n;
--- The messages of sends here have times of their own, so each is a page.
+	SELECT plan_message_id($tenant, started_at, i), account_id, channel_id, plan_id($tenant, 8, i), id, template_id, 'outbound',
+		CASE $text WHEN 'own' THEN 'sent' ELSE 'permanently_failed' END, $text || i, started_at, started_at
+	FROM group_messages, generate_series(1, 50) AS i WHERE account_id = $account AND total_recipients > 0;
 INSERT INTO message_addresses (account_id, group_message_id, created_at, first_id, last_id, addresses)
-	SELECT account_id, group_message_id, created_at, id, id, address_page(E'\n' || delivery_address || E'\n') FROM messages WHERE account_id = $account;
+	SELECT account_id, group_message_id, created_at, (array_agg(id ORDER BY id))[1], (array_agg(id ORDER BY id DESC))[1], address_page(E'\n' || string_agg(delivery_address, E'\n') || E'\n')
+	FROM messages WHERE account_id = $account AND group_message_id IS NOT NULL GROUP BY account_id, group_message_id, created_at;
 `
