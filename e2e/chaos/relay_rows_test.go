@@ -90,6 +90,10 @@ func lateCommit(r *trial) {
 		VALUES (gen_random_uuid(), 'group_message.created', 'group_message', $1, '{}')`
 	const published = "SELECT count(*) = 1 FROM outbox_events WHERE aggregate_id = $1 AND published_at IS NOT NULL"
 	times := r.times(50)
+	wake := func() { // as who commits does
+		_, err := r.sql.Exec(r.t.Context(), "SELECT pg_notify('outbox_channel', '')")
+		require.NoError(r.t, err)
+	}
 	for n := range times {
 		early, late := fmt.Sprintf("early %d", n), fmt.Sprintf("late %d", n)
 		tx, err := r.sql.Begin(r.t.Context())
@@ -98,8 +102,10 @@ func lateCommit(r *trial) {
 		require.NoError(r.t, err)
 		_, err = r.sql.Exec(r.t.Context(), insert, late)
 		require.NoError(r.t, err)
+		wake()
 		r.eventually("the later event is published", published, late)
 		require.NoError(r.t, tx.Commit(r.t.Context()))
+		wake()
 		r.eventually("the earlier event is published", published, early)
 	}
 	r.did("%d pairs of events", times)
@@ -207,10 +213,14 @@ func blockedBroker(r *trial) {
 	r.did("%d messages while the broker accepted nothing, all published %s after", len(x.accepted), resumed)
 }
 
+// consumes is what a worker says when its consumers have their connection, which its
+// readiness does not wait for.
+const consumes = `"broker connected","purpose":"consume"`
+
 // killBroker kills the broker while it is published to: what it has confirmed is there
 // when it is back, and consumers are back soon.
 func killBroker(r *trial) {
-	const event, connected = "group_message.created", `"broker connected","purpose":"consume"`
+	const event = "group_message.created"
 	x, n, kills := r.tenant(0), r.times(2000), r.times(3)-1
 	r.relayAlone()
 	consumer := r.newWorker(r.t, "WORKER_ROLES=dispatch")
@@ -223,10 +233,10 @@ func killBroker(r *trial) {
 		require.Eventually(r.t, func() bool { return r.unpublished() <= waiting }, soon, time.Millisecond, "part is published")
 		r.broker.Kill()
 		x.messages(3)
-		said := strings.Count(consumer.log.String(), connected)
+		said := strings.Count(consumer.log.String(), consumes)
 		r.broker.Restart(r.t)
 		took := stopwatch()
-		r.says(consumer, connected, said)
+		r.says(consumer, consumes, said)
 		back = append(back, took())
 		r.hurry()
 		r.eventually("all are published", "SELECT ("+unpublishedSQL+") = 0")
@@ -254,6 +264,7 @@ func silentBroker(r *trial) {
 	both := func() bool {
 		return strings.Contains(p.log.String(), lost+"publish") && strings.Contains(p.log.String(), lost+"consume")
 	}
+	r.says(p, consumes, 0) // a greeting that is not answered has a limit of its own
 	require.False(r.t, both())
 	r.amqp.Stall()
 	noticed := r.within(2*heartbeat+busy, "both connections are given up", both)
