@@ -88,7 +88,7 @@ bench: ## Measure the hot paths beside their references in one run
 
 .PHONY: chaos
 chaos: ## Every fault of docs/chaos.md in full; kill -9 in sends of 20 000 and in a small import
-	CI=true CHAOS=full CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 go test -count=1 -timeout 30m -v $(ARGS) ./e2e/chaos
+	CI=true CHAOS=full CHAOS_RECIPIENTS=20000 CHAOS_KILLS=10 go test -count=1 -parallel 4 -timeout 30m -v $(ARGS) ./e2e/chaos
 
 .PHONY: chaos-import
 chaos-import: ## An import of 1 000 000 contacts, without a kill and with ten

@@ -28,13 +28,13 @@ import (
 // consumeRows break the way from the broker to the effect (catalogue F-20 to F-26).
 func consumeRows() []row {
 	return []row{
-		{"F-20", "every delivery five times, in another order", quick, duplicates},
-		{"F-21", "a handler that never ends", full, slowHandler},
-		{"F-22", "poison, and a handler that panics", quick, poison},
-		{"F-23", "kill after the effect, before the acknowledgement", quick, killUnacknowledged},
-		{"F-24", "one channel floods and its provider is silent", quick, flood},
-		{"F-25", "SIGTERM under load", quick, terminate},
-		{"F-26", "events of a later version", quick, laterVersion},
+		{"F-20", "every delivery five times, in another order", quick, beside, duplicates},
+		{"F-21", "a handler that never ends", full, beside, slowHandler},
+		{"F-22", "poison, and a handler that panics", quick, alone, poison},
+		{"F-23", "kill after the effect, before the acknowledgement", quick, beside, killUnacknowledged},
+		{"F-24", "one channel floods and its provider is silent", quick, alone, flood},
+		{"F-25", "SIGTERM under load", quick, beside, terminate},
+		{"F-26", "events of a later version", quick, beside, laterVersion},
 	}
 }
 

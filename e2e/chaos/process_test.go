@@ -255,8 +255,31 @@ func descendants(t *testing.T, pid int) []int {
 	return below
 }
 
-// port returns a TCP port that nobody uses just now.
+// ports are those that were given to a program of this run.
+var ports struct {
+	mu    sync.Mutex
+	given map[string]bool
+}
+
+// port returns a TCP port that nobody uses just now, and that belongs to no program of
+// another row, which may be dead just now.
 func port(t *testing.T) string {
+	t.Helper()
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	if ports.given == nil {
+		ports.given = map[string]bool{}
+	}
+	for {
+		at := freePort(t)
+		if !ports.given[at] {
+			ports.given[at] = true
+			return at
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")

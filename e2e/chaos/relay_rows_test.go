@@ -19,16 +19,16 @@ import (
 // relayRows break the way from the outbox to the broker (catalogue F-10 to F-19).
 func relayRows() []row {
 	return []row{
-		{"F-10", "kill the relay after claim, publish, confirm and mark", smoke, killRelay},
-		{"F-11", "a backlog of 100 000 after five minutes without a broker", full, backlog},
-		{"F-12", "a queue deleted and a binding removed", quick, unroutable},
-		{"F-13", "four relays", quick, relayRivals},
-		{"F-14", "events that commit in another order", full, lateCommit},
-		{"F-15", "confirms that never come", full, noConfirms},
-		{"F-16", "a broker short of memory", full, blockedBroker},
-		{"F-17", "kill the broker under load", full, killBroker},
-		{"F-18", "a broker that falls silent", quick, silentBroker},
-		{"F-19", "wake-ups that are lost", quick, lostWakeUps},
+		{"F-10", "kill the relay after claim, publish, confirm and mark", smoke, beside, killRelay},
+		{"F-11", "a backlog of 100 000 after five minutes without a broker", full, alone, backlog},
+		{"F-12", "a queue deleted and a binding removed", quick, beside, unroutable},
+		{"F-13", "four relays", quick, beside, relayRivals},
+		{"F-14", "events that commit in another order", full, beside, lateCommit},
+		{"F-15", "confirms that never come", full, beside, noConfirms},
+		{"F-16", "a broker short of memory", full, beside, blockedBroker},
+		{"F-17", "kill the broker under load", full, beside, killBroker},
+		{"F-18", "a broker that falls silent", quick, beside, silentBroker},
+		{"F-19", "wake-ups that are lost", quick, beside, lostWakeUps},
 	}
 }
 
