@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/turumba/turumba/kit/clock"
@@ -75,14 +74,14 @@ const wipeSQL = `TRUNCATE messages, message_attempts, message_due, message_expir
 func (r *trial) wipe() {
 	r.t.Helper()
 	ctx := context.WithoutCancel(r.t.Context())
-	require.EventuallyWithT(r.t, func(c *assert.CollectT) {
-		require.NoError(c, pgx.BeginFunc(ctx, r.sql, func(tx pgx.Tx) error {
+	require.Eventually(r.t, func() bool {
+		return nil == pgx.BeginFunc(ctx, r.sql, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '200ms'"); err != nil {
 				return err
 			}
 			_, err := tx.Exec(ctx, wipeSQL)
 			return err
-		}))
+		})
 	}, soon, blink, "the ledger is emptied")
 }
 

@@ -87,7 +87,7 @@ func relayRivals(r *trial) {
 // lateCommit publishes what commits late although something later was published.
 func lateCommit(r *trial) {
 	const insert = `INSERT INTO outbox_events (id, event_type, aggregate_type, aggregate_id, payload)
-		VALUES (gen_random_uuid(), 'group_message.created', 'group_message', $1, '{}')`
+		VALUES (gen_random_uuid(), 'message.created', 'message', $1, '{}')`
 	const published = "SELECT count(*) = 1 FROM outbox_events WHERE aggregate_id = $1 AND published_at IS NOT NULL"
 	times := r.times(50)
 	wake := func() { // as who commits does
