@@ -64,7 +64,7 @@ func duplicates(r *trial) {
 	r.rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	r.worker.start()
 	r.post(all)
-	r.consumed(r.worker)
+	r.then = func() { r.consumed() }
 	r.did("%d deliveries, %d messages, 3 sends to %d", len(all), n, len(x.contacts))
 }
 
@@ -97,14 +97,14 @@ func (r *trial) waiting(queue string) (n int) {
 	return n
 }
 
-// consumed waits until the queues of hints are empty and ends the workers, who give back
-// what they hold and could not handle: no hint of the row may be there, or given up.
-func (r *trial) consumed(workers ...*program) {
+// consumed, of a mesh at rest, waits until the queues of hints are empty and ends the
+// workers, who give back what they hold and could not handle: no hint of the row may be
+// there, or given up.
+func (r *trial) consumed(others ...*program) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool { return r.waiting(relay.GroupQueue)+r.waiting(dispatchQueue) == 0 }, soon, 50*time.Millisecond, "all is consumed")
-	for _, p := range workers {
-		require.NoError(r.t, p.cmd.Process.Signal(syscall.SIGTERM))
-		require.Zero(r.t, p.dies(), "exit status: %s", p.log.tail())
+	for _, p := range append(others, r.worker) {
+		r.terminated(p)
 	}
 	for _, queue := range []string{relay.GroupQueue, dispatchQueue, deadLetters} {
 		for _, d := range r.drain(queue) {
@@ -113,6 +113,7 @@ func (r *trial) consumed(workers ...*program) {
 			}
 		}
 	}
+	r.worker.start()
 }
 
 // slowHandler runs a handler that ends only with its context, on a broker that closes
@@ -194,7 +195,7 @@ func poison(r *trial) {
 	r.worker.kill()
 	r.worker.start()
 	r.post(back)
-	r.consumed(r.worker)
+	r.then = func() { r.consumed() }
 	r.did("%d poisons set aside, p95 of %d messages %s before and %s with them, %d dead letters put back", len(poisons), n, before, during, len(back))
 }
 
@@ -311,10 +312,11 @@ func elsewhere(addr string) func(*messagingv1.CreateChannelRequest) {
 }
 
 // terminate asks the worker and the messaging service to end while clients call and
-// messages are on their way: both finish what they have, and nothing more.
+// messages are on their way, and the worker when it has just stored a stretch of a send:
+// they finish what they have, and nothing more.
 func terminate(r *trial) {
 	const limit = 25 * time.Second
-	x, times := r.tenant(0), r.times(10)-1
+	x, times := r.tenant(500), r.times(10)-1
 	slow(r.t, r.simulator, 200)
 	defer slow(r.t, r.simulator, 0)
 	var longest time.Duration
@@ -324,8 +326,7 @@ func terminate(r *trial) {
 			l.until(10 + r.rand.IntN(10))
 			r.eventually("messages are on their way", "SELECT count(*) > 0 FROM dispatch_chunks WHERE state = 'leased'")
 			took := stopwatch()
-			require.NoError(r.t, p.cmd.Process.Signal(syscall.SIGTERM))
-			require.Zero(r.t, p.dies(), "exit status: %s", p.log.tail())
+			r.terminated(p)
 			longest = max(longest, took())
 			if p == r.worker {
 				r.eventually("nothing is left in hand", "SELECT count(*) = 0 FROM dispatch_chunks WHERE state = 'leased'")
@@ -335,12 +336,28 @@ func terminate(r *trial) {
 		}
 	}
 	l.stop()
+	r.terminated(r.worker)
+	for range times {
+		r.worker.start("FP=" + string(failpoint.FanoutAfterBatch) + "=block@1")
+		said := strings.Count(r.worker.log.String(), string(failpoint.FanoutAfterBatch))
+		x.send()
+		r.says(r.worker, string(failpoint.FanoutAfterBatch), said)
+		r.terminated(r.worker)
+		require.Zero(r.t, r.number("SELECT count(*) FROM dispatch_chunks WHERE state = 'leased'"), "chunks left in hand")
+	}
 	require.LessOrEqual(r.t, longest, limit, "the slowest end")
 	for _, err := range l.errs {
 		require.Equal(r.t, codes.Unavailable, status.Code(err), err)
 	}
 	r.then = func() { require.Zero(r.t, r.count("chaos_recoveries"), "leases that nobody gave back") }
-	r.did("%d ends of each, at most %s, %d messages, %d calls refused", times, longest, len(x.accepted), len(l.errs))
+	r.did("%d ends of each, at most %s, %d messages, %d sends to %d, %d calls refused", times, longest, len(x.accepted), len(x.sends), len(x.contacts), len(l.errs))
+}
+
+// terminated asks the program to end, and it ends well.
+func (r *trial) terminated(p *program) {
+	r.t.Helper()
+	require.NoError(r.t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.Zero(r.t, p.dies(), "exit status: %s", p.log.tail())
 }
 
 // laterVersion publishes events as a later version would, among those of this one, to
@@ -372,6 +389,6 @@ func laterVersion(r *trial) {
 	for _, id := range want {
 		require.True(r.t, kept[id], "event %s is at the broker, with all its fields", id)
 	}
-	r.consumed(second, r.worker)
+	r.then = func() { r.consumed(second) }
 	r.did("%d events of a later version, %d messages, 4 sends to %d", len(want), len(x.accepted), len(x.contacts))
 }
