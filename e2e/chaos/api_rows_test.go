@@ -21,15 +21,15 @@ import (
 // apiRows break the way of accepted calls (catalogue F-01 to F-09).
 func apiRows() []row {
 	return []row{
-		{"F-01", "kill the API before its commit", quick, killAPI(failpoint.APIBeforeCommit, 0)},
-		{"F-02", "kill the API after its commit, before the response", smoke, killAPI(failpoint.APIAfterCommit, 1)},
-		{"F-03", "one key many times at once", quick, sameKeyAtOnce},
-		{"F-04", "one key, another body", quick, sameKeyOtherBody},
-		{"F-05", "one key, another account", quick, sameKeyOtherAccount},
-		{"F-06", "connection to the database cut at COMMIT", smoke, cutAtCommit},
-		{"F-07", "database killed under load", quick, databaseDown},
-		{"F-08", "database open and silent", quick, databaseSilent},
-		{"F-09", "broker away from the start", full, brokerNeverThere},
+		{"F-01", "kill the API before its commit", quick, beside, killAPI(failpoint.APIBeforeCommit, 0)},
+		{"F-02", "kill the API after its commit, before the response", smoke, beside, killAPI(failpoint.APIAfterCommit, 1)},
+		{"F-03", "one key many times at once", quick, beside, sameKeyAtOnce},
+		{"F-04", "one key, another body", quick, beside, sameKeyOtherBody},
+		{"F-05", "one key, another account", quick, beside, sameKeyOtherAccount},
+		{"F-06", "connection to the database cut at COMMIT", smoke, beside, cutAtCommit},
+		{"F-07", "database killed under load", quick, alone, databaseDown},
+		{"F-08", "database open and silent", quick, alone, databaseSilent},
+		{"F-09", "broker away from the start", full, alone, brokerNeverThere},
 	}
 }
 

@@ -28,13 +28,13 @@ import (
 // consumeRows break the way from the broker to the effect (catalogue F-20 to F-26).
 func consumeRows() []row {
 	return []row{
-		{"F-20", "every delivery five times, in another order", quick, duplicates},
-		{"F-21", "a handler that never ends", full, slowHandler},
-		{"F-22", "poison, and a handler that panics", quick, poison},
-		{"F-23", "kill after the effect, before the acknowledgement", quick, killUnacknowledged},
-		{"F-24", "one channel floods and its provider is silent", quick, flood},
-		{"F-25", "SIGTERM under load", quick, terminate},
-		{"F-26", "events of a later version", quick, laterVersion},
+		{"F-20", "every delivery five times, in another order", quick, beside, duplicates},
+		{"F-21", "a handler that never ends", full, beside, slowHandler},
+		{"F-22", "poison, and a handler that panics", quick, alone, poison},
+		{"F-23", "kill after the effect, before the acknowledgement", quick, beside, killUnacknowledged},
+		{"F-24", "one channel floods and its provider is silent", quick, alone, flood},
+		{"F-25", "SIGTERM under load", quick, beside, terminate},
+		{"F-26", "events of a later version", quick, beside, laterVersion},
 	}
 }
 
@@ -45,7 +45,6 @@ const deadLetters = "messaging.dlq"
 // worker, shuffled.
 func duplicates(r *trial) {
 	const copies = 5
-	r.drain(deadLetters) // of other rows
 	x, n := r.tenant(r.times(1000)), r.times(100)
 	r.relayAlone()
 	x.messages(n)
@@ -57,7 +56,7 @@ func duplicates(r *trial) {
 	for _, queue := range []string{relay.GroupQueue, dispatchQueue} {
 		for _, d := range r.drain(queue) {
 			for range copies {
-				all = append(all, letter{queue, amqp.Publishing{MessageId: d.MessageId, Headers: d.Headers, ContentType: d.ContentType, DeliveryMode: amqp.Persistent, Body: d.Body}})
+				all = append(all, letter{d.Exchange, d.RoutingKey, amqp.Publishing{MessageId: d.MessageId, Headers: d.Headers, ContentType: d.ContentType, DeliveryMode: amqp.Persistent, Body: d.Body}})
 			}
 		}
 	}
@@ -65,13 +64,13 @@ func duplicates(r *trial) {
 	r.rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	r.worker.start()
 	r.post(all)
-	r.consumed()
+	r.then = func() { r.consumed() }
 	r.did("%d deliveries, %d messages, 3 sends to %d", len(all), n, len(x.contacts))
 }
 
-// letter is a message put into a queue past the relay.
+// letter is a message published past the relay.
 type letter struct {
-	queue string
+	exchange, key string
 	amqp.Publishing
 }
 
@@ -79,7 +78,7 @@ func (r *trial) post(all []letter) {
 	r.t.Helper()
 	r.onBroker(func(ch *amqp.Channel) error {
 		for _, l := range all {
-			if err := ch.PublishWithContext(r.t.Context(), "", l.queue, true, false, l.Publishing); err != nil {
+			if err := ch.PublishWithContext(r.t.Context(), l.exchange, l.key, true, false, l.Publishing); err != nil {
 				return err
 			}
 		}
@@ -98,11 +97,23 @@ func (r *trial) waiting(queue string) (n int) {
 	return n
 }
 
-// consumed waits until the queues of hints are empty and requires that none failed.
-func (r *trial) consumed() {
+// consumed, of a mesh at rest, waits until the queues of hints are empty and ends the
+// workers, who give back what they hold and could not handle: no hint of the row may be
+// there, or given up.
+func (r *trial) consumed(others ...*program) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool { return r.waiting(relay.GroupQueue)+r.waiting(dispatchQueue) == 0 }, soon, 50*time.Millisecond, "all is consumed")
-	require.Empty(r.t, r.drain(deadLetters), "dead letters")
+	for _, p := range append(others, r.worker) {
+		r.terminated(p)
+	}
+	for _, queue := range []string{relay.GroupQueue, dispatchQueue, deadLetters} {
+		for _, d := range r.drain(queue) {
+			for _, x := range r.of {
+				require.NotContains(r.t, string(d.Body), x.account, "a hint is in %s", queue)
+			}
+		}
+	}
+	r.worker.start()
 }
 
 // slowHandler runs a handler that ends only with its context, on a broker that closes
@@ -179,12 +190,12 @@ func poison(r *trial) {
 		require.Equal(r.t, dispatchQueue, d.Headers[bus.HeaderDeadQueue])
 		require.NotContains(r.t, string(d.Body), "@", "an address")
 		require.NotContains(r.t, string(d.Body), "Hello", "a text")
-		back = append(back, letter{dispatchQueue, amqp.Publishing{MessageId: d.MessageId, ContentType: d.ContentType, DeliveryMode: amqp.Persistent, Body: d.Body}})
+		back = append(back, letter{"", dispatchQueue, amqp.Publishing{MessageId: d.MessageId, ContentType: d.ContentType, DeliveryMode: amqp.Persistent, Body: d.Body}})
 	}
 	r.worker.kill()
 	r.worker.start()
 	r.post(back)
-	r.consumed()
+	r.then = func() { r.consumed() }
 	r.did("%d poisons set aside, p95 of %d messages %s before and %s with them, %d dead letters put back", len(poisons), n, before, during, len(back))
 }
 
@@ -204,7 +215,7 @@ func (r *trial) poisons(x *tenant) (all []letter) {
 	}
 	for _, queue := range []string{relay.GroupQueue, dispatchQueue} {
 		for i, body := range bodies {
-			all = append(all, letter{queue, amqp.Publishing{MessageId: uuid.NewString(), ContentType: []string{"application/json", "image/png", ""}[i%3], Body: body}})
+			all = append(all, letter{"", queue, amqp.Publishing{MessageId: uuid.NewString(), ContentType: []string{"application/json", "image/png", ""}[i%3], Body: body}})
 		}
 	}
 	return all
@@ -301,10 +312,11 @@ func elsewhere(addr string) func(*messagingv1.CreateChannelRequest) {
 }
 
 // terminate asks the worker and the messaging service to end while clients call and
-// messages are on their way: both finish what they have, and nothing more.
+// messages are on their way, and the worker when it has just stored a stretch of a send:
+// they finish what they have, and nothing more.
 func terminate(r *trial) {
 	const limit = 25 * time.Second
-	x, times := r.tenant(0), r.times(10)-1
+	x, times := r.tenant(500), r.times(10)-1
 	slow(r.t, r.simulator, 200)
 	defer slow(r.t, r.simulator, 0)
 	var longest time.Duration
@@ -314,8 +326,7 @@ func terminate(r *trial) {
 			l.until(10 + r.rand.IntN(10))
 			r.eventually("messages are on their way", "SELECT count(*) > 0 FROM dispatch_chunks WHERE state = 'leased'")
 			took := stopwatch()
-			require.NoError(r.t, p.cmd.Process.Signal(syscall.SIGTERM))
-			require.Zero(r.t, p.dies(), "exit status: %s", p.log.tail())
+			r.terminated(p)
 			longest = max(longest, took())
 			if p == r.worker {
 				r.eventually("nothing is left in hand", "SELECT count(*) = 0 FROM dispatch_chunks WHERE state = 'leased'")
@@ -325,31 +336,50 @@ func terminate(r *trial) {
 		}
 	}
 	l.stop()
+	r.terminated(r.worker)
+	for range times {
+		r.worker.start("FP=" + string(failpoint.FanoutAfterBatch) + "=block@1")
+		said := strings.Count(r.worker.log.String(), string(failpoint.FanoutAfterBatch))
+		x.send()
+		r.says(r.worker, string(failpoint.FanoutAfterBatch), said)
+		r.terminated(r.worker)
+		require.Zero(r.t, r.number("SELECT count(*) FROM dispatch_chunks WHERE state = 'leased'"), "chunks left in hand")
+	}
 	require.LessOrEqual(r.t, longest, limit, "the slowest end")
 	for _, err := range l.errs {
 		require.Equal(r.t, codes.Unavailable, status.Code(err), err)
 	}
 	r.then = func() { require.Zero(r.t, r.count("chaos_recoveries"), "leases that nobody gave back") }
-	r.did("%d ends of each, at most %s, %d messages, %d calls refused", times, longest, len(x.accepted), len(l.errs))
+	r.did("%d ends of each, at most %s, %d messages, %d sends to %d, %d calls refused", times, longest, len(x.accepted), len(x.sends), len(x.contacts), len(l.errs))
+}
+
+// terminated asks the program to end, and it ends well.
+func (r *trial) terminated(p *program) {
+	r.t.Helper()
+	require.NoError(r.t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.Zero(r.t, p.dies(), "exit status: %s", p.log.tail())
 }
 
 // laterVersion publishes events as a later version would, among those of this one, to
 // two workers: what is unknown is kept on the way and harms nobody.
 func laterVersion(r *trial) {
-	r.drain(deadLetters) // of other rows
 	x := r.tenant(r.times(500))
-	r.newWorker(r.t)
+	second := r.newWorker(r.t)
 	r.audit()
 	var want []string
 	for _, event := range []string{"group_message.queued", "group_message.unheard", "message.unheard", dispatchQueue} {
+		about := x.send()
+		if event == dispatchQueue {
+			about = x.channel
+		}
 		ids, err := lines(r.t.Context(), r.sql, `
 			INSERT INTO outbox_events (id, event_type, aggregate_type, aggregate_id, payload)
-			SELECT id, $1, 'group_message', id::text, jsonb_build_object('event_id', id, 'event_type', $1::text, 'schema_version', 2, 'unheard', jsonb_build_object('of', 'here'))
-			FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 5)) made RETURNING id::text`, event)
+			SELECT id, $1, 'group_message', $2, jsonb_build_object('event_id', id, 'event_type', $1::text, 'schema_version', 2,
+				'account_id', $3::text, 'aggregate_id', $2::text, 'unheard', jsonb_build_object('of', 'here'))
+			FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 5)) made RETURNING id::text`, event, about, x.account)
 		require.NoError(r.t, err)
 		want = append(want, ids...)
 		x.messages(2)
-		x.send()
 	}
 	r.eventually("all are published", "SELECT ("+unpublishedSQL+") = 0")
 	kept := map[string]bool{}
@@ -359,6 +389,6 @@ func laterVersion(r *trial) {
 	for _, id := range want {
 		require.True(r.t, kept[id], "event %s is at the broker, with all its fields", id)
 	}
-	r.then = func() { r.consumed() }
+	r.then = func() { r.consumed(second) }
 	r.did("%d events of a later version, %d messages, 4 sends to %d", len(want), len(x.accepted), len(x.contacts))
 }

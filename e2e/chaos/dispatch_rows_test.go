@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,14 +13,14 @@ import (
 // dispatchRows break the dispatcher (catalogue F-40 to F-59).
 func dispatchRows() []row {
 	return []row{
-		{"F-40", "kill after consume, before claim", quick, killDispatch(failpoint.ConsumeBeforeEffect, 1, 1)},
-		{"F-41", "kill after claim commit, before any byte", quick, killDispatch(failpoint.DispatchAfterClaim, 2, 0)},
-		{"F-42", "kill after the gate, before the first byte", smoke, killCalling(failpoint.DispatchAfterGate, 0)},
-		{"F-43", "kill after the response, before its commit", smoke, killCalling(failpoint.DispatchAfterResponse, 2)},
-		{"F-44", "kill after the commit, before the end", quick, killDispatch(failpoint.DispatchAfterStore, 1, 0)},
-		{"F-45", "worker frozen past its lease during the call, then awake", quick, zombies},
-		{"F-46", "database gone when results are stored", smoke, resultsWithoutDatabase},
-		{"F-47", "four sweepers", full, sweepers},
+		{"F-40", "kill after consume, before claim", quick, beside, killDispatch(failpoint.ConsumeBeforeEffect, 1, 1)},
+		{"F-41", "kill after claim commit, before any byte", quick, beside, killDispatch(failpoint.DispatchAfterClaim, 2, 0)},
+		{"F-42", "kill after the gate, before the first byte", smoke, beside, killCalling(failpoint.DispatchAfterGate, 0)},
+		{"F-43", "kill after the response, before its commit", smoke, beside, killCalling(failpoint.DispatchAfterResponse, 2)},
+		{"F-44", "kill after the commit, before the end", quick, beside, killDispatch(failpoint.DispatchAfterStore, 1, 0)},
+		{"F-45", "worker frozen past its lease during the call, then awake", quick, beside, zombies},
+		{"F-46", "database gone when results are stored", smoke, beside, resultsWithoutDatabase},
+		{"F-47", "four sweepers", full, beside, sweepers},
 	}
 }
 
@@ -113,8 +114,10 @@ func sweepers(r *trial) {
 	for range times {
 		x.messages(12)
 		r.killed(r.worker, failpoint.DispatchAfterClaim, 8)
-		r.expire()
-		r.eventually("all leases are taken", "SELECT count(*) = 0 FROM dispatch_chunks WHERE state = 'leased'")
+		require.Eventually(r.t, func() bool {
+			r.expire() // again: what the dead one asked for last may commit after its death
+			return r.number("SELECT count(*) FROM dispatch_chunks WHERE state = 'leased'") == 0
+		}, soon, 20*time.Millisecond, "all leases are taken")
 	}
 	var twice int
 	require.NoError(r.t, r.sql.QueryRow(r.t.Context(), "SELECT count(*) - count(DISTINCT (chunk_id, epoch)) FROM chaos_recoveries").Scan(&twice))

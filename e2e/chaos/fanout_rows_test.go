@@ -19,13 +19,13 @@ import (
 // fanoutRows break the fan-out of sends (catalogue F-30 to F-36).
 func fanoutRows() []row {
 	return []row{
-		{"F-30", "kill at the first, a middle and the last batch, and before the end", smoke, killFanout},
-		{"F-31", "a contact in three groups, an excluded one, and changes while the send runs", quick, changesMidway},
-		{"F-32", "several workers take the same send", quick, fanoutRivals},
-		{"F-33", "the account service and its database stall and break in the middle", full, contactsAway},
-		{"F-34", "cancel at half", full, cancelAtHalf},
-		{"F-35", "100 000 recipients", full, manyRecipients},
-		{"F-36", "a template that one of a hundred contacts does not fill", quick, unfilled},
+		{"F-30", "kill at the first, a middle and the last batch, and before the end", smoke, beside, killFanout},
+		{"F-31", "a contact in three groups, an excluded one, and changes while the send runs", quick, beside, changesMidway},
+		{"F-32", "several workers take the same send", quick, beside, fanoutRivals},
+		{"F-33", "the account service and its database stall and break in the middle", full, beside, contactsAway},
+		{"F-34", "cancel at half", full, beside, cancelAtHalf},
+		{"F-35", "100 000 recipients", full, alone, manyRecipients},
+		{"F-36", "a template that one of a hundred contacts does not fill", quick, beside, unfilled},
 	}
 }
 

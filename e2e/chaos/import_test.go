@@ -29,21 +29,15 @@ type counts struct{ Created, Updated, Rejected int }
 
 // TestKillImport imports a file and kills the process in the middle, in turns alone
 // and with its PostgreSQL; the counts must be those of who never saw the product.
-// IMPORT_ROWS is its size; a full run also imports once without a kill, for the rate.
+// IMPORT_ROWS is its size, IMPORT_KILLS how often; where the size is named it is also
+// imported once without a kill, for the rate.
 func TestKillImport(t *testing.T) {
 	t.Parallel()
-	rows, full := 20_000, false
-	if text := os.Getenv("IMPORT_ROWS"); text != "" {
-		var err error
-		rows, err = strconv.Atoi(text)
-		require.NoError(t, err)
-		full = true
-	}
-	_, kills := size(t)
+	rows, kills := setting(t, "IMPORT_ROWS", 20_000), setting(t, "IMPORT_KILLS", 2)
 	file := writeFile(t, rows)
 	want := count(t, file)
 	simulator, program := startSimulator(t), binary(t, "cmd/turumba")
-	if full {
+	if os.Getenv("IMPORT_ROWS") != "" {
 		require.Equal(t, want, importFile(t, simulator, program, file, rows, 0))
 	}
 	if kills > 0 {

@@ -28,16 +28,19 @@ const inFlight = 256
 // size is how large the run is: CHAOS_RECIPIENTS and CHAOS_KILLS, or a small one.
 func size(t *testing.T) (recipients, kills int) {
 	t.Helper()
-	number := func(name string, fallback int) int {
-		text := os.Getenv(name)
-		if text == "" {
-			return fallback
-		}
-		n, err := strconv.Atoi(text)
-		require.NoError(t, err, name)
-		return n
+	return setting(t, "CHAOS_RECIPIENTS", 3000), setting(t, "CHAOS_KILLS", 2)
+}
+
+// setting is a number of the environment.
+func setting(t *testing.T, name string, fallback int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return fallback
 	}
-	return number("CHAOS_RECIPIENTS", 3000), number("CHAOS_KILLS", 2)
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, name)
+	return n
 }
 
 // book is the ledger under test and the journal that it is held against.

@@ -20,13 +20,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/turumba/turumba/cmd/turumba/single"
+	"github.com/turumba/turumba/kit/clock"
 	simapp "github.com/turumba/turumba/sim/app"
 )
 
 // TestMain is also the simulator, a process of its own that outlives all kills.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == single.SimulatorCommand {
-		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
+		os.Exit(simapp.Main(whileParentLives(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
 	}
 	os.Exit(withBuilds(m))
 }
@@ -164,6 +165,7 @@ func (p *program) launch(env ...string) {
 	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), p.path, p.args...)
 	p.cmd.Env = slices.Concat(os.Environ(), p.env, env)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	endWithTest(p.cmd)
 	require.NoError(p.t, p.cmd.Start())
 	ended, cmd := make(chan struct{}), p.cmd
 	p.ended = ended
@@ -253,12 +255,48 @@ func descendants(t *testing.T, pid int) []int {
 	return below
 }
 
-// port returns a TCP port that nobody uses just now.
+// ports are those that were given to a program of this run.
+var ports struct {
+	mu    sync.Mutex
+	given map[string]bool
+}
+
+// port returns a TCP port that nobody uses just now, and that belongs to no program of
+// another row, which may be dead just now.
 func port(t *testing.T) string {
+	t.Helper()
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	if ports.given == nil {
+		ports.given = map[string]bool{}
+	}
+	for {
+		at := freePort(t)
+		if !ports.given[at] {
+			ports.given[at] = true
+			return at
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
 	return fmt.Sprintf("127.0.0.1:%d", l.Addr().(*net.TCPAddr).Port)
+}
+
+// whileParentLives ends when the process that started this one is gone, however it
+// went: the simulator is not to outlive a test that ran out of time.
+func whileParentLives() context.Context {
+	ctx, end := context.WithCancel(context.Background())
+	parent := os.Getppid()
+	go func() {
+		for os.Getppid() == parent && clock.Sleep(ctx, clock.System(), time.Second) == nil {
+		}
+		end()
+	}()
+	return ctx
 }

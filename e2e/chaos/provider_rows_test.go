@@ -13,18 +13,18 @@ import (
 // providerRows break the provider (catalogue F-48 to F-59).
 func providerRows() []row {
 	return []row{
-		{"F-48", "the provider accepts and does not answer, by SMS", full, acceptsSilently},
-		{"F-49", "no connection, no such host, no TLS, a reset before the mail", quick, notReached},
-		{"F-50", "three of ten answers are 503, by SMS and by mail", full, oftenUnavailable},
-		{"F-51", "429 with Retry-After, two workers, by SMS", quick, throttledWithHint},
-		{"F-52", "429 without a hint, by SMS", full, throttledWithoutHint},
-		{"F-53", "one provider takes 3 s for each text", full, slowNeighbour},
-		{"F-54", "the provider comes and goes every 5 s, by SMS", full, flapping},
-		{"F-55", "login refused and account not paid, by SMS and by mail", quick, refusesTheChannel},
-		{"F-56", "the channel gets another sender, is disabled, is deleted, by SMS", full, channelChanges},
-		{"F-57", "not_after passes while the channel is disabled", quick, expiresWaiting},
-		{"F-58", "a text of three parts of which nobody knows what became, by SMS", quick, partsInDoubt},
-		{"F-59", "garbage for an answer, by SMS", quick, garbage},
+		{"F-48", "the provider accepts and does not answer, by SMS", full, beside, acceptsSilently},
+		{"F-49", "no connection, no such host, no TLS, a reset before the mail", quick, beside, notReached},
+		{"F-50", "three of ten answers are 503, by SMS and by mail", full, beside, oftenUnavailable},
+		{"F-51", "429 with Retry-After, two workers, by SMS", quick, alone, throttledWithHint},
+		{"F-52", "429 without a hint, by SMS", full, alone, throttledWithoutHint},
+		{"F-53", "one provider takes 3 s for each text", full, alone, slowNeighbour},
+		{"F-54", "the provider comes and goes every 5 s, by SMS", full, beside, flapping},
+		{"F-55", "login refused and account not paid, by SMS and by mail", quick, beside, refusesTheChannel},
+		{"F-56", "the channel gets another sender, is disabled, is deleted, by SMS", full, beside, channelChanges},
+		{"F-57", "not_after passes while the channel is disabled", quick, beside, expiresWaiting},
+		{"F-58", "a text of three parts of which nobody knows what became, by SMS", quick, beside, partsInDoubt},
+		{"F-59", "garbage for an answer, by SMS", quick, alone, garbage},
 	}
 }
 

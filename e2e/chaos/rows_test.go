@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -22,6 +21,8 @@ type row struct {
 	id, name string
 	// from is the smallest run that has it.
 	from scope
+	// with is whether other rows may run meanwhile, on meshes of their own.
+	with company
 	// run makes the fault; what must hold afterwards for every row is checked by the
 	// harness.
 	run func(r *trial)
@@ -37,12 +38,23 @@ const (
 	full
 )
 
-// rows are all of them, in the order in which they run.
+// company is who may be on the machine while a row runs.
+type company int
+
+const (
+	// beside are rows that wait for something most of the time, and whose limits a busy
+	// machine does not pass.
+	beside company = iota
+	// alone are those whose figure is a rate, a latency or memory.
+	alone
+)
+
+// rows are all of them, in the order in which they start.
 func rows() []row {
 	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows(), providerRows())
 }
 
-// trial is a row in the making.
+// trial is a row in the making, on one of the meshes.
 type trial struct {
 	*world
 	t    *testing.T
@@ -70,35 +82,8 @@ func (r *trial) times(n int) int {
 // did says for the report what the row did.
 func (r *trial) did(format string, a ...any) { r.note = fmt.Sprintf(format, a...) }
 
-// TestFaults runs the fault rows on one mesh: CHAOS=full all of them, CHAOS=quick the
-// quick ones, with a fixed seed. -run TestFaults/F-41 selects one; CHAOS_SEED sets the
-// seed.
-func TestFaults(t *testing.T) {
-	run, seed := map[string]scope{"full": full, "quick": quick}[os.Getenv("CHAOS")], uint64(1)
-	if run == full {
-		seed = rand.Uint64()
-	}
-	if text := os.Getenv("CHAOS_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	w := newWorld(t)
-	var total figures
-	for _, row := range rows() {
-		if row.from > run {
-			continue
-		}
-		t.Run(row.id, func(t *testing.T) {
-			r := &trial{world: w, t: t, full: run == full, rand: rand.New(rand.NewPCG(seed, 0))}
-			total.add(r.play(row))
-		})
-	}
-	t.Logf("REPORT %s seed=%d", &total, seed)
-}
-
 // play runs a row, lets the mesh come to rest and checks it.
-func (r *trial) play(row row) figures {
+func (r *trial) play(row row, sum func(figures)) {
 	r.t.Helper()
 	defer r.keep(row)
 	for _, p := range r.programs() {
@@ -113,6 +98,7 @@ func (r *trial) play(row row) figures {
 		r.then()
 	}
 	f, problems := r.check()
+	defer func() { sum(f) }() // also of a row that fails
 	// A channel that sends again what may have arrived has asked for it.
 	again := min(f.Dup, r.may.Dup)
 	f.Dup, f.Window = f.Dup-again, f.Window+again
@@ -123,9 +109,7 @@ func (r *trial) play(row row) figures {
 	require.Zero(r.t, f.Drift, "%v", problems)
 	require.Zero(r.t, f.Illegal, "%v", problems)
 	require.Zero(r.t, f.Stuck, "%v", problems)
-	_, err := r.sql.Exec(r.t.Context(), wipeSQL)
-	require.NoError(r.t, err)
-	return f
+	r.wipe()
 }
 
 func (r *trial) now() (now time.Time) {
@@ -167,8 +151,7 @@ func (r *trial) keep(row row) {
 	}
 	r.accountConn.ResetConnectBackoff()
 	r.messagingConn.ResetConnectBackoff()
-	_, err = r.sql.Exec(ctx, wipeSQL)
-	require.NoError(r.t, err)
+	r.wipe()
 }
 
 const (

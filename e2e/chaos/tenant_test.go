@@ -7,7 +7,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
@@ -163,10 +165,17 @@ func (x *tenant) toGroup() *messagingv1.CreateGroupMessageRequest {
 	}
 }
 
-// queue starts a send that all contacts are to get.
+// queue starts a send that all contacts are to get. While a service that it needs is
+// not back from the last break, the call is repeated with its key.
 func (x *tenant) queue(req *messagingv1.CreateGroupMessageRequest) (id string) {
 	x.t.Helper()
-	res, err := messagingv1.NewGroupMessageServiceClient(x.messagingConn).CreateGroupMessage(x.ctx(), req)
+	ctx := x.ctx()
+	var res *messagingv1.CreateGroupMessageResponse
+	var err error
+	require.Eventually(x.t, func() bool {
+		res, err = messagingv1.NewGroupMessageServiceClient(x.messagingConn).CreateGroupMessage(ctx, req)
+		return status.Code(err) != codes.Unavailable
+	}, soon, blink, "the send is accepted")
 	require.NoError(x.t, err)
 	id = res.GetGroupMessage().GetId()
 	x.sends[id] = x.contacts

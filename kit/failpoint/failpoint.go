@@ -44,7 +44,7 @@ const (
 	ConsumeBeforeAck    Point = "consume.before_ack"
 
 	// FanoutBeforeBatch is before a stretch of recipients is written, FanoutAfterBatch
-	// after its commit, FanoutBeforeEnd when all are written and the send does not
+	// after its commit, before its chunk is handed on, FanoutBeforeEnd when all are written and the send does not
 	// say so.
 	FanoutBeforeBatch Point = "fanout.before_batch"
 	FanoutAfterBatch  Point = "fanout.after_batch"

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -26,6 +27,16 @@ import (
 const (
 	aliveAfter  = 20 * time.Second
 	aliveWithin = 5 * time.Second
+)
+
+const (
+	// firstReconnect and maxReconnect are the pauses between attempts to reach a service
+	// that is away; calls fail at once meanwhile. gRPC's own grow to two minutes, which a
+	// service that is back would go on to be away.
+	firstReconnect = 100 * time.Millisecond
+	maxReconnect   = 3 * time.Second
+	// connectTimeout is how long one attempt may take.
+	connectTimeout = 5 * time.Second
 )
 
 // Dial prepares a connection to a service; it connects at the first call.
@@ -50,6 +61,10 @@ func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, err
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: aliveAfter, Timeout: aliveWithin}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnect},
+			MinConnectTimeout: connectTimeout,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(traced(ctx), method, req, reply, cc, opts...)

@@ -194,19 +194,40 @@ func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutB
 	if err := failpoint.Hit(ctx, failpoint.FanoutBeforeBatch); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	var lease time.Duration
 	if !f.Limited {
 		lease = r.Dispatch.Lease(f.ChannelType)
 	}
-	handed, err := r.Store.WriteFanout(ctx, f, b, lease)
+	work, end := r.outlast(ctx)
+	defer end()
+	handed, err := r.Store.WriteFanout(work, f, b, lease)
 	if err != nil {
 		return err
 	}
 	r.Metrics.written(f.ChannelType, len(b.Messages), len(b.Skips))
-	if err := r.pass(ctx, handed); err != nil {
+	if err := failpoint.Hit(ctx, failpoint.FanoutAfterBatch); err != nil {
 		return err
 	}
-	return failpoint.Hit(ctx, failpoint.FanoutAfterBatch)
+	return r.pass(work, handed)
+}
+
+// outlast goes on when ctx ends, for as long as the last statement may take: a stretch
+// that is called off may have been stored, and its chunk would lie until its lease is
+// over.
+func (r *Role) outlast(ctx context.Context) (work context.Context, end func()) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if clock.Sleep(work, r.Clock, letGo) == nil {
+			cancel()
+		}
+	})
+	return work, func() {
+		stop()
+		cancel()
+	}
 }
 
 // pass hands over a chunk that was born in work; without one, some may be ready.
