@@ -41,7 +41,7 @@ DECLARE
 	month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
 BEGIN
 	FOR i IN 2..$months + 1 LOOP
-		EXECUTE format('CREATE TABLE %I PARTITION OF messages FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = 50)', 'messages_' || to_char(month - make_interval(months => i), 'YYYYMM'),
+		EXECUTE format('CREATE TABLE %I PARTITION OF messages FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = 45)', 'messages_' || to_char(month - make_interval(months => i), 'YYYYMM'),
 			(month - make_interval(months => i)) AT TIME ZONE 'UTC', (month - make_interval(months => i - 1)) AT TIME ZONE 'UTC');
 	END LOOP;
 END $$;
@@ -95,9 +95,9 @@ GROUP BY account_id, group_message_id, created_at, page`
 
 // seedCounters counts the messages of all sends.
 const seedCounters = `
-UPDATE group_messages g SET total_recipients = total, sent_count = sent, failed_count = failed, cancelled_count = cancelled
+UPDATE group_messages g SET total_recipients = total, sent_count = sent, failed_count = failed, cancelled_count = cancelled, delivered_count = delivered
 FROM (SELECT group_message_id, count(*) AS total, count(*) FILTER (WHERE status IN ('sent', 'delivered')) AS sent,
-		count(*) FILTER (WHERE status = 'permanently_failed') AS failed, count(*) FILTER (WHERE status = 'cancelled') AS cancelled
+		count(*) FILTER (WHERE status = 'delivered') AS delivered, count(*) FILTER (WHERE status = 'permanently_failed') AS failed, count(*) FILTER (WHERE status = 'cancelled') AS cancelled
 	FROM messages WHERE group_message_id IS NOT NULL GROUP BY 1) AS n
 WHERE n.group_message_id = g.id`
 

@@ -31,7 +31,7 @@ const (
 	// times too high for the count to end.
 	hopeless = 3 * MaxExactTotal
 	// few is the estimate up to which the page's time says nothing: a busy machine is slow too.
-	few = 500
+	few = 200
 	// queryCanceled is the SQLSTATE of a statement that ran into its timeout.
 	queryCanceled = "57014"
 )

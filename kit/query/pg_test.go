@@ -85,6 +85,8 @@ func TestPagesAddUp(t *testing.T) {
 	fill(t, pool, accountA, 60)
 	fill(t, pool, accountB, 45)
 	fill(t, pool, accountC, 30)
+	_, err := pool.Exec(t.Context(), "ANALYZE things") // or totals of many would be expected
+	require.NoError(t, err)
 	s := spec(t)
 	for _, scope := range [][]string{{accountA}, {accountA, accountB}} {
 		for _, sorts := range [][]string{
