@@ -250,6 +250,23 @@ func TestIDsAt(t *testing.T) {
 	}
 }
 
+// TestIDsInRow: by their first and last one, no message is found that is not among them.
+func TestIDsInRow(t *testing.T) {
+	t.Parallel()
+	for _, first := range []int{0, 1<<18 - 3, 1 << 20} {
+		ids := messaging.IDsAt(time.UnixMilli(1_790_000_000_123), first, 6)
+		require.True(t, messaging.AreInRow(ids))
+		require.True(t, messaging.AreInRow(ids[2:3]))
+		require.True(t, messaging.AreInRow(ids[1:5]))
+		require.False(t, messaging.AreInRow([]string{ids[0], ids[2]}), "one between")
+		require.False(t, messaging.AreInRow([]string{ids[0], ids[1], ids[4], ids[5]}), "two between")
+		require.False(t, messaging.AreInRow([]string{ids[0], ids[4], ids[2]}), "as many as from the first to the last, but others")
+		require.False(t, messaging.AreInRow([]string{ids[1], ids[0]}))
+		later := messaging.IDsAt(time.UnixMilli(1_790_000_000_124), first+6, 1)
+		require.False(t, messaging.AreInRow([]string{ids[5], later[0]}), "of another send")
+	}
+}
+
 func TestResend(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

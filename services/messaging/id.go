@@ -3,6 +3,8 @@ package messaging
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +27,22 @@ func IDsAt(t time.Time, first, n int) []string {
 		ids[i] = id.String()
 	}
 	return ids
+}
+
+// AreInRow reports whether ids of one send, made by IDsAt, are in order and no other of
+// the send lies between them.
+func AreInRow(ids []string) bool {
+	if !slices.IsSorted(ids) {
+		return false
+	}
+	first, err1 := uuid.Parse(ids[0])
+	last, err2 := uuid.Parse(ids[len(ids)-1])
+	return errors.Join(err1, err2) == nil && [6]byte(first[:6]) == [6]byte(last[:6]) && counterIn(last)-counterIn(first) == uint64(len(ids)-1)
+}
+
+// counterIn is how many ids of the send came before.
+func counterIn(id uuid.UUID) uint64 {
+	return binary.BigEndian.Uint64(id[:8])&(1<<12-1)<<18 | binary.BigEndian.Uint64(id[8:])>>44&(1<<18-1)
 }
 
 // FirstIDAt comes before every UUIDv7 of the millisecond t.

@@ -67,17 +67,29 @@ func forgetExpiries(ctx context.Context, tx *pg.Tx, outcomes []messaging.Outcome
 	return nil
 }
 
-// storeSent runs step with what was sent at its end.
+// sentSQL stores that messages were sent. The provider's names for them go by their
+// ordinals: to look for each id among all of them cost a sixth of the update.
+const sentSQL = `
+	UPDATE messages SET status = 'sent', sent_at = $1, updated_at = $1, attempts = attempts + 1, channel_id = $2,
+		provider_message_id = ($3::text[])[ordinal - $4 + 1],
+		error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
+	WHERE created_at >= $5 AND created_at <= $6 AND account_id = $7 AND chunk_id = $8 AND status IN ('queued', 'failed') AND `
+
+// storeSent runs step with what was sent at its end. Messages that lie side by side in the
+// primary key are found by its first and last one, which costs a tenth less than each by
+// itself.
 func storeSent(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, sent []messaging.Outcome, n *counts) error {
 	ids, first, refs := sentColumns(sent)
 	stored := 0
 	if len(sent) > 0 {
-		step.Queue(`
-			UPDATE messages SET status = 'sent', sent_at = $6, updated_at = $6, attempts = attempts + 1, channel_id = $8,
-				provider_message_id = ($7::text[])[ordinal - $9 + 1],
-				error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
-			WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')`,
-			ids, c.First, c.Last, c.AccountID, c.ID, tx.Now, refs, c.ChannelID, first).Exec(func(tag pgconn.CommandTag) error {
+		args := []any{tx.Now, c.ChannelID, refs, first, c.First, c.Last, c.AccountID, c.ID}
+		sql := sentSQL + "id = ANY ($9::uuid[])"
+		if messaging.AreInRow(ids) {
+			sql, args = sentSQL+"id BETWEEN $9 AND $10", append(args, ids[0], ids[len(ids)-1])
+		} else {
+			args = append(args, ids)
+		}
+		step.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
 			stored = int(tag.RowsAffected())
 			return nil
 		})
@@ -96,8 +108,7 @@ func storeSent(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, sent [
 }
 
 // sentColumns are the ids of sent messages, and the provider's names for them by their
-// ordinal from the first one on: to look for each id among all of them cost a sixth of the
-// update.
+// ordinal from the first one on.
 func sentColumns(sent []messaging.Outcome) (ids []string, first int, refs []string) {
 	if len(sent) == 0 {
 		return nil, 0, nil
