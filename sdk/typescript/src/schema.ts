@@ -4295,7 +4295,8 @@ export interface components {
             skip: number;
             /**
              * Format: int32
-             * @description Rows that match the filters; exact up to 10 000.
+             * @description Rows that match the filters; exact up to 10 000, unless they take too long to count
+             *     (total_is_estimate).
              */
             total: number;
             /** @description total is an estimate because counting would have taken too long. */

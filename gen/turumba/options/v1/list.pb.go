@@ -26,7 +26,8 @@ const (
 // ListMeta tells where a page stands in its list.
 type ListMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Rows that match the filters; exact up to 10 000.
+	// Rows that match the filters; exact up to 10 000, unless they take too long to count
+	// (total_is_estimate).
 	Total int32 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
 	// Rows skipped before this page.
 	Skip int32 `protobuf:"varint,2,opt,name=skip,proto3" json:"skip,omitempty"`
