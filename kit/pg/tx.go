@@ -123,6 +123,21 @@ func scopeSetting(scope []string) (string, error) {
 	return strings.Join(ids, ","), nil
 }
 
+// InBatch runs statements as one transaction in one round trip, with the tenants of scope
+// set, and calls what is set on each of them. The transaction is committed before that is
+// called: to undo the rest, a statement must fail.
+func (db *DB) InBatch(ctx context.Context, scope []string, statements *pgx.Batch) error {
+	ids, err := scopeSetting(scope)
+	if err != nil {
+		return err
+	}
+	// The statements of a batch are one implicit transaction.
+	batch := &pgx.Batch{}
+	batch.Queue("select set_config('app.accounts', $1, true), set_config('app.traceparent', $2, true)", ids, telemetry.Traceparent(ctx))
+	batch.QueuedQueries = append(batch.QueuedQueries, statements.QueuedQueries...)
+	return translate(ctx, db.pool.SendBatch(ctx, batch).Close())
+}
+
 // Read runs one query with the tenants set, in one round trip, and collects its
 // rows. args may hold one pgx.StrictNamedArgs or positional values. A server
 // that cannot be reached is UNAVAILABLE.

@@ -281,9 +281,10 @@ func (h *history) dispatch(ctx context.Context, r *rand.Rand) error {
 			return err
 		}
 		outcomes = nil
+		quiet := r.IntN(2) == 0 // all are sent: they are stored and counted in one statement
 		for _, m := range messages {
 			if g.Open && m.Ordinal < upto && !g.Withdrawn[m.ID] {
-				outcomes = append(outcomes, h.outcome(r, c, m))
+				outcomes = append(outcomes, h.outcome(r, c, m, quiet))
 			}
 		}
 	}
@@ -298,14 +299,18 @@ func (h *history) dispatch(ctx context.Context, r *rand.Rand) error {
 	return h.work.EndChunk(ctx, c, outcomes, Rest{})
 }
 
-// outcome decides on a random answer of a provider; nothing waits.
-func (h *history) outcome(r *rand.Rand, c *Chunk, m ChunkMessage) messaging.Outcome {
+// outcome decides on a random answer of a provider, or on one that took the message;
+// nothing waits.
+func (h *history) outcome(r *rand.Rand, c *Chunk, m ChunkMessage, sent bool) messaging.Outcome {
 	classes := []channel.Class{
 		channel.ClassOK, channel.ClassOK, channel.ClassTransient, channel.ClassRateLimited, channel.ClassPermanentRecipient,
 		channel.ClassPermanentContent, channel.ClassConfig, channel.ClassBilling, channel.ClassUnknown,
 	}
+	if sent {
+		classes = classes[:1]
+	}
 	o := messaging.Decide(channel.Result{Class: classes[r.IntN(len(classes))]}, h.channel[c.AccountID], m.Attempts, 0)
-	o.MessageID, o.RetryIn = m.ID, 0
+	o.MessageID, o.Ordinal, o.RetryIn = m.ID, m.Ordinal, 0
 	return o
 }
 
@@ -340,7 +345,7 @@ func (h *history) tellAgain(ctx context.Context, r *rand.Rand) error {
 	outcomes := append([]messaging.Outcome(nil), p.outcomes...)
 	if r.IntN(2) == 0 {
 		for i, o := range outcomes {
-			outcomes[i] = h.outcome(r, &p.chunk, ChunkMessage{ID: o.MessageID, Attempts: int32(r.IntN(4))})
+			outcomes[i] = h.outcome(r, &p.chunk, ChunkMessage{ID: o.MessageID, Ordinal: o.Ordinal, Attempts: int32(r.IntN(4))}, false)
 		}
 	}
 	h.steps.Add(int64(len(outcomes)))

@@ -2,11 +2,11 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
 	"github.com/turumba/turumba/kit/outbox"
@@ -204,34 +204,25 @@ const passGateSQL = `
 // cancelled. The outcomes are written also where the gate stays closed.
 func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int64, lease time.Duration, keys []string, outcomes []messaging.Outcome) (Gate, error) {
 	var g Gate
-	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
-		g = Gate{}
-		var withdrawn bool
-		step := &pgx.Batch{}
-		step.Queue(passGateSQL, c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&withdrawn)
-			g.Open = err == nil
-			if errors.Is(err, pgx.ErrNoRows) {
-				return nil
-			}
-			return err
-		})
-		step.Queue(selectSuppressed, c.AccountID, c.ChannelType, keys).Query(func(rows pgx.Rows) (err error) {
-			g.Suppressed, err = collectSet(rows)
-			return err
-		})
-		if err := storeOutcomes(ctx, tx, step, c, outcomes, counts{}); err != nil {
-			return fmt.Errorf("pass the gate: %w", err)
-		}
-		if !withdrawn {
-			return nil
-		}
-		var err error
-		g.Withdrawn, err = withdrawnFrom(ctx, tx, c, c.MessageIDs[min(c.CallingUpto, upto):upto])
+	var withdrawn bool
+	step := &pgx.Batch{}
+	step.Queue(passGateSQL, c.ID, c.Epoch, upto, sendEpoch, interval(lease), c.ChannelID, c.AccountID).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&withdrawn)
+		g.Open = err == nil
+		return ignore(err, pgx.ErrNoRows)
+	})
+	step.Queue(selectSuppressed, c.AccountID, c.ChannelType, keys).Query(func(rows pgx.Rows) (err error) {
+		g.Suppressed, err = collectSet(rows)
 		return err
 	})
-	if err != nil {
-		return Gate{}, err
+	if err := s.storeWindow(ctx, step, c, outcomes); err != nil {
+		return Gate{}, fmt.Errorf("pass the gate: %w", err)
+	}
+	if withdrawn { // and from here on no message of the window is: they count as called
+		var err error
+		if g.Withdrawn, err = s.withdrawnFrom(ctx, c, c.MessageIDs[min(c.CallingUpto, upto):upto]); err != nil {
+			return Gate{}, err
+		}
 	}
 	if g.Open {
 		c.CallingUpto = upto
@@ -239,16 +230,20 @@ func (s *Store) PassGate(ctx context.Context, c *Chunk, upto int, sendEpoch int6
 	return g, nil
 }
 
+// storeWindow stores the outcomes of a window after step, in one transaction.
+func (s *Store) storeWindow(ctx context.Context, step *pgx.Batch, c *Chunk, outcomes []messaging.Outcome) error {
+	if plain(outcomes) {
+		return s.storeSentOnly(ctx, step, c, outcomes)
+	}
+	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error { return storeOutcomes(ctx, tx, step, c, outcomes, counts{}) })
+}
+
 // withdrawnFrom finds the messages among ids that are not to be sent any more.
-func withdrawnFrom(ctx context.Context, tx *pg.Tx, c *Chunk, ids []string) (map[string]bool, error) {
-	rows, err := tx.Query(ctx, `
+func (s *Store) withdrawnFrom(ctx context.Context, c *Chunk, ids []string) (map[string]bool, error) {
+	set, err := pg.Read(ctx, s.db, []string{c.AccountID}, collectSet, `
 		SELECT id::text FROM messages
 		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4
 			AND (chunk_id IS DISTINCT FROM $5 OR status NOT IN ('queued', 'failed'))`, ids, c.First, c.Last, c.AccountID, c.ID)
-	if err != nil {
-		return nil, fmt.Errorf("read withdrawn messages: %w", err)
-	}
-	set, err := collectSet(rows)
 	if err != nil {
 		return nil, fmt.Errorf("read withdrawn messages: %w", err)
 	}
@@ -279,36 +274,49 @@ type Rest struct {
 // EndChunk writes the last outcomes and lets go of the chunk. A chunk without
 // messages to send is gone.
 func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Outcome, rest Rest) error {
-	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
-		fenced, err := letGo(ctx, tx, c, rest)
-		if err != nil {
-			return err
-		}
-		var extra counts
-		if rest.Status != "" && !fenced {
-			if extra, err = settleRest(ctx, tx, c, rest); err != nil {
-				return err
-			}
-		}
-		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, extra)
-	})
+	err := s.endChunk(ctx, c, outcomes, rest)
 	if err == nil {
 		s.notify()
 	}
 	return err
 }
 
-func letGo(ctx context.Context, tx *pg.Tx, c *Chunk, rest Rest) (fenced bool, err error) {
+func (s *Store) endChunk(ctx context.Context, c *Chunk, outcomes []messaging.Outcome, rest Rest) error {
+	var fenced bool
+	step := &pgx.Batch{}
+	queueLetGo(step, c, rest, &fenced)
+	if c.GroupMessageID == "" && rest.Status == "" && plain(outcomes) {
+		return s.storeSentOnly(ctx, step, c, outcomes)
+	}
+	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+		if rest.Status == "" {
+			return storeOutcomes(ctx, tx, step, c, outcomes, counts{})
+		}
+		if err := tx.SendBatch(ctx, step).Close(); err != nil {
+			return fmt.Errorf("let go of the chunk: %w", err)
+		}
+		var settled counts
+		if !fenced {
+			var err error
+			if settled, err = settleRest(ctx, tx, c, rest); err != nil {
+				return err
+			}
+		}
+		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, settled)
+	})
+}
+
+// queueLetGo ends the caller's lease on the chunk; fenced says that it was lost before.
+func queueLetGo(step *pgx.Batch, c *Chunk, rest Rest, fenced *bool) {
 	sql, args := "DELETE FROM dispatch_chunks WHERE id = $1 AND epoch = $2", []any{c.ID, c.Epoch}
 	if rest.Status == "" && !rest.Gone && c.CallingUpto < len(c.MessageIDs) {
 		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval WHERE id = $1 AND epoch = $2"
 		args = append(args, interval(rest.Delay))
 	}
-	tag, err := tx.Exec(ctx, sql, args...)
-	if err != nil {
-		return false, fmt.Errorf("let go of the chunk: %w", err)
-	}
-	return tag.RowsAffected() == 0, nil
+	step.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
+		*fenced = tag.RowsAffected() == 0
+		return nil
+	})
 }
 
 // settleRest gives what was not called its final state.
@@ -340,26 +348,32 @@ type Work struct {
 	Snapshot *messaging.Snapshot
 }
 
-// ChunkWork reads the channel and the send of a chunk.
+// ChunkWork reads the channel and the send of a chunk, in one round trip.
 func (s *Store) ChunkWork(ctx context.Context, c *Chunk) (Work, error) {
-	scope := []string{c.AccountID}
-	channel, err := s.Channel(ctx, scope, c.ChannelID)
-	if err != nil && !errors.Is(err, errChannel) {
-		return Work{}, err
+	var w Work
+	step := &pgx.Batch{}
+	step.Queue("SELECT "+channelColumns+" FROM channels WHERE account_id = $1 AND id = $2", c.AccountID, c.ChannelID).Query(func(rows pgx.Rows) (err error) {
+		w.Channel, err = optional(pg.One[messaging.Channel](pgx.ErrNoRows)(rows))
+		return err
+	})
+	step.Queue("SELECT EXISTS (SELECT FROM blocked_accounts WHERE account_id = $1)", c.AccountID).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&w.Blocked)
+	})
+	if c.GroupMessageID != "" {
+		step.Queue("SELECT "+groupColumns+" FROM group_messages WHERE account_id = $1 AND id = $2", c.AccountID, c.GroupMessageID).Query(w.readSend)
 	}
-	w := Work{Channel: channel}
-	if err := s.db.Pool().QueryRow(ctx, "SELECT EXISTS (SELECT FROM blocked_accounts WHERE account_id = $1)", c.AccountID).Scan(&w.Blocked); err != nil {
-		return Work{}, fmt.Errorf("look for a block: %w", err)
+	if err := s.db.InBatch(ctx, []string{c.AccountID}, step); err != nil {
+		return Work{}, fmt.Errorf("read what a chunk is sent with: %w", err)
 	}
-	if c.GroupMessageID == "" {
-		return w, nil
-	}
-	g, err := pg.Read(ctx, s.db, scope, pg.One[messaging.GroupMessage](errGroupMessage),
-		"SELECT "+groupColumns+" FROM group_messages WHERE account_id = $1 AND id = $2", c.AccountID, c.GroupMessageID)
+	return w, nil
+}
+
+func (w *Work) readSend(rows pgx.Rows) error {
+	g, err := pg.One[messaging.GroupMessage](errGroupMessage)(rows)
 	if err != nil {
-		return Work{}, err
+		return err
 	}
 	w.Cancelled, w.Snapshot = g.Status == messaging.GroupCancelled, g.Snapshot
 	w.Ended = !w.Cancelled && g.Final()
-	return w, nil
+	return nil
 }

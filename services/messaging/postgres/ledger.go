@@ -47,6 +47,7 @@ UNION ALL
 SELECT format('group message %s is %s with %s pending, recipients complete: %s', g.id, g.status, g.pending_count, g.fanout_done)
 FROM group_messages g
 WHERE (g.status IN ('completed', 'partially_failed', 'failed')) <> (g.fanout_done AND g.pending_count = 0 AND g.status <> 'cancelled')
+	AND NOT (g.status = 'processing' AND EXISTS (SELECT FROM dispatch_chunks d WHERE d.group_message_id = g.id)) -- the end of its last chunk closes it
 UNION ALL
 SELECT format('message %s of group message %s is pending in %s places, want 1', p.id, p.group_message_id, p.places)
 FROM pending p WHERE p.places <> 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,10 +29,25 @@ func storeOutcomes(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, ou
 	if err := forgetExpiries(ctx, tx, outcomes); err != nil {
 		return err
 	}
-	if extra == (counts{}) {
-		return nil
-	}
 	return count(ctx, tx, c.AccountID, c.GroupMessageID, extra)
+}
+
+// storeSentOnly is storeOutcomes for outcomes that are plain, in one round trip with step.
+// Closing the send, which takes an event, is left to the end of the chunk.
+func (s *Store) storeSentOnly(ctx context.Context, step *pgx.Batch, c *Chunk, sent []messaging.Outcome) error {
+	stored := new(int)
+	if len(sent) > 0 {
+		stored = queueCounted(step, c, newSentColumns(sent), s.db.Now())
+	}
+	if err := s.db.InBatch(ctx, []string{c.AccountID}, step); err != nil || *stored == len(sent) {
+		return err
+	}
+	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error { return storeOutcomes(ctx, tx, &pgx.Batch{}, c, sent, counts{}) })
+}
+
+// plain reports whether all were sent and nobody watches over their time.
+func plain(outcomes []messaging.Outcome) bool {
+	return !slices.ContainsFunc(outcomes, func(o messaging.Outcome) bool { return o.Status != messaging.MessageSent || o.Expiring })
 }
 
 // splitSent divides outcomes; mostly all were sent.
@@ -67,32 +83,79 @@ func forgetExpiries(ctx context.Context, tx *pg.Tx, outcomes []messaging.Outcome
 	return nil
 }
 
-// sentSQL stores that messages were sent. The provider's names for them go by their
-// ordinals: to look for each id among all of them cost a sixth of the update.
-const sentSQL = `
-	UPDATE messages SET status = 'sent', sent_at = $1, updated_at = $1, attempts = attempts + 1, channel_id = $2,
-		provider_message_id = ($3::text[])[ordinal - $4 + 1],
-		error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
-	WHERE created_at >= $5 AND created_at <= $6 AND account_id = $7 AND chunk_id = $8 AND status IN ('queued', 'failed') AND `
+// sentColumns are sent messages as the arguments of one statement.
+type sentColumns struct {
+	ids []string
+	// refs are the provider's names for them by their ordinals, from this one on. To look
+	// for each id among all of them cost a sixth of the update.
+	refs    []string
+	ordinal int
+}
 
-// storeSent runs step with what was sent at its end. Messages that lie side by side in the
-// primary key are found by its first and last one, which costs a tenth less than each by
-// itself.
-func storeSent(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, sent []messaging.Outcome, n *counts) error {
-	ids, first, refs := sentColumns(sent)
-	stored := 0
-	if len(sent) > 0 {
-		args := []any{tx.Now, c.ChannelID, refs, first, c.First, c.Last, c.AccountID, c.ID}
-		sql := sentSQL + "id = ANY ($9::uuid[])"
-		if messaging.AreInRow(ids) {
-			sql, args = sentSQL+"id BETWEEN $9 AND $10", append(args, ids[0], ids[len(ids)-1])
-		} else {
-			args = append(args, ids)
-		}
-		step.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
-			stored = int(tag.RowsAffected())
-			return nil
-		})
+func newSentColumns(sent []messaging.Outcome) sentColumns {
+	first, last := sent[0].Ordinal, sent[0].Ordinal
+	for _, o := range sent {
+		first, last = min(first, o.Ordinal), max(last, o.Ordinal)
+	}
+	s := sentColumns{ids: make([]string, len(sent)), refs: make([]string, last-first+1), ordinal: first}
+	for i, o := range sent {
+		s.ids[i], s.refs[o.Ordinal-first] = o.MessageID, o.ProviderID
+	}
+	return s
+}
+
+// sql stores that the messages were sent. Those that lie side by side in the primary key
+// are found by its first and last one, which costs a tenth less than each by itself.
+func (s sentColumns) sql() string {
+	found := "id = ANY (@ids::uuid[])"
+	if messaging.AreInRow(s.ids) {
+		found = "id BETWEEN @from AND @to"
+	}
+	return `
+	UPDATE messages SET status = 'sent', sent_at = @now, updated_at = @now, attempts = attempts + 1, channel_id = @channel,
+		provider_message_id = (@refs::text[])[ordinal - @ordinal + 1],
+		error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
+	WHERE created_at >= @first AND created_at <= @last AND account_id = @account AND chunk_id = @chunk AND status IN ('queued', 'failed') AND ` + found
+}
+
+func (s sentColumns) args(c *Chunk, now time.Time) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"account": c.AccountID, "channel": c.ChannelID, "group": c.GroupMessageID, "chunk": c.ID, "first": c.First, "last": c.Last, "now": now,
+		"ids": s.ids, "from": s.ids[0], "to": s.ids[len(s.ids)-1], "refs": s.refs, "ordinal": s.ordinal,
+	}
+}
+
+// queueSent lets a batch store what was sent; how many messages that changed is known
+// afterwards.
+func queueSent(step *pgx.Batch, c *Chunk, sent sentColumns, now time.Time) (stored *int) {
+	stored = new(int)
+	step.Queue(sent.sql(), sent.args(c, now)).Exec(func(tag pgconn.CommandTag) error {
+		*stored = int(tag.RowsAffected())
+		return nil
+	})
+	return stored
+}
+
+// queueCounted is queueSent that counts the messages too, last of all, if they are of a send.
+func queueCounted(step *pgx.Batch, c *Chunk, sent sentColumns, now time.Time) (stored *int) {
+	if c.GroupMessageID == "" {
+		return queueSent(step, c, sent, now)
+	}
+	stored = new(int)
+	step.Queue("WITH stored AS ("+sent.sql()+` RETURNING 1), n AS (SELECT count(*)::int AS sent FROM stored)
+	UPDATE group_messages SET pending_count = pending_count - n.sent, sent_count = sent_count + n.sent, updated_at = @now
+	FROM n WHERE account_id = @account AND id = @group
+	RETURNING n.sent`, sent.args(c, now)).QueryRow(func(row pgx.Row) error { return row.Scan(stored) })
+	return stored
+}
+
+// storeSent runs step with what was sent at its end.
+func storeSent(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, list []messaging.Outcome, n *counts) error {
+	var sent sentColumns
+	stored := new(int)
+	if len(list) > 0 {
+		sent = newSentColumns(list)
+		stored = queueSent(step, c, sent, tx.Now)
 	}
 	if step.Len() == 0 {
 		return nil
@@ -100,39 +163,22 @@ func storeSent(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, sent [
 	if err := tx.SendBatch(ctx, step).Close(); err != nil {
 		return fmt.Errorf("store sent messages: %w", err)
 	}
-	n.sent += int32(stored)
-	if stored == len(sent) {
+	n.sent += int32(*stored)
+	if *stored == len(list) {
 		return nil
 	}
-	return lift(ctx, tx, c, ids, first, refs, n)
-}
-
-// sentColumns are the ids of sent messages, and the provider's names for them by their
-// ordinal from the first one on.
-func sentColumns(sent []messaging.Outcome) (ids []string, first int, refs []string) {
-	if len(sent) == 0 {
-		return nil, 0, nil
-	}
-	first, last := sent[0].Ordinal, sent[0].Ordinal
-	for _, o := range sent {
-		first, last = min(first, o.Ordinal), max(last, o.Ordinal)
-	}
-	ids, refs = make([]string, len(sent)), make([]string, last-first+1)
-	for i, o := range sent {
-		ids[i], refs[o.Ordinal-first] = o.MessageID, o.ProviderID
-	}
-	return ids, first, refs
+	return lift(ctx, tx, c, sent, n)
 }
 
 // lift corrects messages that were given up as unknown and turn out to be sent:
 // the caller was taken for dead and was not.
-func lift(ctx context.Context, tx *pg.Tx, c *Chunk, ids []string, first int, refs []string, n *counts) error {
+func lift(ctx context.Context, tx *pg.Tx, c *Chunk, sent sentColumns, n *counts) error {
 	rows, err := tx.Query(ctx, `
-		UPDATE messages SET status = 'sent', sent_at = $6, updated_at = $6, provider_message_id = ($7::text[])[ordinal - $8 + 1],
+		UPDATE messages SET status = 'sent', sent_at = @now, updated_at = @now, provider_message_id = (@refs::text[])[ordinal - @ordinal + 1],
 			error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
-		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5
+		WHERE id = ANY (@ids::uuid[]) AND created_at >= @first AND created_at <= @last AND account_id = @account AND chunk_id = @chunk
 			AND status = 'permanently_failed' AND error_code = 'outcome_unknown'
-		RETURNING id, status, attempts`, ids, c.First, c.Last, c.AccountID, c.ID, tx.Now, refs, first)
+		RETURNING id, status, attempts`, sent.args(c, tx.Now))
 	if err != nil {
 		return fmt.Errorf("lift unknown messages: %w", err)
 	}
