@@ -96,7 +96,7 @@ func New(cfg Config) *Role {
 
 func newLane(r *Role, name string, perChannel int) *lane {
 	return &lane{
-		role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), slots: make(chan struct{}, r.cfg.Runners), active: map[string]int{},
+		role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), slots: make(chan struct{}, r.cfg.Runners), active: map[string]int{},
 	}
 }
 
@@ -143,15 +143,19 @@ type lane struct {
 	name       string
 	perChannel int // chunks of one channel in work
 	wake       chan struct{}
+	handed     chan struct{} // wakes for chunks in memory alone: the database is not asked
 	slots      chan struct{}
+	asked      time.Time // when the database was asked last
 
 	mu     sync.Mutex
 	active map[string]int // chunks in work, by channel
 }
 
-func (l *lane) look() {
+func (l *lane) look() { signal(l.wake) }
+
+func signal(to chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
 }
@@ -160,6 +164,7 @@ func (l *lane) look() {
 func (l *lane) run(ctx, work context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
+	claim := true
 	for ctx.Err() == nil {
 		select {
 		case l.slots <- struct{}{}:
@@ -168,13 +173,13 @@ func (l *lane) run(ctx, work context.Context) {
 		}
 		// Not ctx: a claim that is called off may have been made, and would lie until its
 		// lease is over.
-		r, err := l.next(work)
+		r, err := l.next(work, claim)
 		if err != nil || r == nil {
 			<-l.slots
 			if err != nil && ctx.Err() == nil {
 				l.role.cfg.Logger.WarnContext(ctx, "no chunk could be claimed", "lane", l.name, "err", err)
 			}
-			l.wait(ctx)
+			claim = l.wait(ctx)
 			continue
 		}
 		l.add(r.chunk.ChannelID, 1)
@@ -185,17 +190,31 @@ func (l *lane) run(ctx, work context.Context) {
 			inWork.Dec()
 			l.add(r.chunk.ChannelID, -1)
 			<-l.slots
-			l.look()
+			l.left(r.chunk.ChannelID)
 		})
 	}
 }
 
-// next is what to send now: a chunk that waits in memory, or one that is ready.
-func (l *lane) next(ctx context.Context) (*runner, error) {
+// left looks for what takes the place of a chunk that is done.
+func (l *lane) left(channelID string) {
+	if l == l.role.bulk && l.role.handed.waits(channelID) {
+		signal(l.handed)
+		return
+	}
+	l.look()
+}
+
+// next is what to send now: a chunk that waits in memory or, with claim, one that is ready.
+func (l *lane) next(ctx context.Context, claim bool) (*runner, error) {
 	if l == l.role.bulk {
 		if h := l.role.handed.next(l.full); h != nil {
 			return newRunner(l.role, h.Chunk, h.Messages), nil
 		}
+	}
+	if now := l.role.cfg.Clock.Now(); claim || now.Sub(l.asked) >= poll {
+		l.asked = now
+	} else {
+		return nil, nil
 	}
 	c, err := l.role.cfg.Store.ClaimChunk(ctx, l.name, l.role.types, l.capped(), lease)
 	if err != nil || c == nil {
@@ -233,12 +252,16 @@ func (l *lane) add(channelID string, n int) {
 	}
 }
 
-func (l *lane) wait(ctx context.Context) {
+// wait reports whether the database is to be asked after it.
+func (l *lane) wait(ctx context.Context) (claim bool) {
 	t := l.role.cfg.Clock.NewTimer(poll)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C():
 	case <-l.wake:
+	case <-l.handed:
+		return false
 	}
+	return true
 }

@@ -45,8 +45,15 @@ func (r *Role) Hand(c *postgres.Handed) bool {
 	}
 	h.waiting[c.ChannelID] = append(h.waiting[c.ChannelID], c)
 	h.messages += len(c.Messages)
-	r.bulk.look()
+	signal(r.bulk.handed)
 	return true
+}
+
+// waits reports whether a chunk of the channel waits.
+func (h *handed) waits(channelID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.waiting[channelID]) > 0
 }
 
 // next takes the oldest waiting chunk of a channel that is not at its cap.
