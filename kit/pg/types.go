@@ -14,7 +14,7 @@ import (
 type Nullable []string
 
 // RegisterTypes lets a session take ids as the strings that the product uses, and arrays
-// of ids, text and jsonb as []string or Nullable at once. Without it each array of ids
+// of ids, text, json and jsonb as []string or Nullable at once. Without it each array of ids
 // first fails to encode and is then sent as text, and each element of an array goes
 // through reflection: a sixth of a group send. Open does it for every session of a DB.
 func RegisterTypes(_ context.Context, conn *pgx.Conn) error {
@@ -27,6 +27,7 @@ func RegisterTypes(_ context.Context, conn *pgx.Conn) error {
 	}{
 		{"_uuid", pgtype.UUIDArrayOID, pgtype.UUIDOID, appendUUID},
 		{"_text", pgtype.TextArrayOID, pgtype.TextOID, appendText},
+		{"_json", pgtype.JSONArrayOID, pgtype.JSONOID, appendText},
 		{"_jsonb", pgtype.JSONBArrayOID, pgtype.JSONBOID, appendJSONB},
 	} {
 		element, _ := m.TypeForOID(array.element)

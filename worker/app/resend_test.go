@@ -83,7 +83,7 @@ func TestResendOnlyFailed(t *testing.T) {
 	require.Zero(t, w.count(`
 		SELECT count(*) FROM messages m JOIN messages o ON o.group_message_id = $2 AND lower(o.delivery_address) = lower(m.delivery_address)
 		WHERE m.group_message_id = $1 AND (o.status <> 'permanently_failed' OR o.error_code = 'outcome_unknown'
-			OR o.contact_id <> m.contact_id OR o.vars <> m.vars)`, g.ID, first))
+			OR o.contact_id <> m.contact_id OR o.vars::jsonb <> m.vars::jsonb)`, g.ID, first))
 	m, err := w.store.Messages(t.Context(), []string{w.account}, listOne(g.ID))
 	require.NoError(t, err)
 	require.Equal(t, "Dear P1, Adama.", *m.Data[0].Body, "as it was when it failed")

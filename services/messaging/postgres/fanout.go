@@ -290,10 +290,10 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addre
 		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(m.Values.AppendJSON(nil))
 	}
 	step.Queue(`
-		INSERT INTO messages (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
+		INSERT INTO `+partitionOf(*g.StartedAt, *g.StartedAt)+` (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
 			delivery_address, vars, sent_by_user_id, created_at, updated_at)
 		SELECT id, $1, $2, contact_id, $3, $4, $5, ordinal - 1, 'queued', address, vars, nullif($6, '')::uuid, $7, $8
-		FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::jsonb[]) WITH ORDINALITY AS n (id, contact_id, address, vars, ordinal)`,
+		FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::json[]) WITH ORDINALITY AS n (id, contact_id, address, vars, ordinal)`,
 		g.AccountID, g.ChannelID, g.ID, g.TemplateID, c.ID, g.CreatedByUserID, *g.StartedAt, tx.Now, c.MessageIDs, contacts, addresses, vars)
 	queueAddresses(step, c, addresses)
 	if lease == 0 {

@@ -106,13 +106,13 @@ func newSentColumns(sent []messaging.Outcome) sentColumns {
 
 // sql stores that the messages were sent. Those that lie side by side in the primary key
 // are found by its first and last one, which costs a tenth less than each by itself.
-func (s sentColumns) sql() string {
+func (s sentColumns) sql(c *Chunk) string {
 	found := "id = ANY (@ids::uuid[])"
 	if messaging.AreInRow(s.ids) {
 		found = "id BETWEEN @from AND @to"
 	}
 	return `
-	UPDATE messages SET status = 'sent', sent_at = @now, updated_at = @now, attempts = attempts + 1, channel_id = @channel,
+	UPDATE ` + partitionOf(c.First, c.Last) + ` SET status = 'sent', sent_at = @now, updated_at = @now, attempts = attempts + 1, channel_id = @channel,
 		provider_message_id = (@refs::text[])[ordinal - @ordinal + 1],
 		error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
 	WHERE created_at >= @first AND created_at <= @last AND account_id = @account AND chunk_id = @chunk AND status IN ('queued', 'failed') AND ` + found
@@ -129,7 +129,7 @@ func (s sentColumns) args(c *Chunk, now time.Time) pgx.NamedArgs {
 // afterwards.
 func queueSent(step *pgx.Batch, c *Chunk, sent sentColumns, now time.Time) (stored *int) {
 	stored = new(int)
-	step.Queue(sent.sql(), sent.args(c, now)).Exec(func(tag pgconn.CommandTag) error {
+	step.Queue(sent.sql(c), sent.args(c, now)).Exec(func(tag pgconn.CommandTag) error {
 		*stored = int(tag.RowsAffected())
 		return nil
 	})
@@ -142,7 +142,7 @@ func queueCounted(step *pgx.Batch, c *Chunk, sent sentColumns, now time.Time) (s
 		return queueSent(step, c, sent, now)
 	}
 	stored = new(int)
-	step.Queue("WITH stored AS ("+sent.sql()+` RETURNING 1), n AS (SELECT count(*)::int AS sent FROM stored)
+	step.Queue("WITH stored AS ("+sent.sql(c)+` RETURNING 1), n AS (SELECT count(*)::int AS sent FROM stored)
 	UPDATE group_messages SET pending_count = pending_count - n.sent, sent_count = sent_count + n.sent, updated_at = @now
 	FROM n WHERE account_id = @account AND id = @group
 	RETURNING n.sent`, sent.args(c, now)).QueryRow(func(row pgx.Row) error { return row.Scan(stored) })

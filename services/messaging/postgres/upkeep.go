@@ -84,6 +84,17 @@ func unknownOutcomes(ctx context.Context, tx *pg.Tx, c *Chunk) ([]messaging.Outc
 	return outcomes, nil
 }
 
+// partitionOf is the table that messages created at these times are in: the partition of
+// their month, or the parent of all where there are two. A statement that names the
+// partition opens no other one.
+func partitionOf(first, last time.Time) string {
+	const month = "messages_200601"
+	if name := first.UTC().Format(month); name == last.UTC().Format(month) {
+		return name
+	}
+	return "messages"
+}
+
 // dueKey is what messages of one retry chunk have in common.
 type dueKey struct {
 	ChannelID, ChannelType, GroupMessageID, Lane string
