@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -110,7 +111,7 @@ func (e encodeStrings) Encode(value any, buf []byte) ([]byte, error) {
 	if len(list) == 0 {
 		return e.head(buf, 0, false), nil
 	}
-	buf = e.head(buf, 1, nullable)
+	buf = e.head(slices.Grow(buf, e.size(list)), 1, nullable)
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(list)))
 	buf = binary.BigEndian.AppendUint32(buf, 1) // the first subscript
 	for _, s := range list {
@@ -127,6 +128,18 @@ func (e encodeStrings) Encode(value any, buf []byte) ([]byte, error) {
 		buf = filled
 	}
 	return buf, nil
+}
+
+// size is how many bytes the array takes at most.
+func (e encodeStrings) size(list []string) int {
+	n := 20 + 5*len(list) // the array's head, each element's length and version
+	if e.element == pgtype.UUIDOID {
+		return n + 16*len(list)
+	}
+	for _, s := range list {
+		n += len(s)
+	}
+	return n
 }
 
 // head is how many dimensions an array has, whether it may hold NULL, and of what it is.

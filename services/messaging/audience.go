@@ -1,7 +1,7 @@
 package messaging
 
 import (
-	"crypto/sha256"
+	"hash/maphash"
 	"slices"
 	"strings"
 )
@@ -39,9 +39,10 @@ type Audience struct {
 	channelType string
 	countryCode string
 	excluded    map[string]bool
-	// seen are digests of the addresses written to: 16 bytes each, so that a send
-	// of a million needs little memory.
-	seen map[[16]byte]struct{}
+	// seen are digests of the addresses written to, by two seeds: 16 bytes each, so that a
+	// send of a million needs little memory.
+	seen  map[[2]uint64]struct{}
+	seeds [2]maphash.Seed
 }
 
 // NewAudience begins a send on a type of channel, whose country code numbers without
@@ -49,7 +50,8 @@ type Audience struct {
 func NewAudience(g *GroupMessage, channelType, countryCode string, r *Renderer, s Sources) *Audience {
 	a := &Audience{
 		Renderer: r, Sources: s, Missing: map[string]int{}, channelType: channelType, countryCode: countryCode,
-		excluded: make(map[string]bool, len(g.ExcludeContactIDs)), seen: map[[16]byte]struct{}{},
+		excluded: make(map[string]bool, len(g.ExcludeContactIDs)), seen: map[[2]uint64]struct{}{},
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 	for _, id := range g.ExcludeContactIDs {
 		a.excluded[id] = true
@@ -121,8 +123,8 @@ func (a *Audience) sort(r Recipient) (to Addressee, skip string) {
 
 // Duplicate notes an address and reports whether it was noted before.
 func (a *Audience) Duplicate(address string) bool {
-	sum := sha256.Sum256([]byte(strings.ToLower(address)))
-	key := [16]byte(sum[:16])
+	address = strings.ToLower(address)
+	key := [2]uint64{maphash.String(a.seeds[0], address), maphash.String(a.seeds[1], address)}
 	_, known := a.seen[key]
 	a.seen[key] = struct{}{}
 	return known
