@@ -72,6 +72,7 @@ type Role struct {
 	lanes   []*lane
 	bulk    *lane
 	handed  handed
+	recent  recent
 }
 
 // New makes the role for the channel types that the adapters serve.

@@ -102,7 +102,7 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	if err := failpoint.Hit(work, failpoint.DispatchAfterClaim); err != nil {
 		return postgres.Rest{}, err
 	}
-	if rest, ok, err := r.load(work); !ok || err != nil {
+	if rest, ok, err := r.start(work); !ok || err != nil {
 		return rest, err
 	}
 	if r.messages == nil {
@@ -147,13 +147,34 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 // is not claimed while the account is blocked.
 const blockedCheck = time.Second
 
+// start loads a chunk, from memory if that is where it comes from.
+func (r *runner) start(ctx context.Context) (rest postgres.Rest, ok bool, err error) {
+	if r.messages != nil {
+		if w, found := r.recent.get(r.chunk, r.cfg.Clock.Now()); found {
+			return r.equip(ctx, w)
+		}
+	}
+	return r.load(ctx)
+}
+
 // load reads what the chunk is sent with. ok is false if it cannot be sent now;
 // rest says what to do with it.
 func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err error) {
+	now := r.cfg.Clock.Now()
 	w, err := r.cfg.Store.ChunkWork(ctx, r.chunk)
-	switch {
-	case err != nil:
+	if err != nil {
 		return rest, false, err
+	}
+	rest, ok, err = r.equip(ctx, w)
+	if ok && err == nil && !r.probing {
+		r.recent.put(r.chunk, w, now)
+	}
+	return rest, ok, err
+}
+
+// equip makes the runner ready to send with what was read.
+func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest, ok bool, err error) {
+	switch {
 	case w.Cancelled:
 		return postgres.Rest{Status: messaging.MessageCancelled}, false, nil
 	case w.Ended:

@@ -15,15 +15,14 @@ type counts struct {
 }
 
 // count adds to a send's counters, after the rows, and closes the send when its
-// last recipient has an outcome. Group rows are always the last that a
+// last recipient has an outcome, which has an event. Group rows are always the last that a
 // transaction locks.
-func count(ctx context.Context, tx *pg.Tx, accountID, groupID string, c counts) error {
+func count(ctx context.Context, tx *pg.Tx, accountID, groupID string, c counts) (closed bool, err error) {
 	if groupID == "" {
-		return nil
+		return false, nil
 	}
 	g := &messaging.GroupMessage{ID: groupID, AccountID: accountID}
-	var closed bool
-	err := tx.QueryRow(ctx, `
+	err = tx.QueryRow(ctx, `
 		UPDATE group_messages SET
 			pending_count = pending_count - $3 - $4 - $5,
 			sent_count = sent_count + $3 + $7,
@@ -39,10 +38,10 @@ func count(ctx context.Context, tx *pg.Tx, accountID, groupID string, c counts) 
 		accountID, groupID, c.sent, c.failed, c.cancelled, c.unknown, c.lifted, tx.Now).
 		Scan(&g.Status, &g.ChannelID, &g.TemplateID, &closed)
 	if err != nil {
-		return fmt.Errorf("count outcomes: %w", err)
+		return false, fmt.Errorf("count outcomes: %w", err)
 	}
 	if !closed || g.Status == messaging.GroupCancelled { // the cancellation had its event
-		return nil
+		return false, nil
 	}
-	return groupEvent(ctx, tx, g, "group_message."+g.Status, messaging.GroupProcessing)
+	return true, groupEvent(ctx, tx, g, "group_message."+g.Status, messaging.GroupProcessing)
 }

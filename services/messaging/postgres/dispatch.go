@@ -235,7 +235,7 @@ func (s *Store) storeWindow(ctx context.Context, step *pgx.Batch, c *Chunk, outc
 	if plain(outcomes) {
 		return s.storeSentOnly(ctx, step, c, outcomes)
 	}
-	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error { return storeOutcomes(ctx, tx, step, c, outcomes, counts{}) })
+	return s.storing(ctx, c, func(tx *pg.Tx) (bool, error) { return storeOutcomes(ctx, tx, step, c, outcomes, counts{}) })
 }
 
 // withdrawnFrom finds the messages among ids that are not to be sent any more.
@@ -274,32 +274,24 @@ type Rest struct {
 // EndChunk writes the last outcomes and lets go of the chunk. A chunk without
 // messages to send is gone.
 func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Outcome, rest Rest) error {
-	err := s.endChunk(ctx, c, outcomes, rest)
-	if err == nil {
-		s.notify()
-	}
-	return err
-}
-
-func (s *Store) endChunk(ctx context.Context, c *Chunk, outcomes []messaging.Outcome, rest Rest) error {
 	var fenced bool
 	step := &pgx.Batch{}
 	queueLetGo(step, c, rest, &fenced)
 	if c.GroupMessageID == "" && rest.Status == "" && plain(outcomes) {
 		return s.storeSentOnly(ctx, step, c, outcomes)
 	}
-	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+	return s.storing(ctx, c, func(tx *pg.Tx) (bool, error) {
 		if rest.Status == "" {
 			return storeOutcomes(ctx, tx, step, c, outcomes, counts{})
 		}
 		if err := tx.SendBatch(ctx, step).Close(); err != nil {
-			return fmt.Errorf("let go of the chunk: %w", err)
+			return false, fmt.Errorf("let go of the chunk: %w", err)
 		}
 		var settled counts
 		if !fenced {
 			var err error
 			if settled, err = settleRest(ctx, tx, c, rest); err != nil {
-				return err
+				return false, err
 			}
 		}
 		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, settled)

@@ -378,7 +378,7 @@ func endFanout(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err := deleteRecipients(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID); err != nil {
 		return err
 	}
-	if err := count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{}); err != nil {
+	if _, err := count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{}); err != nil {
 		return err
 	}
 	return settleCharge(ctx, tx, f.Job)

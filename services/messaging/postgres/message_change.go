@@ -83,7 +83,8 @@ func settle(ctx context.Context, tx *pg.Tx, m *placed, status, code string) erro
 			return fmt.Errorf("mark the message's chunk: %w", err)
 		}
 	}
-	return count(ctx, tx, m.AccountID, m.GroupMessageID, n)
+	_, err = count(ctx, tx, m.AccountID, m.GroupMessageID, n)
+	return err
 }
 
 // CancelMessage stops a message that waits. It leaves where it waits by itself: a
