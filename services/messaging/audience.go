@@ -81,6 +81,9 @@ func (a *Audience) Sort(list []Recipient, suppressed func(keys []string) (map[st
 	if err != nil {
 		return nil, nil, err
 	}
+	if len(out) == 0 {
+		return to, skips, nil
+	}
 	to = slices.DeleteFunc(to, func(one Addressee) bool {
 		gone := out[AddressKey(a.channelType, one.Address)]
 		if gone {

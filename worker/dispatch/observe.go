@@ -54,7 +54,7 @@ func endWindow(span trace.Span, outcomes []messaging.Outcome) {
 
 // observe measures one call of the adapter and tells it at debug level.
 func (r *runner) observe(ctx context.Context, m postgres.ChunkMessage, res channel.Result, took time.Duration) {
-	r.cfg.Metrics.durations.WithLabelValues(r.channel.ChannelType, r.channel.Provider).Observe(took.Seconds())
+	r.line.took.Observe(took.Seconds())
 	if !r.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
 		return
 	}

@@ -70,7 +70,10 @@ func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 	}
 	s.shutOld(c)
 	s.makeRoom()
-	l := &line{sender: sender, epoch: c.SendEpoch, slots: make(chan struct{}, max(connections, 1)), valve: s.valve(c.ID)}
+	l := &line{
+		sender: sender, epoch: c.SendEpoch, slots: make(chan struct{}, max(connections, 1)), valve: s.valve(c.ID),
+		took: s.cfg.Metrics.durations.WithLabelValues(c.ChannelType, c.Provider),
+	}
 	l.window.Store(window)
 	s.open[key] = l
 	return l, nil
@@ -81,7 +84,7 @@ func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 func (s *senders) valve(channelID string) *valve {
 	v, ok := s.valves[channelID]
 	if !ok {
-		v = &valve{clock: s.cfg.Clock}
+		v = &valve{}
 		s.valves[channelID] = v
 	}
 	return v

@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/turumba/turumba/kit/clock"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
@@ -18,8 +19,6 @@ const codeCircuitOpen = "circuit_open"
 // lanes. It shuts with the first answer that asks for it, so that the rest of a window
 // is not called in vain; what other processes must know is in the database.
 type valve struct {
-	clock clock.Clock
-
 	mu      sync.Mutex
 	breaker breaker
 	shut    time.Time // no call before it
@@ -27,16 +26,14 @@ type valve struct {
 }
 
 // held is how long messages wait that must not be called now, and why; 0 if they may.
-func (v *valve) held() (wait time.Duration, why string) {
-	now := v.clock.Now()
+func (v *valve) held(now time.Time) (wait time.Duration, why string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return max(v.shut.Sub(now), 0), v.why
 }
 
 // note takes in what became of a call and reports whether the channel tripped.
-func (v *valve) note(o messaging.Outcome) (tripped bool) {
-	now := v.clock.Now()
+func (v *valve) note(o messaging.Outcome, now time.Time) (tripped bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -107,10 +104,16 @@ type line struct {
 	slots  chan struct{}
 	valve  *valve
 	window atomic.Int32 // how many messages the next window has
+	took   prometheus.Observer
 }
 
 // take waits for a slot; false if the work ends first.
 func (l *line) take(ctx context.Context) bool {
+	select {
+	case l.slots <- struct{}{}:
+		return true
+	default:
+	}
 	select {
 	case l.slots <- struct{}{}:
 		return true

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/services/messaging"
 )
 
@@ -39,29 +38,29 @@ func TestBreaker(t *testing.T) {
 
 func TestValve(t *testing.T) {
 	t.Parallel()
-	c := clock.NewFake(time.Unix(1000, 0))
-	v := &valve{clock: c}
+	now := time.Unix(1000, 0)
+	v := &valve{}
 	shut := func(wait time.Duration, why string) {
 		t.Helper()
-		gotWait, gotWhy := v.held()
+		gotWait, gotWhy := v.held(now)
 		require.Equal(t, wait, gotWait)
 		if wait > 0 {
 			require.Equal(t, why, gotWhy)
 		}
 	}
 	shut(0, "")
-	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 3 * time.Second}))
-	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 2 * time.Second}))
+	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 3 * time.Second}, now))
+	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 2 * time.Second}, now))
 	shut(3*time.Second, "rate_limited")
-	c.Advance(3 * time.Second)
+	now = now.Add(3 * time.Second)
 	shut(0, "")
-	require.False(t, v.note(messaging.Outcome{Class: "config", RetryIn: time.Second}))
+	require.False(t, v.note(messaging.Outcome{Class: "config", RetryIn: time.Second}, now))
 	shut(time.Second, "config")
 	v.open()
 	shut(0, "")
 	for range tripRun - 1 {
-		require.False(t, v.note(messaging.Outcome{Class: "unknown"}))
+		require.False(t, v.note(messaging.Outcome{Class: "unknown"}, now))
 	}
-	require.True(t, v.note(messaging.Outcome{Class: "transient"}))
+	require.True(t, v.note(messaging.Outcome{Class: "transient"}, now))
 	shut(tripPause, codeCircuitOpen)
 }

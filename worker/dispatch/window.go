@@ -102,7 +102,7 @@ func nextWindow(n int, took time.Duration) int {
 // refusal is why a message is given up without being sent; empty if it is sent.
 func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time) string {
 	switch {
-	case g.Suppressed[messaging.AddressKey(r.chunk.ChannelType, m.Address)]:
+	case len(g.Suppressed) > 0 && g.Suppressed[messaging.AddressKey(r.chunk.ChannelType, m.Address)]:
 		return messaging.CodeOptedOut
 	case m.NotAfter != nil && m.NotAfter.Before(now):
 		return messaging.CodeExpired
@@ -117,16 +117,17 @@ func (r *runner) sendOne(limits *callLimits, m postgres.ChunkMessage) messaging.
 		return messaging.Held(m.ID, codeCircuitOpen, 0)
 	}
 	defer r.line.free()
-	if wait, why := r.line.valve.held(); wait > 0 && !r.probing {
+	began := r.cfg.Clock.Now()
+	if wait, why := r.line.valve.held(began); wait > 0 && !r.probing {
 		return messaging.Held(m.ID, why, wait)
 	}
-	began := r.cfg.Clock.Now()
 	ctx := limits.at(began)
 	res := r.line.sender.Send(ctx, r.render(m))
-	r.observe(ctx, m, res, r.cfg.Clock.Now().Sub(began))
+	ended := r.cfg.Clock.Now()
+	r.observe(ctx, m, res, ended.Sub(began))
 	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
 	o.MessageID, o.Ordinal, o.Expiring = m.ID, m.Ordinal, m.NotAfter != nil
-	if r.line.valve.note(o) {
+	if r.line.valve.note(o, ended) {
 		r.tripped.Store(true)
 	}
 	return o
