@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 
@@ -35,15 +33,23 @@ const sendSize = 50_000
 const sendLimit = 5 * time.Minute
 
 // BenchmarkGroupSend is a group send to an adapter that does nothing, with the
-// whole ledger, beside a prototype that writes the same rows without tenants,
-// lanes, gate or crash safety.
-func BenchmarkGroupSend(b *testing.B) {
+// whole ledger, beside a prototype that writes the same rows of the same table
+// without row-level security, lanes, gate or crash safety: the reference of the goal.
+func BenchmarkGroupSend(b *testing.B) { besidePrototype(b, ledgerPrototype) }
+
+// BenchmarkGroupSendBesideBare is the same beside a prototype with a table of its own:
+// eight columns and one key, with room neither for tenants, channels and errors nor for
+// "one message per contact".
+func BenchmarkGroupSendBesideBare(b *testing.B) { besidePrototype(b, barePrototype) }
+
+func besidePrototype(b *testing.B, of func(b *testing.B, url string) *prototype) {
+	b.Helper()
 	s := server(b)
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("ours")))
 	require.NoError(b, pg.EnsureDatabase(b.Context(), s.URL("prototype")))
 	logStatements(b, s, "ours")
 	w := newSender(b, s.URL("ours"), nothing{})
-	p := newPrototype(b, pool(b, s.URL("prototype")))
+	p := of(b, s.URL("prototype"))
 	compare(b, "messages", func() {}, w.send, p.send)
 }
 
@@ -247,69 +253,4 @@ func (s *sender) end(id string, n int) {
 		}
 		require.NoErrorf(s.b, clock.Sleep(ctx, clock.System(), 20*time.Millisecond), "the send is %s with %d sent", now.Status, now.Sent)
 	}
-}
-
-// prototype inserts and updates the same rows with as little as can be: what
-// the pipeline is measured against.
-type prototype struct {
-	b    *testing.B
-	pool *pgxpool.Pool
-}
-
-func newPrototype(b *testing.B, p *pgxpool.Pool) *prototype {
-	b.Helper()
-	_, err := p.Exec(b.Context(), `
-		CREATE TABLE sends (id uuid PRIMARY KEY, sent int NOT NULL DEFAULT 0) WITH (fillfactor = 50);
-		CREATE TABLE messages (id uuid PRIMARY KEY, send_id uuid NOT NULL, contact_id uuid NOT NULL, address text NOT NULL, vars jsonb,
-			status text NOT NULL, provider_id text, sent_at timestamptz) WITH (fillfactor = 50)`)
-	require.NoError(b, err)
-	return &prototype{b: b, pool: p}
-}
-
-func (p *prototype) send() int {
-	id := messaging.NewID()
-	_, err := p.pool.Exec(p.b.Context(), "INSERT INTO sends (id) VALUES ($1)", id)
-	require.NoError(p.b, err)
-	chunks := make(chan []string, 1000)
-	var sending sync.WaitGroup
-	for range 2 {
-		sending.Go(func() {
-			for ids := range chunks {
-				p.finish(id, ids)
-			}
-		})
-	}
-	at := clock.System().Now()
-	for from := 0; from < sendSize; from += 500 {
-		ids := messaging.IDsAt(at, from, 500)
-		p.insert(id, from, ids)
-		chunks <- ids
-	}
-	close(chunks)
-	sending.Wait()
-	return sendSize
-}
-
-func (p *prototype) insert(send string, from int, ids []string) {
-	contacts, addresses, vars := make([]string, len(ids)), make([]string, len(ids)), make([]string, len(ids))
-	for i := range ids {
-		contacts[i], addresses[i] = fmt.Sprintf("00000000-0000-7000-8000-%012d", from+i), fmt.Sprintf("p%d@example.org", from+i)
-		vars[i] = `{"FIRST_NAME":"Abebe","LAST_NAME":"Bikila"}`
-	}
-	_, err := p.pool.Exec(p.b.Context(), `
-		INSERT INTO messages (id, send_id, contact_id, address, vars, status)
-		SELECT id, $1, contact, address, vars, 'queued' FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::jsonb[]) AS n (id, contact, address, vars)`,
-		send, ids, contacts, addresses, vars)
-	require.NoError(p.b, err)
-}
-
-func (p *prototype) finish(send string, ids []string) {
-	ctx := p.b.Context()
-	tx, err := p.pool.Begin(ctx)
-	require.NoError(p.b, err)
-	_, err = tx.Exec(ctx, "UPDATE messages SET status = 'sent', sent_at = now(), provider_id = id::text WHERE id = ANY ($1::uuid[])", ids)
-	require.NoError(p.b, err)
-	_, err = tx.Exec(ctx, "UPDATE sends SET sent = sent + $2 WHERE id = $1", send, len(ids))
-	require.NoError(p.b, err)
-	require.NoError(p.b, tx.Commit(ctx))
 }

@@ -15,7 +15,7 @@ import (
 
 // rounds is how often ours and the reference take turns; the best round of each
 // counts, so that a disturbance of the machine hits neither alone.
-const rounds = 3
+const rounds = 5
 
 // compare runs both in turns and reports their rates and the ratio. Each does
 // its work and returns how many units it was; prepare is not timed.

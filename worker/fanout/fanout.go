@@ -187,8 +187,8 @@ func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
 	return err
 }
 
-// write stores a stretch and hands its chunk to the dispatch of this process,
-// which saves reading it again. A channel with a rate limit is slower than any
+// write stores a stretch and hands its chunks to the dispatch of this process,
+// which saves reading them again. A channel with a rate limit is slower than any
 // read: its chunks are ready for all.
 func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutBatch) error {
 	if err := failpoint.Hit(ctx, failpoint.FanoutBeforeBatch); err != nil {
@@ -211,7 +211,15 @@ func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutB
 	if err := failpoint.Hit(ctx, failpoint.FanoutAfterBatch); err != nil {
 		return err
 	}
-	return r.pass(work, handed)
+	if len(handed) == 0 {
+		r.Dispatch.Wake() // some may be ready
+	}
+	for _, h := range handed {
+		if err := r.pass(work, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outlast goes on when ctx ends, for as long as the last statement may take: a stretch
@@ -230,12 +238,8 @@ func (r *Role) outlast(ctx context.Context) (work context.Context, end func()) {
 	}
 }
 
-// pass hands over a chunk that was born in work; without one, some may be ready.
+// pass hands over a chunk that was born in work.
 func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
-	if handed == nil {
-		r.Dispatch.Wake()
-		return nil
-	}
 	if r.Dispatch.Hand(handed) {
 		return nil
 	}
@@ -247,6 +251,12 @@ func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
 // resend has those of its old send's failed messages alone.
 func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
 	var a ahead
+	var b postgres.FanoutBatch
+	write := func() error {
+		full := b
+		b = postgres.FanoutBatch{}
+		return a.do(func() error { return r.write(ctx, f, full) })
+	}
 	err := r.stretches(ctx, f, p, func(list []messaging.Recipient) error {
 		to, skips, err := p.audience.Sort(p.fresh(list), func(keys []string) (map[string]bool, error) {
 			return r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, keys)
@@ -254,9 +264,15 @@ func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) erro
 		if err != nil {
 			return err
 		}
-		b := postgres.FanoutBatch{Cursor: p.cursor, AddressCursor: p.address, Messages: to, Skips: skips}
-		return a.do(func() error { return r.write(ctx, f, b) })
+		b.Cursor, b.AddressCursor, b.Messages, b.Skips = p.cursor, p.address, append(b.Messages, to...), append(b.Skips, skips...)
+		if max(len(b.Messages), len(b.Skips)) <= postgres.MaxBatch-postgres.MaxChunk {
+			return nil // one more stretch fits in
+		}
+		return write()
 	})
+	if err == nil && len(b.Messages)+len(b.Skips) > 0 {
+		err = write()
+	}
 	if last := a.wait(); last != nil {
 		return last
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -21,8 +23,12 @@ const (
 	LaneTransactional = "transactional"
 )
 
-// MaxChunk is the largest number of messages of one chunk.
-const MaxChunk = 500
+const (
+	// MaxChunk is the largest number of messages of one chunk.
+	MaxChunk = 500
+	// MaxBatch is how many messages of a send one transaction writes at most.
+	MaxBatch = 1000
+)
 
 var (
 	// ErrFenced says that the lease was lost and somebody else goes on with the work.
@@ -209,7 +215,7 @@ type FanoutBatch struct {
 	// Cursor is the last contact that is handled after the stretch, AddressCursor the
 	// last recipient given by address.
 	Cursor, AddressCursor string
-	// Messages are at most MaxChunk.
+	// Messages are at most MaxBatch.
 	Messages []messaging.Addressee
 	// Skips are the recipients left out.
 	Skips []messaging.Skip
@@ -221,18 +227,19 @@ type Handed struct {
 	Messages []ChunkMessage
 }
 
-// WriteFanout writes a stretch: messages, their chunk, the skipped, the cursor
+// WriteFanout writes a stretch: messages, their chunks, the skipped, the cursor
 // and the counters, or nothing. It returns ErrFenced or ErrStopped when the
-// caller must let go of the send. With a lease the chunk is born in work and
-// handed to the caller, unless others are ready before it (decision E4).
-func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease time.Duration) (*Handed, error) {
-	var handed *Handed
+// caller must let go of the send. With a lease the chunks are born in work and
+// handed to the caller, unless others are ready before them (decision E4).
+func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease time.Duration) ([]*Handed, error) {
+	var handed []*Handed
+	ready := false
 	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error {
 		step := &pgx.Batch{}
 		queueCursors(step, f, b)
-		c, err := queueMessages(step, tx, f, b.Messages, lease)
-		if err != nil {
-			return err
+		var chunks []*Handed
+		for list := range slices.Chunk(b.Messages, MaxChunk) {
+			chunks = append(chunks, queueMessages(step, tx, f, len(chunks)*MaxChunk, list, lease))
 		}
 		queueSkips(step, tx, f.Group, b.Skips)
 		queueTotals(step, tx, f, b)
@@ -240,21 +247,23 @@ func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease
 			return fmt.Errorf("write recipients: %w", err)
 		}
 		handed = nil
-		if c == nil {
-			return nil
+		var events []*eventv1.Event
+		for _, c := range chunks {
+			if c.Epoch == 0 {
+				events = append(events, chunkEvent(ctx, tx, c.Chunk))
+				continue
+			}
+			c.Traceparent = telemetry.Traceparent(ctx)
+			handed = append(handed, c)
 		}
-		if c.Epoch == 0 {
-			return outbox.Append(ctx, tx, chunkEvent(ctx, tx, c))
-		}
-		c.Traceparent = telemetry.Traceparent(ctx)
-		handed = &Handed{Chunk: c, Messages: chunkMessages(c, b.Messages)}
-		return nil
+		ready = len(events) > 0
+		return outbox.Append(ctx, tx, events...)
 	})
 	if err != nil {
 		return nil, err
 	}
 	f.Group.Total += int32(len(b.Messages))
-	if handed == nil {
+	if ready {
 		s.notify()
 	}
 	return handed, nil
@@ -275,15 +284,13 @@ func otherwise(tag pgconn.CommandTag, err error) error {
 	return nil
 }
 
-// queueMessages writes messages and their chunk, whose epoch is known afterwards.
-func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addressee, lease time.Duration) (*Chunk, error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
+// queueMessages writes messages and their chunk, whose epoch is known afterwards. The
+// stretch has `before` messages before them.
+func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, before int, list []messaging.Addressee, lease time.Duration) *Handed {
 	g, n := f.Group, len(list)
 	c := &Chunk{
 		ID: messaging.NewID(), AccountID: g.AccountID, ChannelID: g.ChannelID, ChannelType: f.ChannelType, GroupMessageID: g.ID, Lane: LaneBulk,
-		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total), n), First: *g.StartedAt, Last: *g.StartedAt,
+		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total)+before, n), First: *g.StartedAt, Last: *g.StartedAt,
 	}
 	contacts, addresses, vars := make(pg.Nullable, n), make([]string, n), make([]string, n)
 	for i, m := range list {
@@ -298,10 +305,10 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, list []messaging.Addre
 	queueAddresses(step, c, addresses)
 	if lease == 0 {
 		step.Queue(insertReadyChunk, c.args(tx, 0)...)
-		return c, nil
+	} else {
+		step.Queue(insertBornChunk, c.args(tx, lease)...).QueryRow(func(row pgx.Row) error { return row.Scan(&c.Epoch) })
 	}
-	step.Queue(insertBornChunk, c.args(tx, lease)...).QueryRow(func(row pgx.Row) error { return row.Scan(&c.Epoch) })
-	return c, nil
+	return &Handed{Chunk: c, Messages: chunkMessages(c, list)}
 }
 
 // chunkMessages are the messages of a chunk as ChunkMessages reads them.
