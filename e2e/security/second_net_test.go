@@ -213,33 +213,42 @@ func tablesHold(t *testing.T, w *world.World, s *suite) {
 			require.NoError(t, err)
 			require.NotEmpty(t, tables)
 			for _, table := range tables {
-				name := pgx.Identifier{table.Name}.Sanitize()
-				as := func(accounts, sql string, args ...any) (n int64, err error) {
-					tx, err := conn.Begin(ctx)
-					require.NoError(t, err)
-					defer func() { require.NoError(t, tx.Rollback(ctx)) }()
-					_, err = tx.Exec(ctx, "SELECT set_config('app.accounts', $1, true)", accounts)
-					require.NoError(t, err)
-					_, err = tx.Exec(ctx, "SET LOCAL ROLE turumba_api")
-					require.NoError(t, err)
-					tag, err := tx.Exec(ctx, sql, args...)
-					return tag.RowsAffected(), err
-				}
-				n, err := as(ours, fmt.Sprintf("SELECT FROM %s WHERE %s IS DISTINCT FROM $1", name, table.Tenant), ours)
-				s.check(t, err == nil && n == 0, "%s.%s shows %d foreign rows, %v", db, table.Name, n, err)
-				n, err = as("", "SELECT FROM "+name)
-				s.check(t, err == nil && n == 0, "%s.%s shows %d rows without an account, %v", db, table.Name, n, err)
-				for _, sql := range []string{"DELETE FROM %[1]s WHERE %[2]s = $1", "UPDATE %[1]s SET %[2]s = %[2]s WHERE %[2]s = $1"} {
-					n, err = as(ours, fmt.Sprintf(sql, name, table.Tenant), theirs)
-					s.check(t, denied(err) || err == nil && n == 0, "%s.%s: %q touched %d foreign rows, %v", db, table.Name, sql, n, err)
-				}
-				if table.Tenant == "account_id" { // give a row away
-					_, err = as(ours, fmt.Sprintf("UPDATE %s SET account_id = $1 WHERE account_id = $2", name), theirs, ours)
-					s.check(t, err != nil || empty(ctx, conn, name, ours), "%s.%s: rows could be given to another organisation", db, table.Name)
-				}
+				tableHolds(t, ctx, conn, s, db, heldTable{"turumba_api", table.Name, table.Tenant}, ours, theirs)
 			}
-			leaves(t, ctx, conn, s, db)
+			leavesHold(t, ctx, conn, s, db, ours, theirs)
 		})
+	}
+}
+
+// heldTable is what a role may touch, and its column of the tenant.
+type heldTable struct{ Role, Name, Tenant string }
+
+// tableHolds reads, changes and removes rows of theirs, and gives rows of ours away.
+func tableHolds(t *testing.T, ctx context.Context, conn *pgx.Conn, s *suite, db string, table heldTable, ours, theirs string) {
+	t.Helper()
+	name := pgx.Identifier{table.Name}.Sanitize()
+	as := func(accounts, sql string, args ...any) (n int64, err error) {
+		tx, err := conn.Begin(ctx)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, tx.Rollback(ctx)) }()
+		_, err = tx.Exec(ctx, "SELECT set_config('app.accounts', $1, true)", accounts)
+		require.NoError(t, err)
+		_, err = tx.Exec(ctx, "SET LOCAL ROLE "+table.Role)
+		require.NoError(t, err)
+		tag, err := tx.Exec(ctx, sql, args...)
+		return tag.RowsAffected(), err
+	}
+	n, err := as(ours, fmt.Sprintf("SELECT FROM %s WHERE %s IS DISTINCT FROM $1", name, table.Tenant), ours)
+	s.check(t, err == nil && n == 0, "%s.%s shows %d foreign rows, %v", db, table.Name, n, err)
+	n, err = as("", "SELECT FROM "+name)
+	s.check(t, err == nil && n == 0, "%s.%s shows %d rows without an account, %v", db, table.Name, n, err)
+	for _, sql := range []string{"DELETE FROM %[1]s WHERE %[2]s = $1", "UPDATE %[1]s SET %[2]s = %[2]s WHERE %[2]s = $1"} {
+		n, err = as(ours, fmt.Sprintf(sql, name, table.Tenant), theirs)
+		s.check(t, denied(err) || err == nil && n == 0, "%s.%s: %q touched %d foreign rows, %v", db, table.Name, sql, n, err)
+	}
+	if table.Tenant == "account_id" { // give a row away
+		_, err = as(ours, fmt.Sprintf("UPDATE %s SET account_id = $1 WHERE account_id = $2", name), theirs, ours)
+		s.check(t, err != nil || empty(ctx, conn, name, ours), "%s.%s: rows could be given to another organisation", db, table.Name)
 	}
 }
 
@@ -254,17 +263,24 @@ func denied(err error) bool {
 	return errors.As(err, &e) && e.Code == "42501"
 }
 
-// leaves have no rights: policies of the parent do not apply to them.
-func leaves(t *testing.T, ctx context.Context, conn *pgx.Conn, s *suite, db string) {
+// leavesHold: policies of the parent do not apply to a partition that is named, so those
+// that a role may touch must hold by themselves.
+func leavesHold(t *testing.T, ctx context.Context, conn *pgx.Conn, s *suite, db, ours, theirs string) {
 	t.Helper()
 	rows, err := conn.Query(ctx, `
-		SELECT c.relname || ' to ' || r.rolname FROM pg_class c, pg_roles r
-		WHERE c.relispartition AND r.rolname IN ('turumba_api', 'turumba_worker')
+		SELECT r.rolname, c.relname, 'account_id', c.relrowsecurity AND c.relforcerowsecurity FROM pg_class c, pg_roles r
+		WHERE c.relispartition AND c.relkind = 'r' AND r.rolname IN ('turumba_api', 'turumba_worker')
 			AND has_table_privilege(r.rolname, c.oid, 'SELECT, INSERT, UPDATE, DELETE')`)
 	require.NoError(t, err)
-	open, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	leaves, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+		heldTable
+		Held bool
+	}])
 	require.NoError(t, err)
-	s.check(t, len(open) == 0, "%s: leaf partitions are open: %v", db, open)
+	for _, leaf := range leaves {
+		s.check(t, leaf.Held, "%s.%s: %s is bound by no row-level security", db, leaf.Name, leaf.Role)
+		tableHolds(t, ctx, conn, s, db, leaf.heldTable, ours, theirs)
+	}
 }
 
 // referencesHold checks that every foreign key between tenant tables carries the

@@ -70,7 +70,7 @@ func TestAddressesAndContacts(t *testing.T) {
 // written stays, and the next one begins behind it.
 func TestFanoutGoesOnAmongAddresses(t *testing.T) {
 	t.Parallel()
-	for _, at := range []int{500, 1000, 1098, 1598} {
+	for _, at := range []int{1000, 1098, 1598, 1700} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)

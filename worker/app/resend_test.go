@@ -40,7 +40,7 @@ func (w *world) resend(id string, includeUnknown bool) (g *messaging.GroupMessag
 func TestResendOnlyFailed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	const n = 1200
+	const n = 2400
 	w.people(n, nil)
 	w.provider.set(half)
 	first := w.queue()
@@ -61,13 +61,13 @@ func TestResendOnlyFailed(t *testing.T) {
 	_, err = w.resend(first, false)
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_INVALID_STATE), "once: %v", err)
 
-	w.exec("ALTER TABLE group_messages ADD CONSTRAINT dead CHECK (resend_of_id IS NULL OR total_recipients < 500)")
+	w.exec("ALTER TABLE group_messages ADD CONSTRAINT dead CHECK (resend_of_id IS NULL OR total_recipients < 1000)")
 	stop = w.start(app.RoleFanout)
 	w.until(g.ID, "it stands still", func(*messaging.GroupMessage) bool {
 		return w.count("SELECT count(*) FROM fanout_jobs WHERE epoch > 0 AND lease_until IS NULL") == 1
 	})
 	stop()
-	require.Equal(t, 499, w.count("SELECT count(*) FROM messages WHERE group_message_id = $1", g.ID))
+	require.Equal(t, 999, w.count("SELECT count(*) FROM messages WHERE group_message_id = $1", g.ID))
 	w.exec("ALTER TABLE group_messages DROP CONSTRAINT dead")
 	w.exec("UPDATE fanout_jobs SET not_before = now()")
 	w.start()
