@@ -31,7 +31,7 @@ func fanoutRows() []row {
 
 // killFanout kills the worker at each step of a send to five batches.
 func killFanout(r *trial) {
-	x, rounds := r.tenant(2100), r.times(3)-1
+	x, rounds := r.tenant(4600), r.times(3)-1
 	steps := []struct {
 		point failpoint.Point
 		nth   int

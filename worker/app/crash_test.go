@@ -134,6 +134,23 @@ func TestUnknownIsSentAgainWhereTheChannelSaysSo(t *testing.T) {
 	require.Equal(t, 64, w.count("SELECT count(*) FROM message_attempts WHERE outcome = 'unknown'"))
 }
 
+// TestGateWithoutAnswer plays a worker whose connection is cut when the gate has committed:
+// it calls nobody, and nothing of the chunk counts as called.
+func TestGateWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.fannedOut(100)
+	c := w.claim()
+	require.True(t, w.pass(c, 100, nil))
+	c.CallingUpto = 0
+	require.NoError(t, w.work.EndChunk(t.Context(), c, nil, postgres.Rest{}))
+	w.start()
+	g := w.final(id)
+	require.EqualValues(t, 100, g.Sent)
+	require.Zero(t, g.Unknown)
+	w.check()
+}
+
 func TestGateStaysShut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -70,7 +70,7 @@ func (r *runner) run(stop, work context.Context) {
 		rest, err = postgres.Rest{Delay: again}, nil
 	}
 	if err == nil {
-		err = r.store(work, func(ctx context.Context) error { return r.cfg.Store.EndChunk(ctx, r.chunk, r.outcomes, rest) })
+		err = r.store(work, true, func(ctx context.Context) error { return r.cfg.Store.EndChunk(ctx, r.chunk, r.outcomes, rest) })
 	}
 	if err == nil {
 		err = r.letOthers(work)
@@ -279,7 +279,7 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 		keys[i] = messaging.AddressKey(r.chunk.ChannelType, m.Address)
 	}
 	var g postgres.Gate
-	err = r.store(work, func(ctx context.Context) error {
+	err = r.store(work, len(r.outcomes) > 0, func(ctx context.Context) error {
 		var err error
 		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, keys, r.outcomes)
 		return err
@@ -306,9 +306,10 @@ func (r *runner) between(from, upto int) []postgres.ChunkMessage {
 	return r.messages[first:end]
 }
 
-// store offers outcomes to the database until it takes them: what happened
-// outside must not be forgotten because of a restart inside.
-func (r *runner) store(work context.Context, fn func(ctx context.Context) error) error {
+// store offers outcomes, and the end of a chunk, to the database until it takes them: what
+// happened outside must not be forgotten because of a restart inside, nor what did not
+// happen, or it counts as unknown once the lease is over.
+func (r *runner) store(work context.Context, insist bool, fn func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), storeLimit)
 	defer cancel()
 	defer context.AfterFunc(work, func() {
@@ -320,7 +321,7 @@ func (r *runner) store(work context.Context, fn func(ctx context.Context) error)
 	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, 2*time.Second
 	for {
 		err := fn(ctx)
-		if err == nil || errors.Is(err, postgres.ErrFenced) || len(r.outcomes) == 0 {
+		if err == nil || errors.Is(err, postgres.ErrFenced) || !insist {
 			return err
 		}
 		r.cfg.Logger.WarnContext(ctx, "outcomes not stored yet", "chunk_id", r.chunk.ID, "outcomes", len(r.outcomes), "err", err)

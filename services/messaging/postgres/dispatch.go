@@ -298,12 +298,14 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 	})
 }
 
-// queueLetGo ends the caller's lease on the chunk; fenced says that it was lost before.
+// queueLetGo ends the caller's lease on the chunk; fenced says that it was lost before. How
+// far it has called is for the caller to say: a gate whose answer got lost was passed in the
+// database alone.
 func queueLetGo(step *pgx.Batch, c *Chunk, rest Rest, fenced *bool) {
 	sql, args := "DELETE FROM dispatch_chunks WHERE id = $1 AND epoch = $2", []any{c.ID, c.Epoch}
 	if rest.Status == "" && !rest.Gone && c.CallingUpto < len(c.MessageIDs) {
-		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval WHERE id = $1 AND epoch = $2"
-		args = append(args, interval(rest.Delay))
+		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval, calling_upto = $4 WHERE id = $1 AND epoch = $2"
+		args = append(args, interval(rest.Delay), c.CallingUpto)
 	}
 	step.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
 		*fenced = tag.RowsAffected() == 0
