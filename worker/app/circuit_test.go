@@ -26,8 +26,13 @@ func (w *world) another(priority int32) *messaging.Channel {
 // connections gives the channel so many.
 func (w *world) connections(n int32) {
 	w.t.Helper()
+	w.tune(func(c *messaging.Channel) { c.Connections = n })
+}
+
+func (w *world) tune(change func(*messaging.Channel)) {
+	w.t.Helper()
 	_, err := w.store.UpdateChannel(w.t.Context(), []string{w.account}, w.channel.ID, func(c *messaging.Channel) error {
-		c.Connections = n
+		change(c)
 		return nil
 	})
 	require.NoError(w.t, err)
@@ -49,6 +54,7 @@ func TestCircuit(t *testing.T) {
 	w := newWorld(t)
 	w.people(300, nil)
 	w.connections(4)
+	w.tune(func(c *messaging.Channel) { c.RetryCount = 20 }) // a probe uses an attempt, and may meet one message again and again
 	var down atomic.Bool
 	down.Store(true)
 	w.provider.set(func(m channel.Message) channel.Result {
