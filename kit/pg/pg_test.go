@@ -67,6 +67,27 @@ func TestTenantSetting(t *testing.T) {
 	require.ErrorContains(t, err, "not a UUID")
 }
 
+func TestInBatch(t *testing.T) {
+	t.Parallel()
+	db, a, b := open(t), uuid.NewString(), uuid.NewString()
+	const insert = "INSERT INTO things (id, account_id, n) VALUES (gen_random_uuid(), $1, 1)"
+	n := 0
+	step := &pgx.Batch{}
+	step.Queue(insert, a)
+	step.Queue("SELECT count(*)::int FROM things").QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+	require.NoError(t, db.InBatch(t.Context(), []string{a}, step))
+	require.Equal(t, 1, n)
+	require.Equal(t, 1, count(t, db, a))
+
+	step = &pgx.Batch{}
+	step.Queue(insert, a)
+	step.Queue(insert, b)
+	require.ErrorContains(t, db.InBatch(t.Context(), []string{a}, step), "row-level security")
+	require.Equal(t, 1, count(t, db, a, b), "all or nothing")
+	require.ErrorContains(t, db.InBatch(t.Context(), []string{"'; drop table things; --"}, &pgx.Batch{}), "not a UUID")
+	require.Zero(t, db.Pool().Stat().AcquiredConns())
+}
+
 func TestZeroBytesAreTheCallersFault(t *testing.T) {
 	t.Parallel()
 	db := open(t)
