@@ -277,8 +277,8 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 	var fenced bool
 	step := &pgx.Batch{}
 	queueLetGo(step, c, rest, &fenced)
-	if c.GroupMessageID == "" && rest.Status == "" && plain(outcomes) {
-		return s.storeSentOnly(ctx, step, c, outcomes)
+	if c.GroupMessageID == "" && rest.Status == "" {
+		return s.storeWindow(ctx, step, c, outcomes) // there is no send to close
 	}
 	return s.storing(ctx, c, func(tx *pg.Tx) (bool, error) {
 		if rest.Status == "" {
