@@ -108,9 +108,9 @@ func (r *Renderer) Excess(channelType string, values Values) string {
 
 // blank are the shortest values there can be.
 func (r *Renderer) blank() Values {
-	v := make(Values, len(r.variables))
-	for _, name := range r.variables {
-		v[name] = ""
+	v := make(Values, len(r.byName))
+	for i, name := range r.byName {
+		v[i].Name = name
 	}
 	return v
 }
@@ -122,7 +122,7 @@ func (t Text) size(values Values, of func(string) int) (n int) {
 			n += len(s.text)
 			continue
 		}
-		if v, ok := values[s.text]; ok {
+		if v, ok := values.get(s.text, s.place); ok {
 			n += of(v)
 		} else {
 			n += len(s.text) + len("{}")

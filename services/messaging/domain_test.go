@@ -18,7 +18,7 @@ import (
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	values := messaging.Values{"A": "one", "B_2": "<two> & {A}", "NL": "x\r\nBcc: y"}
+	values := messaging.Values{{Name: "A", Text: "one"}, {Name: "B_2", Text: "<two> & {A}"}, {Name: "NL", Text: "x\r\nBcc: y"}}
 	for text, want := range map[string]string{
 		"":                                  "",
 		"plain":                             "plain",
@@ -172,10 +172,7 @@ func FuzzRender(f *testing.F) {
 		if err != nil {
 			return
 		}
-		values := messaging.Values{}
-		for _, name := range r.Variables() {
-			values[name] = value
-		}
+		values, _, _ := r.Resolve(func(string) (string, bool) { return value, true })
 		out := r.Render(values)
 		require.NotContains(t, out.Subject, "\n")
 		require.NotContains(t, out.Subject, "\r")

@@ -91,7 +91,7 @@ func TestCompose(t *testing.T) {
 	text := r.Compose(messaging.TypeEmail, messaging.Sources{Custom: map[string]string{"A": "one", "C": "unused"}}, messaging.Recipient{Attributes: map[string]string{"B": "two"}})
 	require.NoError(t, text.Complete("custom_values"))
 	require.Equal(t, messaging.Rendered{Subject: "one", Text: "one two"}, text.Rendered)
-	require.Equal(t, messaging.Values{"A": "one", "B": "two"}, text.Values)
+	require.Equal(t, messaging.Values{{Name: "A", Text: "one"}, {Name: "B", Text: "two"}}, text.Values)
 	text = r.Compose(messaging.TypeEmail, messaging.Sources{}, messaging.Recipient{})
 	require.Equal(t, []string{"A", "B"}, text.Unresolved)
 	require.Equal(t, messaging.SkipUnresolved, text.SkipReason())
@@ -126,9 +126,9 @@ func TestExcess(t *testing.T) {
 	} {
 		r, err := messaging.NewRenderer(c.snapshot)
 		require.NoError(t, err)
-		require.Empty(t, r.Excess(c.channelType, messaging.Values{"A": c.value}), name)
-		require.Empty(t, r.Excess(c.channelType, messaging.Values{"A": c.longest}), name)
-		require.NotEmpty(t, r.Excess(c.channelType, messaging.Values{"A": c.longest + "x"}), name)
+		require.Empty(t, r.Excess(c.channelType, messaging.Values{{Name: "A", Text: c.value}}), name)
+		require.Empty(t, r.Excess(c.channelType, messaging.Values{{Name: "A", Text: c.longest}}), name)
+		require.NotEmpty(t, r.Excess(c.channelType, messaging.Values{{Name: "A", Text: c.longest + "x"}}), name)
 	}
 	sms := &messaging.Template{ChannelType: "sms", Body: strings.Repeat("x", 1531) + "{A}"}
 	require.True(t, apierr.HasReason(sms.Prepare(), errorv1.Reason_REASON_TEMPLATE_INVALID), "no value makes it short enough")
@@ -180,9 +180,9 @@ func TestAdapterLimits(t *testing.T) {
 	caps := channel.Capabilities{MaxText: 10}
 	r, err := messaging.NewRenderer(messaging.Snapshot{Body: "1234{A}"})
 	require.NoError(t, err)
-	require.Empty(t, r.On(caps).Excess("telegram", messaging.Values{"A": "ünïçöd"}), "characters, not bytes")
-	require.Equal(t, "the text has 11 characters, at most 10 can be sent on this channel", r.On(caps).Excess("telegram", messaging.Values{"A": "ünïçödé"}))
-	require.Empty(t, r.Excess("telegram", messaging.Values{"A": "ünïçödé"}))
+	require.Empty(t, r.On(caps).Excess("telegram", messaging.Values{{Name: "A", Text: "ünïçöd"}}), "characters, not bytes")
+	require.Equal(t, "the text has 11 characters, at most 10 can be sent on this channel", r.On(caps).Excess("telegram", messaging.Values{{Name: "A", Text: "ünïçödé"}}))
+	require.Empty(t, r.Excess("telegram", messaging.Values{{Name: "A", Text: "ünïçödé"}}))
 	err = messaging.Plain("telegram", caps, "", strings.Repeat("x", 11)).Complete("message_body")
 	e := apierr.From(err)
 	require.Equal(t, errorv1.Reason_REASON_VALIDATION_FAILED, e.Reason)

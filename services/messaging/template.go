@@ -158,19 +158,58 @@ func (s Snapshot) WithSubject(line string) Snapshot {
 	return with
 }
 
-// Values are the values of variables by name.
-type Values map[string]string
+// Value is what stands for one variable.
+type Value struct{ Name, Text string }
 
-// AppendJSON appends the values as a JSON object, in no order: PostgreSQL keeps its own.
+// Values are the values of variables, each once, in order of their names: a map would be
+// the dearest part of a send's recipient.
+type Values []Value
+
+// ValuesOf are values by name.
+func ValuesOf(byName map[string]string) Values {
+	if byName == nil {
+		return nil
+	}
+	v := make(Values, 0, len(byName))
+	for name, text := range byName {
+		v = append(v, Value{name, text})
+	}
+	slices.SortFunc(v, func(a, b Value) int { return strings.Compare(a.Name, b.Name) })
+	return v
+}
+
+// get is a variable's value; mostly it is at place.
+func (v Values) get(name string, place int) (text string, ok bool) {
+	if place < len(v) && v[place].Name == name {
+		return v[place].Text, true
+	}
+	i, ok := slices.BinarySearchFunc(v, name, func(one Value, name string) int { return strings.Compare(one.Name, name) })
+	if !ok {
+		return "", false
+	}
+	return v[i].Text, true
+}
+
+// AppendJSON appends the values as a JSON object.
 func (v Values) AppendJSON(dst []byte) []byte {
 	dst = append(dst, '{')
-	for name, text := range v {
-		if dst[len(dst)-1] != '{' {
+	for i, one := range v {
+		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendJSONString(append(appendJSONString(dst, name), ':'), text)
+		dst = appendJSONString(append(appendJSONString(dst, one.Name), ':'), one.Text)
 	}
 	return append(dst, '}')
+}
+
+// UnmarshalJSON reads what AppendJSON wrote; null is nil.
+func (v *Values) UnmarshalJSON(raw []byte) error {
+	var byName map[string]string
+	if err := json.Unmarshal(raw, &byName); err != nil {
+		return err
+	}
+	*v = ValuesOf(byName)
+	return nil
 }
 
 // appendJSONString spares most texts the escaping.
@@ -188,6 +227,8 @@ func appendJSONString(dst []byte, s string) []byte {
 type segment struct {
 	text     string
 	variable bool
+	// place is where the variable is among the renderer's, by name.
+	place int
 }
 
 // Text is a parsed template text.
@@ -275,7 +316,7 @@ func (t Text) render(values Values, of func(string) int, escape func(string) str
 			b.WriteString(s.text)
 			continue
 		}
-		v, ok := values[s.text]
+		v, ok := values.get(s.text, s.place)
 		switch {
 		case !ok:
 			b.WriteByte('{')
@@ -298,7 +339,8 @@ type Renderer struct {
 	subject, body, html Text
 	defaults            map[string]string
 	fallback            string
-	variables           []string
+	variables           []string // in order of first use
+	byName              []string // the same in order of their names
 	caps                channel.Capabilities
 }
 
@@ -332,7 +374,20 @@ func NewRenderer(s Snapshot) (*Renderer, error) {
 	if len(r.variables) > maxVariables {
 		return nil, apierr.New(errorv1.Reason_REASON_TEMPLATE_INVALID, "the template has more than %d variables", maxVariables)
 	}
+	r.byName = slices.Sorted(slices.Values(r.variables))
+	for _, t := range []Text{r.subject, r.body, r.html} {
+		t.place(r.byName)
+	}
 	return r, nil
+}
+
+// place notes where the text's variables are among names.
+func (t Text) place(names []string) {
+	for i, s := range t {
+		if s.variable {
+			t[i].place, _ = slices.BinarySearch(names, s.text)
+		}
+	}
 }
 
 // On is the renderer with what an adapter carries as a further limit.
@@ -346,17 +401,17 @@ func (r *Renderer) On(caps channel.Capabilities) *Renderer {
 func (r *Renderer) Variables() []string { return r.variables }
 
 // Resolve picks the values that the template needs from lookup, falling back as
-// the template says. unresolved are the names without a value; skip says that
+// the template says. unresolved are the names without a value, in their order; skip says that
 // the recipient gets no message because of them.
 func (r *Renderer) Resolve(lookup func(name string) (string, bool)) (values Values, unresolved []string, skip bool) {
-	values = make(Values, len(r.variables))
-	for _, name := range r.variables {
+	values = make(Values, 0, len(r.byName))
+	for _, name := range r.byName {
 		v, ok := lookup(name)
 		if !ok && r.fallback == FallbackDefault {
 			v, ok = r.defaults[name]
 		}
 		if ok {
-			values[name] = v
+			values = append(values, Value{name, v})
 			continue
 		}
 		unresolved = append(unresolved, name)

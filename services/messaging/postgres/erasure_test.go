@@ -74,7 +74,7 @@ func (a *archive) single(secret, contactID, to string) string {
 	body := "text " + secret
 	m := &messaging.Message{
 		AccountID: a.account, ChannelID: a.channel.ID, ChannelType: a.channel.ChannelType, ContactID: contactID, Direction: messaging.DirectionOutbound,
-		Status: messaging.MessageQueued, DeliveryAddress: to, Values: messaging.Values{"NAME": secret}, Subject: "subject " + secret, Body: &body,
+		Status: messaging.MessageQueued, DeliveryAddress: to, Values: messaging.Values{{Name: "NAME", Text: secret}}, Subject: "subject " + secret, Body: &body,
 		HTML: "<p>" + secret, Metadata: []byte(`{"note": "` + secret + `"}`),
 	}
 	a.tx(func(ctx context.Context, tx *pg.Tx) error {
@@ -238,7 +238,7 @@ func (a *archive) sent(secret string) *messaging.GroupMessage {
 	f, err := a.work.StartFanout(ctx, *job, time.Hour)
 	require.NoError(a.t, err)
 	_, err = a.work.WriteFanout(ctx, f, FanoutBatch{AddressCursor: messaging.NewID(), Messages: []messaging.Addressee{
-		{Address: "a@example.org", Values: messaging.Values{"NAME": secret}}, {Address: "b@example.org", Values: messaging.Values{"NAME": secret}},
+		{Address: "a@example.org", Values: messaging.Values{{Name: "NAME", Text: secret}}}, {Address: "b@example.org", Values: messaging.Values{{Name: "NAME", Text: secret}}},
 	}}, 0)
 	require.NoError(a.t, err)
 	require.NoError(a.t, a.work.FinishFanout(ctx, f))
@@ -449,8 +449,8 @@ func TestErasureDuringFanout(t *testing.T) {
 	e := a.erase(&messaging.Erasure{ContactID: contact})
 	require.Equal(t, messaging.ErasureRunning, e.Status)
 	_, err = a.work.WriteFanout(ctx, f, FanoutBatch{Cursor: contact, Messages: []messaging.Addressee{
-		{ContactID: contact, Address: "ada@example.org", Values: messaging.Values{"NAME": "SECRET"}},
-		{ContactID: messaging.NewID(), Address: "bob@example.org", Values: messaging.Values{"NAME": "Bob"}},
+		{ContactID: contact, Address: "ada@example.org", Values: messaging.Values{{Name: "NAME", Text: "SECRET"}}},
+		{ContactID: messaging.NewID(), Address: "bob@example.org", Values: messaging.Values{{Name: "NAME", Text: "Bob"}}},
 	}}, 0)
 	require.NoError(t, err)
 	require.NoError(t, a.work.FinishFanout(ctx, f))
