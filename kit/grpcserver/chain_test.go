@@ -167,7 +167,7 @@ func start(t *testing.T) world {
 	return world{
 		handler: h,
 		outside: map[string]grpc.ClientConnInterface{"network": outside, "inproc": s.Conn(""), "edge": s.EdgeConn()},
-		worker:  map[string]grpc.ClientConnInterface{"network": worker, "inproc": s.Conn("worker"), "edge": s.Conn("worker")},
+		worker:  map[string]grpc.ClientConnInterface{"network": worker, "inproc": s.Conn("worker"), "edge": s.ReaderConn("worker")},
 	}
 }
 

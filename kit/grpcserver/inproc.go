@@ -23,25 +23,30 @@ import (
 // full chain. service is the identity of the caller for internal RPCs; empty
 // means somebody from outside, such as the gateway on behalf of a user.
 func (s *Server) Conn(service string) grpc.ClientConnInterface {
+	return s.inproc(service, false)
+}
+
+// EdgeConn is the connection of a gateway in the same process, which is somebody from
+// outside and only writes answers out.
+func (s *Server) EdgeConn() grpc.ClientConnInterface { return s.ReaderConn("") }
+
+// ReaderConn is Conn whose answers are shared with the server, not copied: a list of 50 is
+// some 500 objects, a page of recipients as many. Whoever changes an answer needs Conn. The
+// server must not change a message that it has sent, as [grpc.ServerStream] says.
+func (s *Server) ReaderConn(service string) grpc.ClientConnInterface { return s.inproc(service, true) }
+
+func (s *Server) inproc(service string, shared bool) *inprocConn {
 	told := peer.NewContext(context.Background(), &peer.Peer{Addr: inprocAddr{}})
 	if service != "" {
 		told = context.WithValue(told, inprocServiceKey{}, service)
 	}
-	return &inprocConn{server: s, told: told, answer: copyMessage}
-}
-
-// EdgeConn is the connection of a gateway in the same process, which is somebody from
-// outside. Its answers are shared with the server, not copied, since a gateway only
-// writes them out: a list of 50 is some 500 objects. Whoever changes an answer needs
-// Conn.
-func (s *Server) EdgeConn() grpc.ClientConnInterface {
-	return &inprocConn{server: s, told: peer.NewContext(context.Background(), &peer.Peer{Addr: inprocAddr{}}), answer: shareMessage}
+	return &inprocConn{server: s, told: told, shared: shared}
 }
 
 type inprocConn struct {
 	server *Server
 	told   context.Context // what the server is told of every call
-	answer func(to, from any) error
+	shared bool            // answers are
 }
 
 // inprocAddr is the peer address of in-process callers.
@@ -149,7 +154,10 @@ func (c *inprocConn) Invoke(ctx context.Context, method string, in, out any, opt
 	if err != nil {
 		return wireError(err)
 	}
-	return wireError(c.answer(out, resp))
+	if c.shared {
+		return wireError(shareMessage(out, resp))
+	}
+	return wireError(copyMessage(out, resp))
 }
 
 // wireError is the error as it would come over the network: a plain status,

@@ -20,7 +20,7 @@ func (c *inprocConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method s
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pipe{
-		transport: &inprocTransport{method: method}, cancel: cancel, opts: opts, clientStreams: desc.ClientStreams,
+		transport: &inprocTransport{method: method}, cancel: cancel, opts: opts, clientStreams: desc.ClientStreams, shared: c.shared,
 		toServer: make(chan proto.Message), toClient: make(chan proto.Message), ended: make(chan struct{}), headerSent: make(chan struct{}),
 	}
 	p.clientCtx, p.serverCtx = ctx, c.serverContext(ctx, p.transport)
@@ -39,6 +39,7 @@ type pipe struct {
 	cancel               context.CancelFunc
 	opts                 []grpc.CallOption
 	clientStreams        bool
+	shared               bool // the client changes no answer
 	toServer, toClient   chan proto.Message
 
 	closeOnce, headerOnce sync.Once
@@ -129,7 +130,7 @@ func (c *clientEnd) SendMsg(m any) error {
 func (c *clientEnd) RecvMsg(m any) error {
 	select {
 	case msg := <-c.toClient:
-		return copyMessage(m, msg)
+		return shareMessage(m, msg)
 	case <-c.ended:
 		return c.result()
 	case <-c.clientCtx.Done():
@@ -162,9 +163,12 @@ func (s *serverEnd) Context() context.Context { return s.serverCtx }
 
 // SendMsg implements grpc.ServerStream.
 func (s *serverEnd) SendMsg(m any) error {
-	msg, err := clone(m)
-	if err != nil {
-		return err
+	msg, ok := m.(proto.Message)
+	if !ok || !s.shared {
+		var err error
+		if msg, err = clone(m); err != nil {
+			return err
+		}
 	}
 	s.sendHeader()
 	select {
@@ -182,13 +186,14 @@ func (s *serverEnd) RecvMsg(m any) error {
 		if !ok {
 			return io.EOF
 		}
-		return copyMessage(m, msg)
+		return shareMessage(m, msg)
 	case <-s.serverCtx.Done():
 		return status.FromContextError(s.serverCtx.Err()).Err()
 	}
 }
 
-// clone copies a message that its sender may change afterwards.
+// clone copies a message that its sender may change afterwards; the copy is the
+// receiver's alone.
 func clone(m any) (proto.Message, error) {
 	msg, ok := m.(proto.Message)
 	if !ok {

@@ -208,7 +208,7 @@ func (in *Instance) wire(ctx context.Context) (err error) {
 		return err
 	}
 	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL, Roles: worker.AllRoles()}, worker.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.Conn("worker"), Adapters: adapters, Bus: in.bus,
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.ReaderConn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err
 	}
