@@ -90,6 +90,7 @@ func New(cfg Config) *Role {
 			r.types = append(r.types, a.Type())
 		}
 	}
+	r.handed.room = make(chan struct{}, 1)
 	r.bulk = newLane(r, postgres.LaneBulk, bulkPerChannel)
 	r.lanes = []*lane{newLane(r, postgres.LaneTransactional, singlesPerChannel), r.bulk}
 	return r

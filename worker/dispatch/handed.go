@@ -12,6 +12,11 @@ import (
 // maxHanded is how many messages may wait in memory for a runner (decision E4).
 const maxHanded = 20_000
 
+// roomLimit is how long a fan-out waits for room in memory. A channel that takes messages as
+// fast as they are written has some sooner, and would have to read them all again from the
+// database otherwise; behind a slow one others may have time for them.
+const roomLimit = 100 * time.Millisecond
+
 // handed are the chunks that were born in work in this process and wait for a
 // runner, by channel, oldest first. Their leases are kept, so a process that
 // dies leaves them to the others like any chunk.
@@ -20,18 +25,50 @@ type handed struct {
 	open     bool
 	messages int
 	waiting  map[string][]*postgres.Handed
+	room     chan struct{} // wakes who waits for some
+	slow     bool          // waiting was in vain, and there was no room since
 }
 
 // Lease is the lease that a new bulk chunk of a channel type is born with, to be
 // handed over; 0 says that it is to be ready for anybody.
-func (r *Role) Lease(channelType string) time.Duration {
-	h := &r.handed
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.open || h.messages >= maxHanded || !r.serves[channelType] {
+func (r *Role) Lease(ctx context.Context, channelType string) time.Duration {
+	if !r.serves[channelType] || !r.handed.hasRoom(ctx, r.cfg.Clock) {
 		return 0
 	}
 	return lease
+}
+
+// hasRoom reports whether more messages may wait in memory, within roomLimit.
+func (h *handed) hasRoom(ctx context.Context, c clock.Clock) bool {
+	limit := c.NewTimer(roomLimit)
+	defer limit.Stop()
+	for {
+		room, wait := h.look()
+		if !wait {
+			return room
+		}
+		select {
+		case <-h.room:
+		case <-ctx.Done():
+			return false
+		case <-limit.C():
+			h.mu.Lock()
+			h.slow = true
+			h.mu.Unlock()
+		}
+	}
+}
+
+// look reports whether there is room, or else whether it is worth while to wait for it.
+func (h *handed) look() (room, wait bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	room = h.open && h.messages < maxHanded
+	if room {
+		h.slow = false
+		signal(h.room) // there may be some for the next one too
+	}
+	return room, h.open && !room && !h.slow
 }
 
 // Hand takes a chunk that was born in work. It reports false when the role has
@@ -68,6 +105,7 @@ func (h *handed) next(capped func(channelID string) bool) *postgres.Handed {
 			delete(h.waiting, id)
 		}
 		h.messages -= len(list[0].Messages)
+		signal(h.room)
 		return list[0]
 	}
 	return nil
@@ -92,6 +130,7 @@ func (h *handed) all(stop bool) []*postgres.Chunk {
 	}
 	if stop {
 		h.open, h.waiting, h.messages = false, nil, 0
+		signal(h.room)
 	}
 	return out
 }

@@ -70,7 +70,7 @@ type Dispatch interface {
 	Wake()
 	// Lease is the lease that a new chunk is born with, to be handed over; 0 if it is
 	// to be ready for anybody.
-	Lease(channelType string) time.Duration
+	Lease(ctx context.Context, channelType string) time.Duration
 	// Hand gives it a chunk that was born in work; false if it takes none any more.
 	Hand(c *postgres.Handed) bool
 }
@@ -199,7 +199,7 @@ func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutB
 	}
 	var lease time.Duration
 	if !f.Limited {
-		lease = r.Dispatch.Lease(f.ChannelType)
+		lease = r.Dispatch.Lease(ctx, f.ChannelType)
 	}
 	work, end := r.outlast(ctx)
 	defer end()
