@@ -63,7 +63,9 @@ func NewAudience(g *GroupMessage, channelType, countryCode string, r *Renderer, 
 // message and those who do not. suppressed tells which addresses opted out, by their
 // keys; who does so later is stopped at the gate.
 func (a *Audience) Sort(list []Recipient, suppressed func(keys []string) (map[string]bool, error)) (to []Addressee, skips []Skip, err error) {
-	for _, r := range list {
+	to = make([]Addressee, 0, len(list))
+	for i := range list {
+		r := &list[i]
 		if one, reason := a.sort(r); reason != "" {
 			skips = append(skips, Skip{ID: r.ID(), ContactID: r.ContactID, Address: r.Given, Reason: reason})
 		} else {
@@ -74,8 +76,8 @@ func (a *Audience) Sort(list []Recipient, suppressed func(keys []string) (map[st
 		return nil, nil, err
 	}
 	keys := make([]string, len(to))
-	for i, one := range to {
-		keys[i] = AddressKey(a.channelType, one.Address)
+	for i := range to {
+		keys[i] = AddressKey(a.channelType, to[i].Address)
 	}
 	out, err := suppressed(keys)
 	if err != nil {
@@ -94,7 +96,7 @@ func (a *Audience) Sort(list []Recipient, suppressed func(keys []string) (map[st
 	return to, skips, nil
 }
 
-func (a *Audience) sort(r Recipient) (to Addressee, skip string) {
+func (a *Audience) sort(r *Recipient) (to Addressee, skip string) {
 	if r.ContactID != "" && (a.excluded[r.ContactID] || a.Left.Has(r.ContactID)) {
 		return to, SkipExcluded
 	}
@@ -128,7 +130,7 @@ func (a *Audience) sort(r Recipient) (to Addressee, skip string) {
 func (a *Audience) Duplicate(address string) bool {
 	address = strings.ToLower(address)
 	key := [2]uint64{maphash.String(a.seeds[0], address), maphash.String(a.seeds[1], address)}
-	_, known := a.seen[key]
+	before := len(a.seen)
 	a.seen[key] = struct{}{}
-	return known
+	return len(a.seen) == before
 }

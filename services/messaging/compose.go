@@ -62,7 +62,7 @@ func invalidText(field, message string) error {
 // Compose renders for one recipient on a type of channel, unless the values make
 // the text too long.
 func (r *Renderer) Compose(channelType string, s Sources, to Recipient) (c Composed) {
-	c.Values, c.Unresolved, c.Skip = r.Resolve(s.Lookup(to))
+	c.Values, c.Unresolved, c.Skip = r.Resolve(s.Lookup(&to))
 	if c.Excess = r.Excess(channelType, c.Values); c.Excess == "" {
 		c.Rendered = r.Render(c.Values)
 	}

@@ -127,7 +127,7 @@ func TestVariablePrecedence(t *testing.T) {
 	t.Parallel()
 	r := messaging.Recipient{Name: "Abebe Bikila", Email: "a@example.org", Attributes: map[string]string{"CITY": "Adama", "EMAIL": "no"}}
 	s := messaging.Sources{Custom: map[string]string{"PHONE": "custom"}, AccountName: "School", SenderName: "Ada", Now: time.Date(2026, 3, 4, 5, 6, 0, 0, time.UTC)}
-	look := s.Lookup(r)
+	look := s.Lookup(&r)
 	for name, want := range map[string]string{
 		"PHONE": "custom", "FIRST_NAME": "Abebe", "LAST_NAME": "Bikila", "EMAIL": "a@example.org", "CITY": "Adama",
 		"ACCOUNT_NAME": "School", "SENDER_NAME": "Ada", "CURRENT_DATE": "2026-03-04", "CURRENT_TIME": "05:06",

@@ -25,7 +25,7 @@ type Recipient struct {
 }
 
 // ID is that of the recipient given by address, or of the contact.
-func (r Recipient) ID() string {
+func (r *Recipient) ID() string {
 	if r.AddressID != "" {
 		return r.AddressID
 	}
@@ -33,7 +33,7 @@ func (r Recipient) ID() string {
 }
 
 // Address is where a channel of the type reaches the contact; empty when it cannot.
-func (r Recipient) Address(channelType string) string {
+func (r *Recipient) Address(channelType string) string {
 	if r.AddressID != "" {
 		return r.Given
 	}
@@ -62,7 +62,7 @@ type Sources struct {
 // Lookup finds the value of a variable: the values given for the recipient, custom
 // values, then the contact's own
 // fields, its free data, the account, the sender and the system (decision D3).
-func (s Sources) Lookup(r Recipient) func(name string) (string, bool) {
+func (s *Sources) Lookup(r *Recipient) func(name string) (string, bool) {
 	return func(name string) (string, bool) {
 		if v, ok := r.Values[name]; ok {
 			return v, true
@@ -77,7 +77,7 @@ func (s Sources) Lookup(r Recipient) func(name string) (string, bool) {
 			return v, true
 		}
 		if name == VariableUnsubscribe && s.WayOut != nil {
-			v := s.WayOut(r)
+			v := s.WayOut(*r)
 			return v, v != ""
 		}
 		v := s.common(name)
@@ -85,7 +85,7 @@ func (s Sources) Lookup(r Recipient) func(name string) (string, bool) {
 	}
 }
 
-func (r Recipient) field(name string) string {
+func (r *Recipient) field(name string) string {
 	switch name {
 	case "FIRST_NAME":
 		if r.FirstName == "" {

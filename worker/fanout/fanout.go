@@ -251,12 +251,6 @@ func (r *Role) pass(ctx context.Context, handed *postgres.Handed) error {
 // resend has those of its old send's failed messages alone.
 func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) error {
 	var a ahead
-	var b postgres.FanoutBatch
-	write := func() error {
-		full := b
-		b = postgres.FanoutBatch{}
-		return a.do(func() error { return r.write(ctx, f, full) })
-	}
 	err := r.stretches(ctx, f, p, func(list []messaging.Recipient) error {
 		to, skips, err := p.audience.Sort(p.fresh(list), func(keys []string) (map[string]bool, error) {
 			return r.Store.Suppressed(ctx, f.Job.AccountID, f.ChannelType, keys)
@@ -264,15 +258,9 @@ func (r *Role) recipients(ctx context.Context, f *postgres.Fanout, p *plan) erro
 		if err != nil {
 			return err
 		}
-		b.Cursor, b.AddressCursor, b.Messages, b.Skips = p.cursor, p.address, append(b.Messages, to...), append(b.Skips, skips...)
-		if max(len(b.Messages), len(b.Skips)) <= postgres.MaxBatch-postgres.MaxChunk {
-			return nil // one more stretch fits in
-		}
-		return write()
+		b := postgres.FanoutBatch{Cursor: p.cursor, AddressCursor: p.address, Messages: to, Skips: skips}
+		return a.do(func() error { return r.write(ctx, f, b) })
 	})
-	if err == nil && len(b.Messages)+len(b.Skips) > 0 {
-		err = write()
-	}
 	if last := a.wait(); last != nil {
 		return last
 	}
@@ -285,12 +273,12 @@ func (r *Role) stretches(ctx context.Context, f *postgres.Fanout, p *plan, each 
 	if f.Group.ResendOfID != "" {
 		given = r.Store.FailedRecipients
 	}
-	if err := given(ctx, f.Group, f.Job.AddressCursor, postgres.MaxChunk, each); err != nil || len(f.Group.ContactGroupIDs) == 0 {
+	if err := given(ctx, f.Group, f.Job.AddressCursor, postgres.MaxBatch, each); err != nil || len(f.Group.ContactGroupIDs) == 0 {
 		return err
 	}
 	members := func(groupIDs []string) func(func([]messaging.Recipient) error) error {
 		return func(each func([]messaging.Recipient) error) error {
-			return r.Directory.Recipients(ctx, f.Job.AccountID, groupIDs, f.Job.Cursor, postgres.MaxChunk, each)
+			return r.Directory.Recipients(ctx, f.Job.AccountID, groupIDs, f.Job.Cursor, postgres.MaxBatch, each)
 		}
 	}
 	if len(f.Group.ExcludeContactGroupIDs) > 0 {

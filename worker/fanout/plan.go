@@ -1,6 +1,8 @@
 package fanout
 
 import (
+	"slices"
+
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
@@ -20,17 +22,21 @@ func newPlan(f *postgres.Fanout, renderer *messaging.Renderer, sources messaging
 
 // fresh are those of a stretch who were not handled before.
 func (p *plan) fresh(list []messaging.Recipient) []messaging.Recipient {
-	out := make([]messaging.Recipient, 0, len(list))
-	for _, r := range list {
-		if p.next(r) {
-			out = append(out, r)
+	handled := slices.IndexFunc(list, func(r messaging.Recipient) bool { return !p.next(&r) })
+	if handled < 0 {
+		return list
+	}
+	out := slices.Clone(list[:handled])
+	for i := range list[handled:] {
+		if r := &list[handled+i]; p.next(r) {
+			out = append(out, *r)
 		}
 	}
 	return out
 }
 
 // next moves the cursor of the recipient's kind, unless it stands behind them already.
-func (p *plan) next(r messaging.Recipient) bool {
+func (p *plan) next(r *messaging.Recipient) bool {
 	cursor := &p.cursor
 	if r.AddressID != "" {
 		cursor = &p.address

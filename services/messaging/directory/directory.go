@@ -118,7 +118,8 @@ func (d *Directory) CheckGroups(ctx context.Context, accountID string, groupIDs 
 }
 
 // Recipients calls each with the members of the groups, in order of contact id
-// and each once, from the one after cursor on, in stretches of up to size.
+// and each once, from the one after cursor on, in stretches of up to size, which are
+// each's until it returns.
 func (d *Directory) Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, size int32, each func([]messaging.Recipient) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -128,6 +129,7 @@ func (d *Directory) Recipients(ctx context.Context, accountID string, groupIDs [
 	if err != nil {
 		return fmt.Errorf("ask for recipients: %w", err)
 	}
+	var list []messaging.Recipient
 	for {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -136,9 +138,9 @@ func (d *Directory) Recipients(ctx context.Context, accountID string, groupIDs [
 		if err != nil {
 			return fmt.Errorf("receive recipients: %w", err)
 		}
-		list := make([]messaging.Recipient, len(resp.GetRecipients()))
-		for i, r := range resp.GetRecipients() {
-			list[i] = toRecipient(r)
+		list = list[:0]
+		for _, r := range resp.GetRecipients() {
+			list = append(list, toRecipient(r))
 		}
 		if err := each(list); err != nil {
 			return err

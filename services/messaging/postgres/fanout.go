@@ -292,16 +292,16 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, before int, list []mes
 		ID: messaging.NewID(), AccountID: g.AccountID, ChannelID: g.ChannelID, ChannelType: f.ChannelType, GroupMessageID: g.ID, Lane: LaneBulk,
 		MessageIDs: messaging.IDsAt(*g.StartedAt, int(g.Total)+before, n), First: *g.StartedAt, Last: *g.StartedAt,
 	}
-	contacts, addresses, vars := make(pg.Nullable, n), make([]string, n), make([]string, n)
-	for i, m := range list {
-		contacts[i], addresses[i], vars[i] = m.ContactID, m.Address, string(m.Values.AppendJSON(nil))
+	contacts, addresses := make(pg.Nullable, n), make([]string, n)
+	for i := range list {
+		contacts[i], addresses[i] = list[i].ContactID, list[i].Address
 	}
 	step.Queue(`
 		INSERT INTO `+partitionOf(*g.StartedAt, *g.StartedAt)+` (id, account_id, channel_id, contact_id, group_message_id, template_id, chunk_id, ordinal, status,
 			delivery_address, vars, sent_by_user_id, created_at, updated_at)
 		SELECT id, $1, $2, contact_id, $3, $4, $5, ordinal - 1, 'queued', address, vars, nullif($6, '')::uuid, $7, $8
 		FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::json[]) WITH ORDINALITY AS n (id, contact_id, address, vars, ordinal)`,
-		g.AccountID, g.ChannelID, g.ID, g.TemplateID, c.ID, g.CreatedByUserID, *g.StartedAt, tx.Now, c.MessageIDs, contacts, addresses, vars)
+		g.AccountID, g.ChannelID, g.ID, g.TemplateID, c.ID, g.CreatedByUserID, *g.StartedAt, tx.Now, c.MessageIDs, contacts, addresses, valuesOf(list))
 	queueAddresses(step, c, addresses)
 	if lease == 0 {
 		step.Queue(insertReadyChunk, c.args(tx, 0)...)
@@ -311,10 +311,28 @@ func queueMessages(step *pgx.Batch, tx *pg.Tx, f *Fanout, before int, list []mes
 	return &Handed{Chunk: c, Messages: chunkMessages(c, list)}
 }
 
+// valuesOf are the values of messages as JSON, parts of one text.
+func valuesOf(list []messaging.Addressee) []string {
+	var all []byte
+	ends := make([]int, len(list))
+	for i := range list {
+		all = list[i].Values.AppendJSON(all)
+		if ends[i] = len(all); i == 0 {
+			all = slices.Grow(all, len(all)*len(list)) // most are as long
+		}
+	}
+	text, out, from := string(all), make([]string, len(list)), 0
+	for i, end := range ends {
+		out[i], from = text[from:end], end
+	}
+	return out
+}
+
 // chunkMessages are the messages of a chunk as ChunkMessages reads them.
 func chunkMessages(c *Chunk, list []messaging.Addressee) []ChunkMessage {
 	out := make([]ChunkMessage, len(list))
-	for i, m := range list {
+	for i := range list {
+		m := &list[i]
 		out[i] = ChunkMessage{ID: c.MessageIDs[i], ContactID: m.ContactID, Address: m.Address, Values: m.Values, Ordinal: i, CreatedAt: c.First}
 	}
 	return out
