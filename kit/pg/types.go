@@ -28,6 +28,7 @@ func RegisterTypes(_ context.Context, conn *pgx.Conn) error {
 	}{
 		{"_uuid", pgtype.UUIDArrayOID, pgtype.UUIDOID, appendUUID},
 		{"_text", pgtype.TextArrayOID, pgtype.TextOID, appendText},
+		{"_name", pgtype.NameArrayOID, pgtype.NameOID, appendText},
 		{"_json", pgtype.JSONArrayOID, pgtype.JSONOID, appendText},
 		{"_jsonb", pgtype.JSONBArrayOID, pgtype.JSONBOID, appendJSONB},
 	} {

@@ -72,6 +72,26 @@ func sent(c *postgres.Chunk, n int) []messaging.Outcome {
 	return out
 }
 
+// TestLateEnd plays a worker that comes back with its last window when the chunk is given
+// up and gone, and the send over.
+func TestLateEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.fannedOut(100)
+	slow := w.claim()
+	require.True(t, w.pass(slow, 100, nil))
+	w.exec("UPDATE dispatch_chunks SET lease_until = now() - interval '1 second'")
+	w.start()
+	require.EqualValues(t, 100, w.final(id).Unknown)
+	for range 2 {
+		require.NoError(t, w.work.EndChunk(t.Context(), slow, sent(slow, 100), postgres.Rest{}))
+		g := w.group(id)
+		require.EqualValues(t, 100, g.Sent)
+		require.Zero(t, g.Failed+g.Unknown)
+		w.check()
+	}
+}
+
 // TestDeadWorker plays a worker that dies between the gate and the outcomes.
 func TestDeadWorker(t *testing.T) {
 	t.Parallel()

@@ -54,6 +54,30 @@ func TestSendAccountsForEverybody(t *testing.T) {
 	require.Equal(t, "Dear P1, Adama.", *m.Data[0].Body, "the body is rendered on read")
 }
 
+// TestNamesOfProviders: the name that a provider gives a message is kept as it is, however
+// long.
+func TestNamesOfProviders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	names := map[string]string{} // by address
+	w.people(300, func(i int, r *accountv1.Recipient) {
+		n := []int{1, 63, 64, 200}[i*4/300] // whole windows of short ones too
+		names[r.GetEmail()] = strings.Repeat("n", n-1) + string(rune('a'+i%26))
+		if i%7 == 0 {
+			names[r.GetEmail()] = strings.Repeat("ስ", n/3) // three bytes each
+		}
+	})
+	w.provider.set(func(m channel.Message) channel.Result {
+		return channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{names[m.To]}}
+	})
+	id := w.queue()
+	w.start()
+	require.EqualValues(t, 300, w.final(id).Sent)
+	for address, name := range names {
+		require.Equal(t, 1, w.count("SELECT count(*) FROM messages WHERE delivery_address = $1 AND provider_message_id = $2", address, name), "%s: %s", address, name)
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

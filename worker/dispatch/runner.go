@@ -287,7 +287,7 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	r.outcomes = nil
+	r.outcomes = r.outcomes[:0]
 	if !g.Open {
 		return false, nil
 	}

@@ -20,7 +20,7 @@ func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, 
 	if len(g.Withdrawn) > 0 {
 		list = slices.DeleteFunc(slices.Clone(list), func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
 	}
-	r.outcomes = make([]messaging.Outcome, len(list))
+	r.outcomes = slices.Grow(r.outcomes[:0], len(list))[:len(list)]
 	limits := callLimits{work: work}
 	sideBySide(len(list), cap(r.line.slots), func(i int) { r.outcomes[i] = r.settle(&limits, list[i], g, began) })
 	limits.end()

@@ -274,6 +274,13 @@ type Rest struct {
 // EndChunk writes the last outcomes and lets go of the chunk. A chunk without
 // messages to send is gone.
 func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Outcome, rest Rest) error {
+	if c.GroupMessageID != "" && rest == (Rest{}) && c.CallingUpto == len(c.MessageIDs) && len(outcomes) > 0 && plain(outcomes) {
+		left, ended, err := s.endSent(ctx, c, outcomes)
+		if err != nil || ended && len(left) == 0 {
+			return err
+		}
+		outcomes = left
+	}
 	var fenced bool
 	step := &pgx.Batch{}
 	queueLetGo(step, c, rest, &fenced)

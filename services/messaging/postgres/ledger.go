@@ -56,6 +56,9 @@ SELECT format('message %s is unknown without an attempt that says so', m.id)
 FROM messages m WHERE m.status = 'permanently_failed' AND m.error_code = 'outcome_unknown'
 	AND NOT EXISTS (SELECT 1 FROM message_attempts a WHERE a.message_id = m.id AND a.outcome = 'unknown')
 UNION ALL
+SELECT format('message %s is of %s, its id of %s', m.id, m.created_at, uuid7_time(m.id))
+FROM messages m WHERE m.created_at <> uuid7_time(m.id)
+UNION ALL
 SELECT format('message %s of account %s is in send %s of account %s', m.id, m.account_id, g.id, g.account_id)
 FROM messages m JOIN group_messages g ON g.id = m.group_message_id WHERE m.account_id <> g.account_id
 UNION ALL
@@ -66,7 +69,7 @@ LIMIT 100`
 // CheckLedger looks, in one snapshot, for what must never be: counters that
 // differ from rows, a contact or address with two messages of one send, a final
 // state before its time or one that is late, a pending message that nothing will
-// pick up, an unknown without its attempt, a message of another account than its
+// pick up, an unknown without its attempt, a created_at that is not in the id, a message of another account than its
 // send or channel. It returns one line for each, at most
 // 100. The role must see all tenants, or the transaction has its scope set.
 func CheckLedger(ctx context.Context, q Querier) ([]string, error) {

@@ -103,16 +103,25 @@ type sentColumns struct {
 	// for each id among all of them cost a sixth of the update.
 	refs    []string
 	ordinal int
+	// refsType is name[] where the names fit into it: its elements are all as long, so that
+	// each row finds its own at once, while text[] is walked through.
+	refsType string
 }
+
+// maxName is the longest text that name holds, in bytes.
+const maxName = 63
 
 func newSentColumns(sent []messaging.Outcome) sentColumns {
 	first, last := sent[0].Ordinal, sent[0].Ordinal
 	for _, o := range sent {
 		first, last = min(first, o.Ordinal), max(last, o.Ordinal)
 	}
-	s := sentColumns{ids: make([]string, len(sent)), refs: make([]string, last-first+1), ordinal: first}
+	s := sentColumns{ids: make([]string, len(sent)), refs: make([]string, last-first+1), ordinal: first, refsType: "name[]"}
 	for i, o := range sent {
 		s.ids[i], s.refs[o.Ordinal-first] = o.MessageID, o.ProviderID
+		if len(o.ProviderID) > maxName {
+			s.refsType = "text[]"
+		}
 	}
 	return s
 }
@@ -126,14 +135,14 @@ func (s sentColumns) sql(c *Chunk) string {
 	}
 	return `
 	UPDATE ` + partitionOf(c.First, c.Last) + ` SET status = 'sent', sent_at = @now, updated_at = @now, attempts = attempts + 1, channel_id = @channel,
-		provider_message_id = (@refs::text[])[ordinal - @ordinal + 1],
+		provider_message_id = (@refs::` + s.refsType + `)[ordinal - @ordinal + 1]::text,
 		error_code = NULL, error_provider = NULL, error_text = NULL, failed_at = NULL
 	WHERE created_at >= @first AND created_at <= @last AND account_id = @account AND chunk_id = @chunk AND status IN ('queued', 'failed') AND ` + found
 }
 
 func (s sentColumns) args(c *Chunk, now time.Time) pgx.NamedArgs {
 	return pgx.NamedArgs{
-		"account": c.AccountID, "channel": c.ChannelID, "group": c.GroupMessageID, "chunk": c.ID, "first": c.First, "last": c.Last, "now": now,
+		"account": c.AccountID, "channel": c.ChannelID, "group": c.GroupMessageID, "chunk": c.ID, "epoch": c.Epoch, "first": c.First, "last": c.Last, "now": now,
 		"ids": s.ids, "from": s.ids[0], "to": s.ids[len(s.ids)-1], "refs": s.refs, "ordinal": s.ordinal,
 	}
 }
@@ -155,11 +164,37 @@ func queueCounted(step *pgx.Batch, c *Chunk, sent sentColumns, now time.Time) (s
 		return queueSent(step, c, sent, now)
 	}
 	stored = new(int)
-	step.Queue("WITH stored AS ("+sent.sql(c)+` RETURNING 1), n AS (SELECT count(*)::int AS sent FROM stored)
-	UPDATE group_messages SET pending_count = pending_count - n.sent, sent_count = sent_count + n.sent, updated_at = @now
-	FROM n WHERE account_id = @account AND id = @group
-	RETURNING n.sent`, sent.args(c, now)).QueryRow(func(row pgx.Row) error { return row.Scan(stored) })
+	step.Queue(sent.counted(c)+" SELECT sent FROM counted", sent.args(c, now)).QueryRow(func(row pgx.Row) error { return row.Scan(stored) })
 	return stored
+}
+
+// counted stores that messages of a send were sent, and counts them.
+func (s sentColumns) counted(c *Chunk) string {
+	return "WITH stored AS (" + s.sql(c) + ` RETURNING 1), n AS (SELECT count(*)::int AS sent FROM stored),
+	counted AS (
+		UPDATE group_messages SET pending_count = pending_count - n.sent, sent_count = sent_count + n.sent, updated_at = @now
+		FROM n WHERE account_id = @account AND id = @group
+		RETURNING n.sent, fanout_done AND pending_count = 0 AS last)`
+}
+
+// endSent is the end of a called chunk of a send, in one round trip, unless the send ends
+// with it: then the chunk stays, because whoever takes it over must close the send. left are
+// outcomes that were not stored so.
+func (s *Store) endSent(ctx context.Context, c *Chunk, sent []messaging.Outcome) (left []messaging.Outcome, ended bool, err error) {
+	var stored int
+	var last bool
+	columns, step := newSentColumns(sent), &pgx.Batch{}
+	step.Queue("SELECT FROM dispatch_chunks WHERE id = $1 AND epoch = $2 FOR UPDATE", c.ID, c.Epoch) // before the send's row, as everywhere
+	step.Queue(columns.counted(c)+`,
+		gone AS (DELETE FROM dispatch_chunks USING counted WHERE NOT last AND dispatch_chunks.id = @chunk AND epoch = @epoch)
+	SELECT sent, last FROM counted`, columns.args(c, s.db.Now())).QueryRow(func(row pgx.Row) error { return row.Scan(&stored, &last) })
+	if err := s.db.InBatch(ctx, []string{c.AccountID}, step); err != nil {
+		return sent, false, fmt.Errorf("end a chunk: %w", err)
+	}
+	if stored < len(sent) {
+		left = sent
+	}
+	return left, !last, nil
 }
 
 // storeSent runs step with what was sent at its end.
