@@ -27,7 +27,7 @@ import (
 )
 
 // sendSize is how many recipients one round has.
-const sendSize = 50_000
+const sendSize = 100_000
 
 // sendLimit is how long one send may take: longer means that it hangs.
 const sendLimit = 5 * time.Minute
@@ -77,7 +77,7 @@ type people struct {
 // groupOf is the id of the contact group with n members; peoplePage divides n.
 func groupOf(n int) string { return fmt.Sprintf("00000000-0000-7000-9000-%012d", n) }
 
-const peoplePage = 500
+const peoplePage = 1000
 
 // newPeople has sendSize contacts ready.
 func newPeople() *people {
@@ -163,7 +163,7 @@ func newWorker(ctx context.Context, url string, p *people, adapters channel.Adap
 		return nil, err
 	}
 	return worker.New(ctx, worker.Config{DatabaseURL: config.Secret(url), Roles: worker.AllRoles()}, worker.Deps{
-		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.Conn("worker"), Adapters: adapters, Bus: bus,
+		Logger: telemetry.Discard(), Clock: clock.System(), MasterKey: make([]byte, 32), Account: directory.ReaderConn("worker"), Adapters: adapters, Bus: bus,
 	})
 }
 

@@ -13,12 +13,13 @@ import (
 	"github.com/turumba/turumba/kit/pg/embedded"
 )
 
-// rounds is how often ours and the reference take turns; the best round of each
-// counts, so that a disturbance of the machine hits neither alone.
-const rounds = 5
+// rounds is how often ours and the reference take turns.
+const rounds = 9
 
-// compare runs both in turns and reports their rates and the ratio. Each does
-// its work and returns how many units it was; prepare is not timed.
+// compare runs both in turns and reports of each its median rate, and the median of the
+// ratios of neighbours: what the machine does besides hits neighbours alike, and a best
+// round would favour the one whose rounds are shorter. Each does its work and returns how
+// many units it was; prepare is not timed.
 func compare(b *testing.B, unit string, prepare func(), ours, reference func() int) {
 	b.Helper()
 	rate := func(fn func() int) float64 {
@@ -28,15 +29,17 @@ func compare(b *testing.B, unit string, prepare func(), ours, reference func() i
 		return float64(n) / c.Now().Sub(began).Seconds()
 	}
 	for b.Loop() {
-		var mine, theirs float64
-		for range rounds {
+		var mine, theirs, ratios []float64
+		for range 1 + rounds {
 			prepare()
-			theirs = max(theirs, rate(reference))
-			mine = max(mine, rate(ours))
+			theirs = append(theirs, rate(reference))
+			mine = append(mine, rate(ours))
+			ratios = append(ratios, mine[len(mine)-1]/theirs[len(theirs)-1])
 		}
-		b.ReportMetric(mine, unit+"/s")
-		b.ReportMetric(theirs, "reference_"+unit+"/s")
-		b.ReportMetric(mine/theirs, "ratio")
+		// The first round warmed caches up.
+		b.ReportMetric(median(mine[1:]), unit+"/s")
+		b.ReportMetric(median(theirs[1:]), "reference_"+unit+"/s")
+		b.ReportMetric(median(ratios[1:]), "ratio")
 	}
 	b.ReportMetric(0, "ns/op")
 }
