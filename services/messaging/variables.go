@@ -109,7 +109,7 @@ func (r *Recipient) field(name string) string {
 	return ""
 }
 
-func (s Sources) common(name string) string {
+func (s *Sources) common(name string) string {
 	switch name {
 	case "ACCOUNT_NAME":
 		return s.AccountName

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,7 +13,7 @@ import (
 // some.
 func TestRoomInMemory(t *testing.T) {
 	t.Parallel()
-	now := clock.NewFake(time.Now())
+	now := clock.NewFake(clock.System().Now())
 	h := &handed{room: make(chan struct{}, 1)}
 	h.start()
 	asks := func() <-chan bool {

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/services/messaging"
@@ -27,7 +28,7 @@ func TestTimesInIDs(t *testing.T) {
 			return err
 		})
 	}
-	other := time.Now().UTC().Truncate(time.Millisecond).Add(-7 * time.Millisecond)
+	other := clock.System().Now().UTC().Truncate(time.Millisecond).Add(-7 * time.Millisecond)
 	require.ErrorContains(t, insert(pg.RoleAPI, "messages", other), "created_at_in_id")
 	require.ErrorContains(t, insert(pg.RoleWorker, "messages", other), "created_at_in_id")
 	problems, err := CheckLedger(t.Context(), admin)
