@@ -27,9 +27,9 @@ func (p *plan) fresh(list []messaging.Recipient) []messaging.Recipient {
 		return list
 	}
 	out := slices.Clone(list[:handled])
-	for i := range list[handled:] {
-		if r := &list[handled+i]; p.next(r) {
-			out = append(out, *r)
+	for _, r := range list[handled+1:] {
+		if p.next(&r) {
+			out = append(out, r)
 		}
 	}
 	return out
