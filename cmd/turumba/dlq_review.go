@@ -149,7 +149,7 @@ func (r *review) lookAtOutbox(ctx context.Context, redrive func(deadLetter) bool
 	if r.store == nil {
 		return nil
 	}
-	pool := r.store.DB().Pool()
+	pool := r.store.DB()
 	stuck, err := outbox.StuckEvents(ctx, pool, r.cfg.Limit)
 	if err != nil {
 		return err

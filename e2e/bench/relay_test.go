@@ -35,6 +35,9 @@ func BenchmarkRelay(b *testing.B) {
 	s := server(b)
 	require.NoError(b, pg.Migrate(b.Context(), s.URL("postgres"), outbox.Migrations()))
 	p := pool(b, s.URL("postgres"))
+	db, err := pg.Open(b.Context(), pg.Config{URL: s.URL("postgres")})
+	require.NoError(b, err)
+	b.Cleanup(db.Close)
 	topology := bus.Topology{
 		Exchange: "bench", DeadLetterExchange: "bench.dlx", DeadLetterQueue: "bench.dlq",
 		Queues: []bus.Queue{{Name: "bench", Bindings: []string{"#"}, Quorum: true}},
@@ -44,7 +47,7 @@ func BenchmarkRelay(b *testing.B) {
 	b.Cleanup(func() { require.NoError(b, broker.Close()) })
 	require.NoError(b, broker.Ready(b.Context()))
 	compare(b, "events", func() { fill(b, p) }, func() int {
-		drain(b, p, broker)
+		drain(b, db, broker)
 		return relayEvents
 	}, func() int {
 		publish(b, url, topology.Exchange)
@@ -85,10 +88,10 @@ func (c *confirmed) Publish(ctx context.Context, m []bus.Message) []error {
 	return errs
 }
 
-func drain(b *testing.B, p *pgxpool.Pool, broker bus.Publisher) {
+func drain(b *testing.B, db *pg.DB, broker bus.Publisher) {
 	b.Helper()
 	c := &confirmed{Publisher: broker, want: relayEvents, done: make(chan struct{})}
-	r := &outbox.Relay{Pool: p, Bus: c, NeedsConsumer: func(string) bool { return true }, Clock: clock.System(), Logger: telemetry.Discard(), BatchSize: relayBatch, NoListen: true}
+	r := &outbox.Relay{DB: db, Bus: c, NeedsConsumer: func(string) bool { return true }, Clock: clock.System(), Logger: telemetry.Discard(), BatchSize: relayBatch, NoListen: true}
 	ctx, stop := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

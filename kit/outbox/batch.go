@@ -12,19 +12,20 @@ import (
 
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/failpoint"
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
-// beginBatch also lets the server end a transaction whose relay was frozen, so
+// batchSettings also let the server end a transaction whose relay was frozen, so
 // that its rows are free for another one. The statistics say that nearly no row
 // is unpublished, and a planner who believes them sorts the whole of a backlog
 // for every batch: it must take the order from the partial indexes.
-const beginBatch = `
-	BEGIN;
-	SET LOCAL idle_in_transaction_session_timeout = '15s';
-	SET LOCAL statement_timeout = '10s';
-	SET LOCAL enable_sort = off;
-	SET LOCAL enable_seqscan = off`
+func batchSettings() []pg.Setting {
+	return []pg.Setting{
+		pg.Set("idle_in_transaction_session_timeout", "15s"), pg.Set("statement_timeout", "10s"),
+		pg.Set("enable_sort", "off"), pg.Set("enable_seqscan", "off"),
+	}
+}
 
 // claimSQL goes by state, never by a place in an order: a transaction that
 // commits late leaves its rows anywhere. The bound on created_at keeps the
@@ -63,35 +64,33 @@ type row struct {
 // the number of rows claimed. After an error nothing is marked, and what was
 // published will be published again. Once claimed, a batch is finished even if
 // ctx ends.
-func (r *Relay) batch(ctx context.Context) (int, error) {
+func (r *Relay) batch(ctx context.Context) (claimed int, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
 	defer cancel()
-	tx, err := r.Pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: beginBatch})
+	var result results
+	err = r.DB.With(batchSettings()...).InTx(ctx, nil, func(tx *pg.Tx) error {
+		rows, err := r.claim(ctx, tx)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := failpoint.Hit(ctx, failpoint.RelayAfterClaim); err != nil {
+			return err
+		}
+		result = sortResults(rows, r.publish(ctx, rows))
+		if result.away != nil {
+			return result.away
+		}
+		if err := failpoint.Hit(ctx, failpoint.RelayAfterConfirm); err != nil {
+			return err
+		}
+		claimed = len(rows)
+		return result.mark(ctx, tx)
+	})
 	if err != nil {
-		return 0, fmt.Errorf("begin outbox batch: %w", err)
-	}
-	// After a commit this does nothing; else the server ends the transaction
-	// itself if the connection is lost.
-	defer func() { _ = tx.Rollback(ctx) }()
-	rows, err := r.claim(ctx, tx)
-	if err != nil || len(rows) == 0 {
-		return 0, err
-	}
-	if err := failpoint.Hit(ctx, failpoint.RelayAfterClaim); err != nil {
-		return 0, err
-	}
-	result := sortResults(rows, r.publish(ctx, rows))
-	if result.away != nil {
-		return 0, result.away
-	}
-	if err := failpoint.Hit(ctx, failpoint.RelayAfterConfirm); err != nil {
-		return 0, err
-	}
-	if err := result.mark(ctx, tx); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("outbox batch: %w", err)
 	}
 	r.report(ctx, result)
-	return len(rows), nil
+	return claimed, nil
 }
 
 func (r *Relay) claim(ctx context.Context, tx pgx.Tx) ([]row, error) {
@@ -162,7 +161,7 @@ func sortResults(rows []row, errs []error) results {
 	return res
 }
 
-// mark writes the results and commits, in one round trip.
+// mark writes the results in one round trip.
 func (res results) mark(ctx context.Context, tx pgx.Tx) error {
 	b := &pgx.Batch{}
 	if len(res.confirmed) > 0 {
@@ -176,13 +175,7 @@ func (res results) mark(ctx context.Context, tx pgx.Tx) error {
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("mark outbox rows: %w", err)
 	}
-	if err := failpoint.Hit(ctx, failpoint.RelayAfterMark); err != nil {
-		return err
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return fmt.Errorf("commit outbox batch: %w", err)
-	}
-	return nil
+	return failpoint.Hit(ctx, failpoint.RelayAfterMark)
 }
 
 // bounds returns the ids and the span of created_at, so that the update looks

@@ -43,11 +43,14 @@ func BenchmarkRelay(b *testing.B) {
 	db, err := pg.Open(b.Context(), pg.Config{URL: server.URL("postgres"), Clock: systemClock()})
 	require.NoError(b, err)
 	b.Cleanup(db.Close)
+	pool, err := pgxpool.New(b.Context(), server.URL("postgres"))
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
 	var fsync, synchronous string
-	require.NoError(b, db.Pool().QueryRow(b.Context(), "SELECT current_setting('fsync'), current_setting('synchronous_commit')").Scan(&fsync, &synchronous))
+	require.NoError(b, db.QueryRow(b.Context(), "SELECT current_setting('fsync'), current_setting('synchronous_commit')").Scan(&fsync, &synchronous))
 	b.Logf("fsync=%s synchronous_commit=%s", fsync, synchronous)
 	for _, size := range []int{100, 500} {
-		b.Run(fmt.Sprintf("batch-%d", size), func(b *testing.B) { benchRelay(b, url, db.Pool(), size) })
+		b.Run(fmt.Sprintf("batch-%d", size), func(b *testing.B) { benchRelay(b, url, db, pool, size) })
 	}
 }
 
@@ -112,9 +115,9 @@ func benchLibrary(b *testing.B, url string, size int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-func benchRelay(b *testing.B, url string, pool *pgxpool.Pool, size int) {
+func benchRelay(b *testing.B, url string, db *pg.DB, pool *pgxpool.Pool, size int) {
 	b.Helper()
-	bundle := &testBundle{admin: pool, worker: pool}
+	bundle := &testBundle{admin: pool, worker: pool, workerDB: db}
 	_, err := pool.Exec(b.Context(), `
 		INSERT INTO outbox_events (id, event_type, aggregate_type, aggregate_id, payload)
 		SELECT gen_random_uuid(), 'group_message.queued', 'group_message', '0198c0de-0000-7000-8000-000000000001',

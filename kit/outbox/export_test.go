@@ -1,8 +1,9 @@
 package outbox
 
-// ClaimSQL is the statement whose plan the tests watch, BeginBatch the beginning
-// of its transaction.
-const (
-	ClaimSQL   = claimSQL
-	BeginBatch = beginBatch
-)
+import "github.com/turumba/turumba/kit/pg"
+
+// ClaimSQL is the statement whose plan the tests watch.
+const ClaimSQL = claimSQL
+
+// BatchSettings are the settings of its transaction.
+func BatchSettings() []pg.Setting { return batchSettings() }

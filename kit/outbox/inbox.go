@@ -8,6 +8,7 @@ import (
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
 	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/pg"
 )
 
 // Inbox notes in tx that consumer has had its effect from the event. fresh is
@@ -22,25 +23,19 @@ func Inbox(ctx context.Context, tx pgx.Tx, consumer, eventID string) (fresh bool
 	return tag.RowsAffected() == 1, nil
 }
 
-// Beginner opens transactions: a pool or a connection.
-type Beginner interface {
-	// Begin starts a transaction.
-	Begin(ctx context.Context) (pgx.Tx, error)
-}
-
 // Effect is what a consumer does with an event inside its transaction: at most
 // one second, no network, only marking work that is claimed from the database.
 type Effect func(ctx context.Context, tx pgx.Tx, ev *eventv1.Event) error
 
 // Once returns a handler that decodes the event and, in one transaction, notes
 // it in the inbox and runs the effect if it is fresh.
-func Once(db Beginner, consumer string, effect Effect) bus.Handler {
+func Once(db *pg.DB, consumer string, effect Effect) bus.Handler {
 	return func(ctx context.Context, m bus.Message) error {
 		ev, err := Decode(m)
 		if err != nil {
 			return err
 		}
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		return db.InTx(ctx, nil, func(tx *pg.Tx) error {
 			fresh, err := Inbox(ctx, tx, consumer, ev.GetEventId())
 			if err != nil || !fresh {
 				return err

@@ -2,22 +2,18 @@ package outbox
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/pg"
 )
 
 const (
-	// notifySQL names the channel as text because it cannot be a parameter of
-	// LISTEN; both are fixed here.
-	notifySQL = "SELECT pg_notify('outbox_channel', '')"
-	listenSQL = "LISTEN outbox_channel"
+	channel   = "outbox_channel"
+	notifySQL = "SELECT pg_notify('" + channel + "', '')"
 
 	// notifyEvery is the least time between two notifications of a process: one
 	// in every transaction would serialise the commits of the whole server.
@@ -28,15 +24,15 @@ const (
 // Notifier wakes the relays of other processes after commits, at most once per
 // 10 ms however often it is asked.
 type Notifier struct {
-	pool  *pgxpool.Pool
+	db    *pg.DB
 	clock clock.Clock
 	log   *slog.Logger
 	asked chan struct{}
 }
 
 // NewNotifier returns a notifier that does nothing until Run.
-func NewNotifier(pool *pgxpool.Pool, c clock.Clock, log *slog.Logger) *Notifier {
-	return &Notifier{pool: pool, clock: c, log: log, asked: make(chan struct{}, 1)}
+func NewNotifier(db *pg.DB, c clock.Clock, log *slog.Logger) *Notifier {
+	return &Notifier{db: db, clock: c, log: log, asked: make(chan struct{}, 1)}
 }
 
 // Notify asks for a wake-up. It never blocks. Call it after the commit.
@@ -67,15 +63,15 @@ func (n *Notifier) Run(ctx context.Context) error {
 func (n *Notifier) send(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
 	defer cancel()
-	_, err := n.pool.Exec(ctx, notifySQL)
+	_, err := n.db.Exec(ctx, notifySQL)
 	return err
 }
 
 // Listener hears the notifications on a connection of its own, outside the pool,
 // and reconnects for ever.
 type Listener struct {
-	// Pool gives the address and role; its connections are not used.
-	Pool *pgxpool.Pool
+	// DB gives the address and role; its connections are not used.
+	DB *pg.DB
 	// Clock times the reconnections.
 	Clock clock.Clock
 	// Logger gets losses of the connection.
@@ -89,7 +85,7 @@ func (l *Listener) Run(ctx context.Context, heard func()) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
 	for {
-		err := l.session(ctx, func() {
+		err := l.DB.Listen(ctx, channel, func() {
 			pause.Reset()
 			heard()
 		})
@@ -100,28 +96,6 @@ func (l *Listener) Run(ctx context.Context, heard func()) error {
 		l.Logger.LogAttrs(ctx, slog.LevelWarn, "outbox listener not connected", slog.Duration("retry_in", delay), slog.Any("err", err))
 		if clock.Sleep(ctx, l.Clock, delay) != nil {
 			return nil
-		}
-	}
-}
-
-// session listens on one connection until it fails or ctx ends.
-func (l *Listener) session(ctx context.Context, heard func()) error {
-	conn, err := pgx.ConnectConfig(ctx, l.Pool.Config().ConnConfig)
-	if err != nil {
-		return fmt.Errorf("connect the listener: %w", err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
-		defer cancel()
-		_ = conn.Close(ctx) // nothing is pending on it
-	}()
-	if _, err := conn.Exec(ctx, listenSQL); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	for {
-		heard()
-		if _, err := conn.WaitForNotification(ctx); err != nil {
-			return fmt.Errorf("wait for a notification: %w", err)
 		}
 	}
 }

@@ -36,14 +36,15 @@ const patience = 30 * time.Second
 // testBundle is a fresh database seen by each role.
 type testBundle struct {
 	api, worker, owner, admin *pgxpool.Pool
+	apiDB, workerDB           *pg.DB
 }
 
 func setup(t testing.TB) *testBundle {
 	t.Helper()
 	d := pgtest.New(t, outbox.Migrations())
 	return &testBundle{
-		api: d.Open(t, pg.RoleAPI).Pool(), worker: d.Open(t, pg.RoleWorker).Pool(),
-		owner: d.Open(t, pg.RoleOwner).Pool(), admin: d.Open(t, "").Pool(),
+		api: d.Pool(t, pg.RoleAPI), worker: d.Pool(t, pg.RoleWorker), owner: d.Pool(t, pg.RoleOwner), admin: d.Pool(t, ""),
+		apiDB: d.Open(t, pg.RoleAPI), workerDB: d.Open(t, pg.RoleWorker),
 	}
 }
 
@@ -248,7 +249,7 @@ func TestOnce(t *testing.T) {
 	require.NoError(t, err)
 	m := bus.Message{ID: ev.GetEventId(), RoutingKey: "a.b", Body: body}
 	effects, failing := 0, true
-	h := outbox.Once(b.worker, "c", func(_ context.Context, _ pgx.Tx, got *eventv1.Event) error {
+	h := outbox.Once(b.workerDB, "c", func(_ context.Context, _ pgx.Tx, got *eventv1.Event) error {
 		effects++
 		require.Empty(t, cmp.Diff(ev, got, protocmp.Transform()))
 		if failing {

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/pg"
 )
 
 // Limits of a relay.
@@ -39,11 +39,11 @@ const (
 
 // Relay publishes the outbox of one database. Several relays share the work
 // without talking to each other; every one of them may be killed at any time.
-// Set Pool, Bus, Clock and Logger; the rest has defaults. Do not change the
+// Set DB, Bus, Clock and Logger; the rest has defaults. Do not change the
 // fields after Run has begun.
 type Relay struct {
-	// Pool connects as turumba_worker.
-	Pool *pgxpool.Pool
+	// DB connects as turumba_worker.
+	DB *pg.DB
 	// Bus takes the events.
 	Bus bus.Publisher
 	// NeedsConsumer says whether an event type is published mandatory: then a
@@ -92,7 +92,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return nil
 	})
 	if !r.NoListen {
-		l := &Listener{Pool: r.Pool, Clock: r.Clock, Logger: r.Logger}
+		l := &Listener{DB: r.DB, Clock: r.Clock, Logger: r.Logger}
 		g.Go(func() error { return l.Run(ctx, r.Wake) })
 	}
 	return g.Wait()
@@ -217,7 +217,7 @@ func (r *Relay) sample(ctx context.Context) error {
 	defer cancel()
 	var count int
 	var age float64
-	err := r.Pool.QueryRow(ctx, `
+	err := r.DB.QueryRow(ctx, `
 		SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
 		FROM (SELECT created_at FROM outbox_events
 		      WHERE published_at IS NULL AND created_at < now() + interval '1 day' LIMIT 10001) waiting`).Scan(&count, &age)

@@ -73,7 +73,7 @@ func accept(bus.Message) error { return nil }
 // relay returns a relay that does not listen, so that a test decides when it
 // looks.
 func (b *testBundle) relay(to bus.Publisher) *outbox.Relay {
-	return &outbox.Relay{Pool: b.worker, Bus: to, Clock: systemClock(), Logger: quiet(), NoListen: true}
+	return &outbox.Relay{DB: b.workerDB, Bus: to, Clock: systemClock(), Logger: quiet(), NoListen: true}
 }
 
 // run starts a relay and returns a function that stops it.
@@ -327,7 +327,7 @@ func TestNotifyWakes(t *testing.T) {
 	r := b.relay(p)
 	r.NoListen, r.Poll = false, time.Hour
 	defer run(t, r)()
-	n := outbox.NewNotifier(b.api, systemClock(), quiet())
+	n := outbox.NewNotifier(b.apiDB, systemClock(), quiet())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
@@ -345,7 +345,7 @@ func TestNotifierDebounces(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	fake := clock.NewFake(time.Unix(0, 0))
-	n := outbox.NewNotifier(b.api, fake, quiet())
+	n := outbox.NewNotifier(b.apiDB, fake, quiet())
 	conn, err := b.admin.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
@@ -393,7 +393,7 @@ func TestEffectOnce(t *testing.T) {
 	stop := run(t, r)
 	consumed := make(chan error, 1)
 	go func() {
-		consumed <- in.Consume(t.Context(), topology.Queues[0].Name, 5, outbox.Once(b.worker, "test", insertEffect))
+		consumed <- in.Consume(t.Context(), topology.Queues[0].Name, 5, outbox.Once(b.workerDB, "test", insertEffect))
 	}()
 	b.appendAll(t, events(200, "group_message.queued")...)
 	r.Wake()

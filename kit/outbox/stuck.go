@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Querier runs statements: a pool, a connection or a transaction.
+// Querier runs statements: a pg.DB or a transaction.
 type Querier interface {
 	Executor
 	// Query runs a statement that returns rows.

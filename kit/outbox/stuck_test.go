@@ -53,7 +53,7 @@ func TestRedriveHasOneEffect(t *testing.T) {
 	require.NoError(t, broker.Ready(t.Context()))
 	var mended atomic.Bool
 	var effects, deliveries atomic.Int64
-	effect := outbox.Once(b.worker, "test", func(context.Context, pgx.Tx, *eventv1.Event) error {
+	effect := outbox.Once(b.workerDB, "test", func(context.Context, pgx.Tx, *eventv1.Event) error {
 		if !mended.Load() {
 			return errors.New("not yet")
 		}

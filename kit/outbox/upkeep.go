@@ -39,7 +39,7 @@ type Upkept struct {
 	Purged int64
 }
 
-// Executor runs statements: a pool, a connection or a transaction.
+// Executor runs statements: a pg.DB or a transaction.
 type Executor interface {
 	// Exec runs a statement.
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

@@ -118,10 +118,7 @@ func TestClaimPlan(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.admin.Exec(t.Context(), "ANALYZE outbox_events")
 	require.NoError(t, err)
-	tx, err := b.worker.BeginTx(t.Context(), pgx.TxOptions{BeginQuery: outbox.BeginBatch})
-	require.NoError(t, err)
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	rows, err := tx.Query(t.Context(), "EXPLAIN "+outbox.ClaimSQL, 500)
+	rows, err := b.workerDB.With(outbox.BatchSettings()...).Query(t.Context(), "EXPLAIN "+outbox.ClaimSQL, 500)
 	require.NoError(t, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
@@ -138,16 +135,16 @@ func TestListenerHearsAndComesBack(t *testing.T) {
 	heard := make(chan struct{}, 100)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 2)
-	l := &outbox.Listener{Pool: b.worker, Clock: systemClock(), Logger: quiet()}
+	l := &outbox.Listener{DB: b.workerDB, Clock: systemClock(), Logger: quiet()}
 	go func() { done <- l.Run(ctx, func() { heard <- struct{}{} }) }()
 	receive(t, heard) // connected
-	n := outbox.NewNotifier(b.api, systemClock(), quiet())
+	n := outbox.NewNotifier(b.apiDB, systemClock(), quiet())
 	go func() { done <- n.Run(ctx) }()
 	n.Notify()
 	receive(t, heard)
 	require.Equal(t, 1, scalar[int](t, b, `
 		SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-		WHERE query = 'LISTEN outbox_channel' AND datname = current_database()`))
+		WHERE query LIKE 'LISTEN %' AND datname = current_database()`))
 	receive(t, heard) // connected again
 	n.Notify()
 	receive(t, heard)

@@ -34,7 +34,7 @@ func IdempotencyMigrations() MigrationSet {
 	return MigrationSet{Name: "idempotency", FS: sub}
 }
 
-// rowQuerier is a transaction or a pool.
+// rowQuerier is a transaction or a DB.
 type rowQuerier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
@@ -98,7 +98,7 @@ func (db *DB) Replay(ctx context.Context, owner string) error {
 		return nil
 	}
 	k := &replayKey{owner: owner, method: req.Method, key: req.Key}
-	err := replayed(ctx, db.pool, k, req.Hash, db.Now().Add(-keyLife))
+	err := replayed(ctx, db, k, req.Hash, db.Now().Add(-keyLife))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -160,7 +160,7 @@ const purgeLimit = 10_000
 // many it removed.
 func (db *DB) PurgeIdempotencyKeys(ctx context.Context) (removed int64, err error) {
 	for {
-		tag, err := db.pool.Exec(ctx, `
+		tag, err := db.Exec(ctx, `
 			DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
 				SELECT ctid FROM idempotency_keys WHERE created_at < $1 LIMIT $2))`, db.Now().Add(-keyLife), purgeLimit)
 		if err != nil {

@@ -18,7 +18,7 @@ type KeyedRequest struct {
 	Hash []byte
 }
 
-// keyQuerier is a transaction or a pool.
+// keyQuerier is a transaction or a DB.
 type keyQuerier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
@@ -60,7 +60,7 @@ func (tx *Tx) IdempotentKeys(ctx context.Context, owner, method string, list []K
 // ReplayKeys tells by key which requests have one that was used before, with the errors
 // of IdempotentKeys; it claims nothing.
 func (db *DB) ReplayKeys(ctx context.Context, owner, method string, list []KeyedRequest) (map[string]error, error) {
-	used, err := usedKeys(ctx, db.pool, owner, method, list, db.Now().Add(-keyLife))
+	used, err := usedKeys(ctx, db, owner, method, list, db.Now().Add(-keyLife))
 	return used, translate(ctx, err)
 }
 

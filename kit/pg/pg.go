@@ -55,9 +55,10 @@ type Config struct {
 
 // DB is a pool of connections that work as one role.
 type DB struct {
-	pool  *pgxpool.Pool
-	clock clock.Clock
-	wakes wakes
+	pool     *pgxpool.Pool
+	clock    clock.Clock
+	settings []Setting // of every transaction and statement, beside those of the session
+	wakes    wakes
 }
 
 // Open connects and checks that the server answers and that the role is bound
@@ -148,11 +149,9 @@ func unreachable(rawURL string, err error) error {
 	return fmt.Errorf("cannot reach %s: %s (check DATABASE_URL)", where, reason)
 }
 
-// Pool is the pool itself, for statements that need no tenant.
-func (db *DB) Pool() *pgxpool.Pool { return db.pool }
-
 // Now is the current time as PostgreSQL stores it: UTC, in microseconds.
 func (db *DB) Now() time.Time { return db.clock.Now().UTC().Truncate(time.Microsecond) }
 
-// Close closes every connection; it waits for those in use.
+// Close closes every connection, also for handles made by With; it waits for those in
+// use.
 func (db *DB) Close() { db.pool.Close() }

@@ -85,7 +85,7 @@ func TestInBatch(t *testing.T) {
 	require.ErrorContains(t, db.InBatch(t.Context(), []string{a}, step), "row-level security")
 	require.Equal(t, 1, count(t, db, a, b), "all or nothing")
 	require.ErrorContains(t, db.InBatch(t.Context(), []string{"'; drop table things; --"}, &pgx.Batch{}), "not a UUID")
-	require.Zero(t, db.Pool().Stat().AcquiredConns())
+	require.Zero(t, db.Busy())
 }
 
 // TestWake: who works on a kind of row hears of each commit that left one, once, and of
@@ -143,7 +143,7 @@ func TestRollback(t *testing.T) {
 	})
 	require.ErrorIs(t, err, boom)
 	require.Equal(t, 0, count(t, db, a))
-	require.Zero(t, db.Pool().Stat().AcquiredConns(), "the connection is free although the request was cancelled")
+	require.Zero(t, db.Busy(), "the connection is free although the request was cancelled")
 }
 
 func TestIdempotency(t *testing.T) {
@@ -255,7 +255,7 @@ func TestIdempotencyKeysEnd(t *testing.T) {
 func TestSession(t *testing.T) {
 	t.Parallel()
 	var role, statement, lock, idle, zone string
-	require.NoError(t, open(t).Pool().QueryRow(t.Context(), `
+	require.NoError(t, open(t).QueryRow(t.Context(), `
 		SELECT current_user, current_setting('statement_timeout'), current_setting('lock_timeout'),
 		       current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')`).
 		Scan(&role, &statement, &lock, &idle, &zone))

@@ -46,7 +46,7 @@ func (db *DB) InTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 }
 
 func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
-	begin, err := beginQuery(ctx, scope)
+	begin, err := db.beginQuery(ctx, scope)
 	if err != nil {
 		return err
 	}
@@ -96,11 +96,14 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
-// beginQuery starts a transaction and sets its tenants, and the trace that its rows
-// carry on, in one round trip. The ids are parsed first: nothing else can get into
-// the statement.
-func beginQuery(ctx context.Context, scope []string) (string, error) {
+// beginQuery starts a transaction and sets its tenants, the trace that its rows carry
+// on, and the settings of the handle, in one round trip. The ids are parsed first:
+// nothing else can get into the statement.
+func (db *DB) beginQuery(ctx context.Context, scope []string) (string, error) {
 	begin := "begin"
+	for _, s := range db.settings {
+		begin += "; set local " + s.name + " = '" + s.value + "'"
+	}
 	if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
 		begin += "; set local app.traceparent = '" + traceparent + "'"
 	}
@@ -138,7 +141,7 @@ func (db *DB) InBatch(ctx context.Context, scope []string, statements *pgx.Batch
 	batch := &pgx.Batch{}
 	batch.Queue("select set_config('app.accounts', $1, true), set_config('app.traceparent', $2, true)", ids, telemetry.Traceparent(ctx))
 	batch.QueuedQueries = append(batch.QueuedQueries, statements.QueuedQueries...)
-	return translate(ctx, db.pool.SendBatch(ctx, batch).Close())
+	return db.SendBatch(ctx, batch).Close()
 }
 
 // Read runs one query with the tenants set, in one round trip, and collects its
@@ -154,7 +157,7 @@ func Read[T any](ctx context.Context, db *DB, scope []string, collect func(pgx.R
 	// The statements of a batch are one implicit transaction.
 	batch.Queue("select set_config('app.accounts', $1, true)", ids)
 	batch.Queue(sql, args...)
-	results := db.pool.SendBatch(ctx, batch)
+	results := db.SendBatch(ctx, batch)
 	_, err = results.Exec()
 	if err == nil {
 		var rows pgx.Rows

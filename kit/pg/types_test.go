@@ -16,17 +16,17 @@ func TestIDsAreStrings(t *testing.T) {
 	const a, b = "0190a5c8-1111-7000-8000-000000000001", "0190a5c8-1111-7000-8000-000000000002"
 	var one string
 	var list []string
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT $1::uuid, $2::uuid[]", a, []string{a, b}).Scan(&one, &list))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT $1::uuid, $2::uuid[]", a, []string{a, b}).Scan(&one, &list))
 	require.Equal(t, a, one)
 	require.Equal(t, []string{a, b}, list)
 
 	var none *string
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT $1::uuid", none).Scan(&none))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT $1::uuid", none).Scan(&none))
 	require.Nil(t, none)
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT $1::uuid[]", []string{}).Scan(&list))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT $1::uuid[]", []string{}).Scan(&list))
 	require.Empty(t, list)
 
-	err := db.Pool().QueryRow(t.Context(), "SELECT $1::uuid[]", []string{a, "not an id"}).Scan(&list)
+	err := db.QueryRow(t.Context(), "SELECT $1::uuid[]", []string{a, "not an id"}).Scan(&list)
 	require.ErrorContains(t, err, "not an id")
 }
 
@@ -55,7 +55,7 @@ func TestArraysOfStrings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got *string
-			require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT ("+c.sql+")::text", c.arg).Scan(&got))
+			require.NoError(t, db.QueryRow(t.Context(), "SELECT ("+c.sql+")::text", c.arg).Scan(&got))
 			if c.want == "" {
 				require.Nil(t, got)
 				return
@@ -65,9 +65,9 @@ func TestArraysOfStrings(t *testing.T) {
 		})
 	}
 	var list []string
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT $1::text[]", []string{"x", "y"}).Scan(&list))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT $1::text[]", []string{"x", "y"}).Scan(&list))
 	require.Equal(t, []string{"x", "y"}, list)
 	var nulls []*string
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT $1::text[]", pg.Nullable{"x", ""}).Scan(&nulls))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT $1::text[]", pg.Nullable{"x", ""}).Scan(&nulls))
 	require.Nil(t, nulls[1])
 }

@@ -43,7 +43,7 @@ type thing struct {
 // database returns a fresh database with rows of three accounts.
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	pool := pgtest.New(t).Open(t, "").Pool()
+	pool := pgtest.New(t).Pool(t, "")
 	_, err := pool.Exec(t.Context(), schema)
 	require.NoError(t, err)
 	return pool

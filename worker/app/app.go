@@ -128,7 +128,7 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	a.relay.Tracer, a.tracer = a.deps.Tracing.Tracer("outbox"), a.deps.Tracing.Tracer("consumer")
 	wake := a.relay.Wake
 	if !a.has(RoleRelay) {
-		a.notifier = outbox.NewNotifier(a.db.Pool(), a.deps.Clock, a.deps.Logger)
+		a.notifier = outbox.NewNotifier(a.db, a.deps.Clock, a.deps.Logger)
 		wake = a.notifier.Notify
 	}
 	store, err := postgres.New(a.db, make([]byte, 32), wake) // a worker lists nothing
@@ -189,7 +189,7 @@ func (a *App) has(role string) bool { return slices.Contains(a.cfg.Roles, role) 
 func (a *App) Wake() { a.relay.Wake() }
 
 // Ready reports whether the database answers.
-func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
+func (a *App) Ready(ctx context.Context) error { return a.db.Ping(ctx) }
 
 // Close closes the database, after Run.
 func (a *App) Close() { a.db.Close() }

@@ -57,5 +57,5 @@ func New(db *pg.DB, b bus.Publisher, c clock.Clock, log *slog.Logger, r promethe
 	if err != nil {
 		return nil, err
 	}
-	return &outbox.Relay{Pool: db.Pool(), Bus: b, NeedsConsumer: needsConsumer, Clock: c, Logger: log, Metrics: metrics}, nil
+	return &outbox.Relay{DB: db, Bus: b, NeedsConsumer: needsConsumer, Clock: c, Logger: log, Metrics: metrics}, nil
 }

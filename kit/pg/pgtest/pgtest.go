@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
 	"github.com/turumba/turumba/kit/clock"
@@ -75,6 +76,26 @@ func (d *Database) OpenAt(t testing.TB, role string, c clock.Clock) *pg.DB {
 	}
 	t.Cleanup(db.Close)
 	return db
+}
+
+// Pool opens a bare pool that works as the role, for tests that need what a pg.DB does
+// not let through; it is closed when the test ends.
+func (d *Database) Pool(t testing.TB, role string) *pgxpool.Pool {
+	t.Helper()
+	cfg, err := pgxpool.ParseConfig(d.URL)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	if role != "" {
+		cfg.ConnConfig.RuntimeParams["role"] = role
+	}
+	cfg.AfterConnect = pg.RegisterTypes
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
 }
 
 // Goleak returns the options that leave the server's own goroutines out of a

@@ -23,9 +23,9 @@ GRANT SELECT, INSERT ON notes TO turumba_api;
 	t.Run("writes", func(t *testing.T) {
 		d := pgtest.New(t, set)
 		gone = d.URL
-		_, err := d.Open(t, pg.RoleAPI).Pool().Exec(t.Context(), "INSERT INTO notes VALUES (1)")
+		_, err := d.Open(t, pg.RoleAPI).Exec(t.Context(), "INSERT INTO notes VALUES (1)")
 		require.NoError(t, err)
-		_, err = d.Open(t, pg.RoleWorker).Pool().Exec(t.Context(), "INSERT INTO notes VALUES (1)")
+		_, err = d.Open(t, pg.RoleWorker).Exec(t.Context(), "INSERT INTO notes VALUES (1)")
 		require.ErrorContains(t, err, "permission denied")
 	})
 	if gone == "" {
@@ -34,6 +34,6 @@ GRANT SELECT, INSERT ON notes TO turumba_api;
 	_, err := pgx.Connect(t.Context(), gone)
 	require.ErrorContains(t, err, "does not exist")
 	var n int
-	require.NoError(t, pgtest.New(t, set).Open(t, pg.RoleAPI).Pool().QueryRow(t.Context(), "SELECT count(*) FROM notes").Scan(&n))
+	require.NoError(t, pgtest.New(t, set).Open(t, pg.RoleAPI).QueryRow(t.Context(), "SELECT count(*) FROM notes").Scan(&n))
 	require.Zero(t, n)
 }

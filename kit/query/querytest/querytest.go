@@ -16,10 +16,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 )
 
@@ -65,12 +65,12 @@ func Complete(t *testing.T, store any, lists ...List) {
 // Check explains and runs the first page of each list for every declared filter
 // with every order, and a page in the middle for every order that an index can be
 // entered in: no index answers "greater or NULL", so ascending pages by a field
-// that may be NULL walk from the start. pool works as the API does.
-func Check(t *testing.T, pool *pgxpool.Pool, scope []string, lists ...List) {
+// that may be NULL walk from the start. db works as the API does.
+func Check(t *testing.T, db *pg.DB, scope []string, lists ...List) {
 	t.Helper()
 	for _, l := range lists {
 		t.Run(l.Name, func(t *testing.T) {
-			c := checker{List: l, pool: pool, scope: scope}
+			c := checker{List: l, db: db, scope: scope}
 			filters := append(c.filters(), nil)
 			for _, sorts := range c.orders() {
 				for _, filter := range filters {
@@ -88,7 +88,7 @@ func Check(t *testing.T, pool *pgxpool.Pool, scope []string, lists ...List) {
 
 type checker struct {
 	List
-	pool         *pgxpool.Pool
+	db           *pg.DB
 	scope        []string
 	tried, worst int
 	worstBy      string
@@ -218,7 +218,7 @@ func (c *checker) middle(t *testing.T, sorts []string) {
 // list runs a list and drops its rows.
 func (c *checker) list(t *testing.T, compiled *query.Compiled) *query.Page[int] {
 	t.Helper()
-	page, err := query.List(t.Context(), c.pool, compiled, func(row pgx.CollectableRow) (int, error) {
+	page, err := query.List(t.Context(), c.db, compiled, func(row pgx.CollectableRow) (int, error) {
 		columns := make([]any, len(row.FieldDescriptions()))
 		for i := range columns {
 			columns[i] = new(any)
@@ -234,21 +234,20 @@ func (c *checker) list(t *testing.T, compiled *query.Compiled) *query.Page[int] 
 func (c *checker) explain(t *testing.T, compiled *query.Compiled) (read int, plan string) {
 	t.Helper()
 	ctx := t.Context()
-	tx, err := c.pool.Begin(ctx)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, tx.Rollback(ctx)) }()
 	sql, args := compiled.SQL, compiled.Args
-	settings := append([]string{"SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL statement_timeout = '30s'"}, compiled.Settings...)
+	settings := append([]string{"SET LOCAL plan_cache_mode = force_custom_plan"}, compiled.Settings...)
 	if compiled.Probe != nil {
 		sql, args = compiled.Probe.SQL, compiled.Probe.Args
 		settings = append(settings[:1], compiled.ProbeSettings...)
 	}
-	_, err = tx.Exec(ctx, "SELECT set_config('app.accounts', $1, true)", strings.Join(compiled.Scope, ","))
-	require.NoError(t, err)
-	_, err = tx.Exec(ctx, strings.Join(settings, "; "))
-	require.NoError(t, err)
 	var raw []byte
-	require.NoError(t, tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) "+sql, args...).Scan(&raw), sql)
+	err := c.db.InTx(ctx, compiled.Scope, func(tx *pg.Tx) error {
+		if _, err := tx.Exec(ctx, strings.Join(settings, "; ")); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) "+sql, args...).Scan(&raw)
+	})
+	require.NoError(t, err, sql)
 	var plans []struct{ Plan node }
 	require.NoError(t, json.Unmarshal(raw, &plans), "%s", raw)
 	require.Len(t, plans, 1)

@@ -189,7 +189,7 @@ func (c contextSource) Context(ctx context.Context, claims auth.Claims) (auth.Ca
 
 // Ready reports whether the databases answer.
 func (a *App) Ready(ctx context.Context) error {
-	if err := a.db.Pool().Ping(ctx); err != nil || a.mongo == nil {
+	if err := a.db.Ping(ctx); err != nil || a.mongo == nil {
 		return err
 	}
 	return a.mongo.Ping(ctx)

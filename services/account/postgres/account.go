@@ -52,7 +52,7 @@ func (s *Store) Account(ctx context.Context, scope []string, id string) (*accoun
 
 // BlockedAccounts returns the accounts that must not send.
 func (s *Store) BlockedAccounts(ctx context.Context) ([]string, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT a::text FROM lookup.blocked_accounts() AS a")
+	rows, err := s.db.Query(ctx, "SELECT a::text FROM lookup.blocked_accounts() AS a")
 	if err != nil {
 		return nil, fmt.Errorf("read blocked accounts: %w", err)
 	}
@@ -62,7 +62,7 @@ func (s *Store) BlockedAccounts(ctx context.Context) ([]string, error) {
 // MessageRetention returns what accounts say of how long texts of messages are kept, by
 // id, those after one; the days are 0 where an account says nothing.
 func (s *Store) MessageRetention(ctx context.Context, after string, most int) ([]*account.MessageRetention, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT id::text, days FROM lookup.message_retention($1, $2)", after, most)
+	rows, err := s.db.Query(ctx, "SELECT id::text, days FROM lookup.message_retention($1, $2)", after, most)
 	if err != nil {
 		return nil, fmt.Errorf("read the retention of messages: %w", err)
 	}
@@ -75,7 +75,7 @@ func (s *Store) Accounts(ctx context.Context, scope []string, r query.Request) (
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Account])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.Account])
 }
 
 // UpdateAccount lets change alter the account and stores it; action is what the

@@ -44,7 +44,7 @@ func (s *Store) APIKeys(ctx context.Context, scope []string, r query.Request) (*
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.APIKey])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.APIKey])
 }
 
 // RevokeAPIKey ends a key; one that has ended stays as it is.
@@ -88,7 +88,7 @@ func (s *Store) UseAPIKey(ctx context.Context, id string, opens func(*account.AP
 // keyByID reads a key before its account is known.
 func (s *Store) keyByID(ctx context.Context, id string) (*account.APIKey, error) {
 	var accountID *string
-	if err := s.db.Pool().QueryRow(ctx, "SELECT lookup.api_key_account($1)::text", id).Scan(&accountID); err != nil {
+	if err := s.db.QueryRow(ctx, "SELECT lookup.api_key_account($1)::text", id).Scan(&accountID); err != nil {
 		return nil, fmt.Errorf("look up API key: %w", err)
 	}
 	if accountID == nil {

@@ -73,7 +73,7 @@ func (s *Store) AuditEvents(ctx context.Context, scope []string, r query.Request
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.AuditEvent])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.AuditEvent])
 }
 
 // Intent is one change that is about to be made in another store.
@@ -159,7 +159,7 @@ func (s *Store) settle(ctx context.Context, tx *pg.Tx, accountID string, outcome
 // PendingEvents are events of all accounts that were intended before the time and
 // never settled, the oldest first.
 func (s *Store) PendingEvents(ctx context.Context, before time.Time, most int) ([]*account.AuditEvent, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT id::text, account_id::text FROM lookup.audit_pending($1, $2)", before, most)
+	rows, err := s.db.Query(ctx, "SELECT id::text, account_id::text FROM lookup.audit_pending($1, $2)", before, most)
 	if err != nil {
 		return nil, fmt.Errorf("find pending audit events: %w", err)
 	}
@@ -184,7 +184,7 @@ const auditPurge = 5000
 func (s *Store) purgeAudit(ctx context.Context) error {
 	for {
 		var n int
-		err := s.db.Pool().QueryRow(ctx, "SELECT audit_purge($1, $2)", s.db.Now().Add(-account.AuditLife), auditPurge).Scan(&n)
+		err := s.db.QueryRow(ctx, "SELECT audit_purge($1, $2)", s.db.Now().Add(-account.AuditLife), auditPurge).Scan(&n)
 		if err != nil {
 			return fmt.Errorf("purge audit events: %w", err)
 		}

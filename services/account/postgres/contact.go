@@ -200,7 +200,7 @@ func (s *Store) Contacts(ctx context.Context, scope []string, r query.Request) (
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, scanContact)
+	return query.List(ctx, s.db, c, scanContact)
 }
 
 // UpdateContact lets change alter the contact and stores it.

@@ -69,7 +69,7 @@ func (s *Store) Groups(ctx context.Context, scope []string, r query.Request) (*q
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Group])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.Group])
 }
 
 // UpdateGroup lets change alter the group and stores it.
@@ -148,5 +148,5 @@ func (s *Store) GroupContacts(ctx context.Context, scope []string, groupID strin
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, scanContact)
+	return query.List(ctx, s.db, c, scanContact)
 }

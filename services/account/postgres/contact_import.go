@@ -113,7 +113,7 @@ func (s *Store) Imports(ctx context.Context, scope []string, r query.Request) (*
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Import])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.Import])
 }
 
 // CancelImport ends an import of the scope. INVALID_STATE when it has ended.
@@ -179,7 +179,7 @@ func (s *Store) RejectedRows(ctx context.Context, im *account.Import, after, lim
 // purgeImports removes imports that are older than they are kept.
 func (s *Store) purgeImports(ctx context.Context) error {
 	now := s.db.Now()
-	_, err := s.db.Pool().Exec(ctx, "SELECT contact_imports_purge($1, $2, 100)", now.Add(-account.ImportLife), now.Add(-account.UploadLife))
+	_, err := s.db.Exec(ctx, "SELECT contact_imports_purge($1, $2, 100)", now.Add(-account.ImportLife), now.Add(-account.UploadLife))
 	if err != nil {
 		return fmt.Errorf("purge contact imports: %w", err)
 	}

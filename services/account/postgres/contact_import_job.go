@@ -42,7 +42,7 @@ var (
 // work; nil when there is none.
 func (s *Store) ClaimImport(ctx context.Context, lease time.Duration) (*ImportJob, error) {
 	now := s.db.Now()
-	rows, err := s.db.Pool().Query(ctx, `
+	rows, err := s.db.Query(ctx, `
 		UPDATE contact_import_jobs SET epoch = epoch + 1, lease_until = $2
 		WHERE import_id = (SELECT import_id FROM contact_import_jobs j WHERE lease_until <= $1
 				AND NOT EXISTS (SELECT 1 FROM contact_import_jobs o WHERE o.account_id = j.account_id AND o.lease_until > $1)
@@ -60,7 +60,7 @@ func (s *Store) ClaimImport(ctx context.Context, lease time.Duration) (*ImportJo
 
 // ExtendImport renews a claim, or returns ErrImportLost.
 func (s *Store) ExtendImport(ctx context.Context, job *ImportJob, lease time.Duration) error {
-	tag, err := s.db.Pool().Exec(ctx, "UPDATE contact_import_jobs SET lease_until = $3 WHERE import_id = $1 AND epoch = $2", job.ImportID, job.Epoch, s.db.Now().Add(lease))
+	tag, err := s.db.Exec(ctx, "UPDATE contact_import_jobs SET lease_until = $3 WHERE import_id = $1 AND epoch = $2", job.ImportID, job.Epoch, s.db.Now().Add(lease))
 	if err != nil {
 		return fmt.Errorf("extend import: %w", err)
 	}
@@ -91,7 +91,7 @@ func (s *Store) hold(ctx context.Context, tx *pg.Tx, job *ImportJob, lease time.
 // StoreBatch imports rows: contacts, groups, errors, counts and the place to go on
 // are one transaction. The errors ErrImportLost and ErrImportRival store nothing.
 func (s *Store) StoreBatch(ctx context.Context, job *ImportJob, im *account.Import, b ImportBatch, lease time.Duration) error {
-	if _, err := s.db.Pool().Exec(ctx, "SELECT contacts_analyze()"); err != nil {
+	if _, err := s.db.Exec(ctx, "SELECT contacts_analyze()"); err != nil {
 		return fmt.Errorf("renew statistics: %w", err)
 	}
 	return s.storeBatch(ctx, job, im, b, lease, func(tx *pg.Tx) ([]*account.Contact, error) {

@@ -32,7 +32,7 @@ const loginColumns = `id::text AS user_id, email, idp_subject AS subject, coales
 
 // Login finds the user or the pending registration of an address.
 func (s *Store) Login(ctx context.Context, email string) (*Login, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT "+loginColumns+` FROM users WHERE email = $1
+	rows, err := s.db.Query(ctx, "SELECT "+loginColumns+` FROM users WHERE email = $1
 		UNION ALL
 		SELECT '', email, '', password_hash, true, false, true FROM pending_registrations WHERE email = $1 AND user_id IS NULL
 		ORDER BY pending LIMIT 1`, email)
@@ -44,7 +44,7 @@ func (s *Store) Login(ctx context.Context, email string) (*Login, error) {
 
 // LoginByID finds the login of a user.
 func (s *Store) LoginByID(ctx context.Context, userID string) (*Login, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT "+loginColumns+" FROM users WHERE id = $1", userID)
+	rows, err := s.db.Query(ctx, "SELECT "+loginColumns+" FROM users WHERE id = $1", userID)
 	if err != nil {
 		return nil, fmt.Errorf("read login: %w", err)
 	}
@@ -105,7 +105,7 @@ func (s *Store) Registration(ctx context.Context, tx *pg.Tx, email string) (*acc
 // nil without one.
 func (s *Store) registrationInvitation(ctx context.Context, email string) ([]byte, error) {
 	var hash []byte
-	err := s.db.Pool().QueryRow(ctx, "SELECT invitation_hash FROM pending_registrations WHERE email = $1 AND user_id IS NULL", email).Scan(&hash)
+	err := s.db.QueryRow(ctx, "SELECT invitation_hash FROM pending_registrations WHERE email = $1 AND user_id IS NULL", email).Scan(&hash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -180,7 +180,7 @@ type SigningKey struct {
 
 // SigningKeys returns the signing keys, newest first.
 func (s *Store) SigningKeys(ctx context.Context) ([]*SigningKey, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT kid, private_key, public_jwk, created_at FROM signing_keys ORDER BY created_at DESC, kid")
+	rows, err := s.db.Query(ctx, "SELECT kid, private_key, public_jwk, created_at FROM signing_keys ORDER BY created_at DESC, kid")
 	if err != nil {
 		return nil, fmt.Errorf("read signing keys: %w", err)
 	}

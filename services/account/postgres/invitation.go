@@ -67,7 +67,7 @@ func (s *Store) Invitations(ctx context.Context, scope []string, r query.Request
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Invitation])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.Invitation])
 }
 
 // ChangeInvitation locks an invitation, lets change alter it, and stores it.
@@ -98,7 +98,7 @@ func (s *Store) ChangeInvitation(ctx context.Context, tx *pg.Tx, scope []string,
 // account is known.
 func (s *Store) InvitationByToken(ctx context.Context, hash []byte) (*account.Invitation, error) {
 	var accountID *string
-	if err := s.db.Pool().QueryRow(ctx, "SELECT lookup.invitation_account($1)::text", hash).Scan(&accountID); err != nil {
+	if err := s.db.QueryRow(ctx, "SELECT lookup.invitation_account($1)::text", hash).Scan(&accountID); err != nil {
 		return nil, fmt.Errorf("look up invitation: %w", err)
 	}
 	if accountID == nil {

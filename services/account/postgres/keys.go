@@ -23,7 +23,7 @@ var (
 // SealedIDs are the ids of the table's rows, as text and in that order, after one of
 // them.
 func (s *Store) SealedIDs(ctx context.Context, of Sealed, after string, most int) ([]string, error) {
-	rows, err := s.db.Pool().Query(ctx, fmt.Sprintf("SELECT %[2]s::text FROM %[1]s WHERE %[2]s::text > $1 ORDER BY 1 LIMIT $2", of.table, of.id), after, most)
+	rows, err := s.db.Query(ctx, fmt.Sprintf("SELECT %[2]s::text FROM %[1]s WHERE %[2]s::text > $1 ORDER BY 1 LIMIT $2", of.table, of.id), after, most)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", of.table, err)
 	}

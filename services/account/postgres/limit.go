@@ -46,7 +46,7 @@ func (s *Store) RefundAttempt(ctx context.Context, limits []Limit) error {
 	for i, l := range limits {
 		keys[i] = l.Key
 	}
-	_, err := s.db.Pool().Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE attempt_limits SET attempts = attempts - 1
 		WHERE key IN (SELECT key FROM attempt_limits WHERE key = ANY ($1) AND attempts > 0 ORDER BY array_position($1, key) FOR UPDATE)`, keys)
 	if err != nil {

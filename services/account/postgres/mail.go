@@ -38,7 +38,7 @@ func (s *Store) OnMail(wake func()) { s.db.OnWake(mailQueued{}, wake) }
 // is due.
 func (s *Store) ClaimMail(ctx context.Context, lease time.Duration) (*Mail, error) {
 	now := s.db.Now()
-	rows, err := s.db.Pool().Query(ctx, `
+	rows, err := s.db.Query(ctx, `
 		UPDATE outgoing_mails SET attempts = attempts + 1, not_before = $2
 		WHERE id = (SELECT id FROM outgoing_mails WHERE not_before <= $1 AND expires_at > $1
 			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -56,7 +56,7 @@ func (s *Store) ClaimMail(ctx context.Context, lease time.Duration) (*Mail, erro
 // ReleaseMail gives back a mail that was not sent. It is due again after delay, doubled
 // with each attempt and at most an hour; attempts is what fences a newer claim.
 func (s *Store) ReleaseMail(ctx context.Context, m *Mail, delay time.Duration) error {
-	_, err := s.db.Pool().Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE outgoing_mails SET not_before = $3::timestamptz + least($4::interval * power(2, least(attempts - 1, 20)), interval '1 hour')
 		WHERE id = $1 AND attempts = $2`, m.ID, m.Attempts, s.db.Now(), delay)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) ReleaseMail(ctx context.Context, m *Mail, delay time.Duration) e
 
 // DeleteMail removes a mail that was sent.
 func (s *Store) DeleteMail(ctx context.Context, id string) error {
-	if _, err := s.db.Pool().Exec(ctx, "DELETE FROM outgoing_mails WHERE id = $1", id); err != nil {
+	if _, err := s.db.Exec(ctx, "DELETE FROM outgoing_mails WHERE id = $1", id); err != nil {
 		return fmt.Errorf("delete mail: %w", err)
 	}
 	return nil

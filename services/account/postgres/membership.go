@@ -31,13 +31,13 @@ func (s *Store) Memberships(ctx context.Context, accountID string, r query.Reque
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Membership])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.Membership])
 }
 
 // UserIDByEmail finds an existing user by address.
 func (s *Store) UserIDByEmail(ctx context.Context, email string) (string, error) {
 	var id string
-	err := s.db.Pool().QueryRow(ctx, "SELECT id FROM users WHERE email = $1", account.NormalEmail(email)).Scan(&id)
+	err := s.db.QueryRow(ctx, "SELECT id FROM users WHERE email = $1", account.NormalEmail(email)).Scan(&id)
 	return id, pg.NoRows(err, errUser)
 }
 

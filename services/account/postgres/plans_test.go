@@ -58,8 +58,8 @@ func TestEveryDeclaredFilterAndOrderIsServed(t *testing.T) {
 	}
 	accounts := querytest.List{Name: "accounts", Spec: s.accounts, Most: 1}
 	querytest.Complete(t, s, append(lists, ofGroup, accounts)...)
-	querytest.Check(t, db.Pool(), planAccounts[:1], append(lists, ofGroup)...)
-	querytest.Check(t, db.Pool(), planAccounts[:2], append(lists, accounts)...)
+	querytest.Check(t, db, planAccounts[:1], append(lists, ofGroup)...)
+	querytest.Check(t, db, planAccounts[:2], append(lists, accounts)...)
 }
 
 // fillForPlans fills the lists of the caller's accounts and of two others, which

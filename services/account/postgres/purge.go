@@ -19,7 +19,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	b.Queue("DELETE FROM password_resets WHERE expires_at < $1", now)
 	b.Queue("DELETE FROM login_challenges WHERE expires_at < $1", now)
 	b.Queue("DELETE FROM outgoing_mails WHERE expires_at < $1", now)
-	if err := s.db.Pool().SendBatch(ctx, b).Close(); err != nil {
+	if err := s.db.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("purge identities: %w", err)
 	}
 	if err := s.purgeAudit(ctx); err != nil {

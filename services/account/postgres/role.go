@@ -27,7 +27,7 @@ func (s *Store) Roles(ctx context.Context, scope []string, r query.Request) (*qu
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.Role])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.Role])
 }
 
 // CreateRole stores a role.

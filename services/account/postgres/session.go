@@ -104,7 +104,7 @@ const (
 // endedSessions are the sessions of a user whose access tokens may still be good.
 func (s *Store) endedSessions(ctx context.Context, userID string) ([]string, error) {
 	now := s.db.Now()
-	rows, err := s.db.Pool().Query(ctx, `
+	rows, err := s.db.Query(ctx, `
 		SELECT family_id::text FROM refresh_tokens WHERE user_id = $1 AND revoked_at > $2
 		UNION SELECT session_id FROM ended_sessions WHERE user_id = $1 AND ended_at > $3`,
 		userID, now.Add(-tokenLife), now.Add(-otherTokenLife))
@@ -125,7 +125,7 @@ func (s *Store) SaveChallenge(ctx context.Context, tx *pg.Tx, hash []byte, userI
 
 // Challenge is the user of a session that waits for the second factor.
 func (s *Store) Challenge(ctx context.Context, hash []byte, now time.Time) (userID string, err error) {
-	err = s.db.Pool().QueryRow(ctx, "SELECT user_id FROM login_challenges WHERE session_hash = $1 AND expires_at > $2", hash, now).Scan(&userID)
+	err = s.db.QueryRow(ctx, "SELECT user_id FROM login_challenges WHERE session_hash = $1 AND expires_at > $2", hash, now).Scan(&userID)
 	return userID, pg.NoRows(err, apierr.NotFound("session"))
 }
 

@@ -28,7 +28,7 @@ var errUser = apierr.NotFound("user")
 
 // User returns a user by id; callers decide who may see whom.
 func (s *Store) User(ctx context.Context, id string) (*account.User, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1", id)
+	rows, err := s.db.Query(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1", id)
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
@@ -37,7 +37,7 @@ func (s *Store) User(ctx context.Context, id string) (*account.User, error) {
 
 // UserBySubject returns a user by who they are at their identity provider.
 func (s *Store) UserBySubject(ctx context.Context, issuer, subject string) (*account.User, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT "+userColumns+" FROM users WHERE idp_issuer = $1 AND idp_subject = $2", issuer, subject)
+	rows, err := s.db.Query(ctx, "SELECT "+userColumns+" FROM users WHERE idp_issuer = $1 AND idp_subject = $2", issuer, subject)
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
@@ -56,7 +56,7 @@ func (s *Store) Users(ctx context.Context, scope []string, r query.Request) (*qu
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[account.User])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[account.User])
 }
 
 // Among returns those of the users who are in one of the accounts.
@@ -126,7 +126,7 @@ func (s *Store) SetActive(ctx context.Context, id string, active bool) (*account
 
 // accountsOf are the accounts that a user is in.
 func (s *Store) accountsOf(ctx context.Context, userID string) ([]string, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT a::text FROM lookup.account_ids($1) AS a", userID)
+	rows, err := s.db.Query(ctx, "SELECT a::text FROM lookup.account_ids($1) AS a", userID)
 	if err != nil {
 		return nil, fmt.Errorf("read accounts of user: %w", err)
 	}
@@ -141,7 +141,7 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	var active bool
 	var accounts []string
 	var since *time.Time
-	err := s.db.Pool().QueryRow(ctx, `
+	err := s.db.QueryRow(ctx, `
 		SELECT u.id, u.is_active, u.sessions_since, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
 		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &since, &accounts)
 	if errors.Is(err, pgx.ErrNoRows) {

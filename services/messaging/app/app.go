@@ -135,7 +135,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	}
 	wake := deps.Wake
 	if wake == nil {
-		a.notifier = outbox.NewNotifier(a.db.Pool(), deps.Clock, deps.Logger)
+		a.notifier = outbox.NewNotifier(a.db, deps.Clock, deps.Logger)
 		wake = a.notifier.Notify
 	}
 	store, err := postgres.New(a.db, tokenKey, wake)
@@ -168,7 +168,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 }
 
 // Ready reports whether the database answers.
-func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
+func (a *App) Ready(ctx context.Context) error { return a.db.Ping(ctx) }
 
 // purgeEvery is how often expired rows are removed.
 const purgeEvery = time.Hour

@@ -154,7 +154,7 @@ func (s *Store) FailOver(ctx context.Context, accountID, channelType string) (mo
 
 // HoldChannel keeps the channel's ready chunks from being claimed for a while.
 func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
-	_, err := s.db.Pool().Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE dispatch_chunks SET not_before = now() + $2::interval
 		WHERE id IN (
 			SELECT id FROM dispatch_chunks WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval

@@ -94,7 +94,7 @@ func chunkEvent(ctx context.Context, tx *pg.Tx, c *Chunk) *eventv1.Event {
 // ClaimChunk leases the ready chunk whose turn it is, of the channel types given
 // and none of the channels at their cap; nil if there is none.
 func (s *Store) ClaimChunk(ctx context.Context, lane string, types, capped []string, lease time.Duration) (*Chunk, error) {
-	rows, err := s.db.Pool().Query(ctx, `
+	rows, err := s.db.Query(ctx, `
 		WITH next AS (
 			SELECT id, channel_type, vtime FROM dispatch_chunks
 			WHERE state = 'ready' AND lane = $1 AND channel_type = ANY ($2) AND not_before <= now() AND channel_id <> ALL ($3::uuid[])
@@ -114,7 +114,7 @@ func (s *Store) ClaimChunk(ctx context.Context, lane string, types, capped []str
 
 // ExtendChunk keeps the lease; ErrFenced says that it is lost.
 func (s *Store) ExtendChunk(ctx context.Context, c *Chunk, lease time.Duration) error {
-	tag, err := s.db.Pool().Exec(ctx, "UPDATE dispatch_chunks SET lease_until = now() + $3::interval WHERE id = $1 AND epoch = $2", c.ID, c.Epoch, interval(lease))
+	tag, err := s.db.Exec(ctx, "UPDATE dispatch_chunks SET lease_until = now() + $3::interval WHERE id = $1 AND epoch = $2", c.ID, c.Epoch, interval(lease))
 	if err != nil {
 		return fmt.Errorf("extend lease: %w", err)
 	}
@@ -134,7 +134,7 @@ func (s *Store) ExtendChunks(ctx context.Context, list []*Chunk, lease time.Dura
 	for i, c := range list {
 		ids[i], epochs[i] = c.ID, c.Epoch
 	}
-	_, err := s.db.Pool().Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE dispatch_chunks SET lease_until = now() + $3::interval
 		WHERE id = ANY ($1::uuid[]) AND epoch = ($2::bigint[])[array_position($1::uuid[], id)]`, ids, epochs, interval(lease))
 	if err != nil {

@@ -120,7 +120,7 @@ func (j *erasureJob) wait(id string) {
 // StepErasure goes on with the erasure that has waited longest, by one look at messages,
 // and returns how many were erased; worked is false where there was nothing to do.
 func (s *Store) StepErasure(ctx context.Context) (erased int, worked bool, err error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT "+jobColumns+" FROM erasure_jobs WHERE not_before <= $1 ORDER BY not_before LIMIT 1", s.db.Now())
+	rows, err := s.db.Query(ctx, "SELECT "+jobColumns+" FROM erasure_jobs WHERE not_before <= $1 ORDER BY not_before LIMIT 1", s.db.Now())
 	if err != nil {
 		return 0, false, fmt.Errorf("find an erasure: %w", err)
 	}

@@ -54,7 +54,7 @@ type FanoutJob struct {
 
 // ClaimFanout leases a due job, the one that waits longest; nil if there is none.
 func (s *Store) ClaimFanout(ctx context.Context, lease time.Duration) (*FanoutJob, error) {
-	rows, err := s.db.Pool().Query(ctx, `
+	rows, err := s.db.Query(ctx, `
 		UPDATE fanout_jobs SET epoch = epoch + 1, lease_until = now() + $1::interval
 		WHERE group_message_id = (
 			SELECT group_message_id FROM fanout_jobs
@@ -414,7 +414,7 @@ func (s *Store) SentAddresses(ctx context.Context, g *messaging.GroupMessage) ([
 // ExtendFanout keeps the lease of a job that makes progress without writing; ErrFenced
 // says that it is lost.
 func (s *Store) ExtendFanout(ctx context.Context, job *FanoutJob, lease time.Duration) error {
-	tag, err := s.db.Pool().Exec(ctx, "UPDATE fanout_jobs SET lease_until = now() + $3::interval WHERE group_message_id = $1 AND epoch = $2",
+	tag, err := s.db.Exec(ctx, "UPDATE fanout_jobs SET lease_until = now() + $3::interval WHERE group_message_id = $1 AND epoch = $2",
 		job.GroupMessageID, job.Epoch, interval(lease))
 	if err != nil {
 		return fmt.Errorf("extend fan-out lease: %w", err)
@@ -424,7 +424,7 @@ func (s *Store) ExtendFanout(ctx context.Context, job *FanoutJob, lease time.Dur
 
 // ReleaseFanout gives a job back, to be claimed again after the delay.
 func (s *Store) ReleaseFanout(ctx context.Context, job *FanoutJob, delay time.Duration) error {
-	_, err := s.db.Pool().Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE fanout_jobs SET lease_until = NULL, not_before = now() + $3::interval
 		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, interval(delay))
 	if err != nil {

@@ -64,7 +64,7 @@ func (s *Store) sealedKey(ctx context.Context, name string, fresh func() ([]byte
 
 // SealedKeys are the names of all sealed keys.
 func (s *Store) SealedKeys(ctx context.Context) ([]string, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT name FROM sealed_keys ORDER BY name")
+	rows, err := s.db.Query(ctx, "SELECT name FROM sealed_keys ORDER BY name")
 	if err != nil {
 		return nil, fmt.Errorf("list sealed keys: %w", err)
 	}
@@ -100,7 +100,7 @@ type SealedChannel struct {
 // SealedChannels are the channels of all accounts that have secrets, by id, after one of
 // them; the first has the zero UUID before it.
 func (s *Store) SealedChannels(ctx context.Context, after string, most int) ([]SealedChannel, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT id, account_id FROM lookup.sealed_channels($1, $2)", after, most)
+	rows, err := s.db.Query(ctx, "SELECT id, account_id FROM lookup.sealed_channels($1, $2)", after, most)
 	if err != nil {
 		return nil, fmt.Errorf("list sealed channels: %w", err)
 	}

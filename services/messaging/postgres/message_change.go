@@ -216,7 +216,7 @@ type expiry struct {
 // ExpireMessages gives up waiting messages whose not_after is over, each in a
 // transaction of its own, and returns how many it looked at.
 func (s *Store) ExpireMessages(ctx context.Context) (int, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT message_id, account_id FROM message_expiries WHERE expires_at <= now() ORDER BY expires_at LIMIT $1", expireLimit)
+	rows, err := s.db.Query(ctx, "SELECT message_id, account_id FROM message_expiries WHERE expires_at <= now() ORDER BY expires_at LIMIT $1", expireLimit)
 	if err != nil {
 		return 0, fmt.Errorf("find expired messages: %w", err)
 	}

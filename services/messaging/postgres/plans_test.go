@@ -38,7 +38,7 @@ func TestEveryDeclaredFilterAndOrderIsServed(t *testing.T) {
 	require.NoError(t, err)
 	fillForPlans(t, d)
 	var now string // messages can only be where there is a partition: now
-	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')").Scan(&now))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')").Scan(&now))
 	lists := []querytest.List{
 		{Name: "messages", Spec: s.messages, Most: planRows, Narrow: "created_at:range:" + now + "T00:00:00Z," + now + "T02:00:00Z"},
 		{Name: "channels", Spec: s.channels, Most: planOwn},
@@ -49,8 +49,8 @@ func TestEveryDeclaredFilterAndOrderIsServed(t *testing.T) {
 	}
 	skips := querytest.List{Name: "skipped recipients", Spec: s.skips, Most: planRows, Always: []string{"group_message_id:eq:" + planSend}}
 	querytest.Complete(t, s, append(lists, skips)...)
-	querytest.Check(t, db.Pool(), planAccounts[:1], append(lists, skips)...)
-	querytest.Check(t, db.Pool(), planAccounts[:2], lists...)
+	querytest.Check(t, db, planAccounts[:1], append(lists, skips)...)
+	querytest.Check(t, db, planAccounts[:2], lists...)
 }
 
 // fillForPlans fills the lists of the caller's accounts and of two others, which

@@ -28,7 +28,7 @@ const LaneRetry = "retry"
 // QueueDepths looks at the queues of all accounts, within bounds. Lanes in which
 // nothing waits are left out.
 func (s *Store) QueueDepths(ctx context.Context) ([]QueueDepth, error) {
-	rows, err := s.db.Pool().Query(ctx, `
+	rows, err := s.db.Query(ctx, `
 		SELECT channel_type, lane, sum(n - calling_upto)::bigint, greatest(extract(epoch FROM now() - min(created_at)), 0)::float8
 		FROM (SELECT channel_type, lane, n, calling_upto, created_at FROM dispatch_chunks LIMIT $1) AS waiting GROUP BY 1, 2
 		UNION ALL

@@ -34,7 +34,7 @@ func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute i
 	step := time.Duration(float64(want) / rate * float64(time.Second))
 	var taken bool
 	var seconds float64
-	err = s.db.Pool().QueryRow(ctx, `
+	err = s.db.QueryRow(ctx, `
 		WITH taken AS (
 			INSERT INTO channel_rates AS r (key, tat) VALUES ($1, now() + $2::interval)
 			ON CONFLICT (key) DO UPDATE SET tat = greatest(r.tat, now()) + $2::interval WHERE r.tat <= now() + $3::interval

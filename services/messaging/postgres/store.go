@@ -119,7 +119,7 @@ func list[T any](ctx context.Context, s *Store, spec *query.Spec, r query.Reques
 	if err != nil {
 		return nil, err
 	}
-	return query.List(ctx, s.db.Pool(), c, pgx.RowToAddrOfStructByName[T])
+	return query.List(ctx, s.db, c, pgx.RowToAddrOfStructByName[T])
 }
 
 // skipSpec is the list of a send's skipped recipients.

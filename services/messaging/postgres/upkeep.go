@@ -18,7 +18,7 @@ import (
 // ExpiredChunks returns chunks whose lease is over: whoever held them is dead or
 // cut off.
 func (s *Store) ExpiredChunks(ctx context.Context, limit int) ([]*Chunk, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT "+chunkColumns+" FROM dispatch_chunks WHERE state = 'leased' AND lease_until < now() ORDER BY lease_until LIMIT $1", limit)
+	rows, err := s.db.Query(ctx, "SELECT "+chunkColumns+" FROM dispatch_chunks WHERE state = 'leased' AND lease_until < now() ORDER BY lease_until LIMIT $1", limit)
 	if err != nil {
 		return nil, fmt.Errorf("find expired leases: %w", err)
 	}
@@ -102,7 +102,7 @@ type dueKey struct {
 // ReleaseDue makes chunks of the messages whose wait is over and returns how many
 // messages there were. Each account has its own transaction.
 func (s *Store) ReleaseDue(ctx context.Context) (int, error) {
-	rows, err := s.db.Pool().Query(ctx, "SELECT DISTINCT account_id::text FROM (SELECT account_id FROM message_due WHERE due_at <= now() ORDER BY due_at LIMIT 10000) due")
+	rows, err := s.db.Query(ctx, "SELECT DISTINCT account_id::text FROM (SELECT account_id FROM message_due WHERE due_at <= now() ORDER BY due_at LIMIT 10000) due")
 	if err != nil {
 		return 0, fmt.Errorf("find due messages: %w", err)
 	}
@@ -178,7 +178,7 @@ func rechunk(ctx context.Context, tx *pg.Tx, accountID string, k dueKey, ids []s
 // NextDue is how long it is until the next message is due, at most limit.
 func (s *Store) NextDue(ctx context.Context, limit time.Duration) (time.Duration, error) {
 	var seconds *float64
-	err := s.db.Pool().QueryRow(ctx, "SELECT extract(epoch FROM min(due_at) - now())::float8 FROM message_due").Scan(&seconds)
+	err := s.db.QueryRow(ctx, "SELECT extract(epoch FROM min(due_at) - now())::float8 FROM message_due").Scan(&seconds)
 	if err != nil {
 		return 0, fmt.Errorf("find the next due message: %w", err)
 	}
@@ -195,10 +195,10 @@ const aheadMonths = 3
 // it at every start, before anything is written, and then every hour. The role
 // must be turumba_worker.
 func (s *Store) Upkeep(ctx context.Context) error {
-	if _, err := s.db.Pool().Exec(ctx, "SELECT messages_upkeep($1)", aheadMonths); err != nil {
+	if _, err := s.db.Exec(ctx, "SELECT messages_upkeep($1)", aheadMonths); err != nil {
 		return fmt.Errorf("make message partitions: %w", err)
 	}
-	if _, err := outbox.Upkeep(ctx, s.db.Pool()); err != nil {
+	if _, err := outbox.Upkeep(ctx, s.db); err != nil {
 		return err
 	}
 	return nil
@@ -208,7 +208,7 @@ func (s *Store) Upkeep(ctx context.Context) error {
 // whether that changed anything.
 func (s *Store) BlockAccounts(ctx context.Context, ids []string) (changed bool, err error) {
 	var n int
-	err = s.db.Pool().QueryRow(ctx, `
+	err = s.db.QueryRow(ctx, `
 		WITH gone AS (DELETE FROM blocked_accounts WHERE account_id <> ALL ($1::uuid[]) RETURNING 1),
 		come AS (INSERT INTO blocked_accounts SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING RETURNING 1)
 		SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM come)`, texts(ids)).Scan(&n)
