@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/tcp"
 )
 
 // The roles of the product. The owner migrates and cannot log in; the other two
@@ -26,16 +27,8 @@ const (
 	RoleWorker = "turumba_worker"
 )
 
-// connectLimit is how long a start waits for a server that does not answer.
-const connectLimit = 10 * time.Second
-
-// The limits of every session; the URL's query string may set others, and a
-// transaction may move its own by SET LOCAL.
-const (
-	statementLimit = "30s"
-	lockLimit      = "10s"
-	idleInTxLimit  = "60s"
-)
+// startLimit is how long a start waits for a server that does not answer.
+const startLimit = 10 * time.Second
 
 // Config says where the database is and how to work in it.
 type Config struct {
@@ -58,7 +51,9 @@ type DB struct {
 	pool     *pgxpool.Pool
 	clock    clock.Clock
 	settings []Setting // of every transaction and statement, beside those of the session
-	wakes    wakes
+	wakes    *wakes    // shared with derived handles
+	limit    time.Duration
+	idle     *idleCheck
 }
 
 // Open connects and checks that the server answers and that the role is bound
@@ -71,17 +66,19 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	cfg.apply(pc)
 	pc.AfterConnect = RegisterTypes
+	db := &DB{clock: cfg.Clock, limit: Limit, idle: &idleCheck{}, wakes: &wakes{}}
+	db.idle.watch(pc, func() *pgxpool.Pool { return db.pool })
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	ping, cancel := context.WithTimeout(ctx, connectLimit)
+	db.pool = pool
+	ping, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	if err := check(ping, pool, cfg); err != nil {
 		pool.Close()
 		return nil, err
 	}
-	db := &DB{pool: pool, clock: cfg.Clock}
 	if db.clock == nil {
 		db.clock = clock.System()
 	}
@@ -96,14 +93,14 @@ func (c Config) apply(pc *pgxpool.Config) {
 	}
 	pc.MaxConnIdleTime = 5 * time.Minute
 	pc.MaxConnLifetimeJitter = 5 * time.Minute // not all of them at once
-	pc.ConnConfig.ConnectTimeout = connectLimit / 2
 	pc.ConnConfig.Tracer = c.Tracer
+	dialled(pc.ConnConfig)
 	params := pc.ConnConfig.RuntimeParams
-	for name, limit := range map[string]string{
-		"statement_timeout": statementLimit, "lock_timeout": lockLimit, "idle_in_transaction_session_timeout": idleInTxLimit,
+	for name, limit := range map[string]time.Duration{
+		"statement_timeout": Limit - answerMargin, "lock_timeout": lockLimit, "idle_in_transaction_session_timeout": idleInTxLimit,
 	} {
-		if params[name] == "" {
-			params[name] = limit
+		if params[name] == "" { // the URL's query string may set others
+			params[name] = milliseconds(limit)
 		}
 	}
 	params["application_name"] = c.Name
@@ -113,6 +110,12 @@ func (c Config) apply(pc *pgxpool.Config) {
 	if c.Role != "" {
 		params["role"] = c.Role
 	}
+}
+
+// dialled lets connections be opened in time, and lost ones be noticed by the kernel.
+func dialled(cc *pgx.ConnConfig) {
+	cc.ConnectTimeout = tcp.ConnectLimit // with TLS and authentication
+	cc.DialFunc = tcp.Dialer().DialContext
 }
 
 // check reaches the server, and refuses a role to which row-level security does

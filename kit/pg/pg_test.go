@@ -259,7 +259,7 @@ func TestSession(t *testing.T) {
 		SELECT current_user, current_setting('statement_timeout'), current_setting('lock_timeout'),
 		       current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')`).
 		Scan(&role, &statement, &lock, &idle, &zone))
-	require.Equal(t, []string{"turumba_api", "30s", "10s", "1min", "UTC"}, []string{role, statement, lock, idle, zone})
+	require.Equal(t, []string{"turumba_api", "9s", "8s", "10s", "UTC"}, []string{role, statement, lock, idle, zone})
 }
 
 func TestMigrateRefusesNewer(t *testing.T) {

@@ -24,53 +24,66 @@ func (db *DB) With(settings ...Setting) *DB {
 	return &derived
 }
 
-// Exec runs a statement that needs no tenant, in a transaction of its own.
+// Exec runs a statement that needs no tenant, in a transaction of its own. Like all
+// statements it may take as long as the handle's limit (Limit; Within); then, and when the
+// server cannot be reached, it is UNAVAILABLE.
 func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	if len(db.settings) == 0 {
-		tag, err := db.pool.Exec(ctx, sql, args...)
-		return tag, translate(ctx, err)
+		limited, cancel := db.bounded(ctx)
+		defer cancel()
+		tag, err := db.pool.Exec(limited, sql, args...)
+		return tag, db.ended(ctx, err)
 	}
 	results := db.SendBatch(ctx, single(sql, args))
 	tag, err := results.Exec()
 	return tag, first(err, results.Close())
 }
 
-// Query runs a query that needs no tenant. The rows must be closed, which
-// pgx.CollectRows and its like do.
+// Query runs a query that needs no tenant; reading its rows is within the limit too. The
+// rows must be closed, which pgx.CollectRows and its like do.
 func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if len(db.settings) == 0 {
-		rows, err := db.pool.Query(ctx, sql, args...)
-		return rows, translate(ctx, err)
+	if len(db.settings) > 0 {
+		results := db.SendBatch(ctx, single(sql, args))
+		list, err := results.Query()
+		if err != nil {
+			return list, first(err, results.Close())
+		}
+		return &rows{Rows: list, done: func(err error) error { return first(err, results.Close()) }}, nil
 	}
-	results := db.SendBatch(ctx, single(sql, args))
-	rows, err := results.Query()
+	limited, cancel := db.bounded(ctx)
+	list, err := db.pool.Query(limited, sql, args...)
 	if err != nil {
-		return rows, first(err, results.Close())
+		cancel()
+		return list, db.ended(ctx, err)
 	}
-	return &batchRows{Rows: rows, results: results}, nil
+	return &rows{Rows: list, done: func(err error) error {
+		cancel()
+		return db.ended(ctx, err)
+	}}, nil
 }
 
-// QueryRow runs a query of one row that needs no tenant. Its row must be scanned.
+// QueryRow runs a query of one row that needs no tenant. The row must be scanned.
 func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	rows, err := db.Query(ctx, sql, args...)
 	return &row{rows: rows, err: err}
 }
 
-// SendBatch runs statements as one transaction in one round trip. The results must be
-// closed.
+// SendBatch runs statements as one transaction in one round trip; reading the results is
+// within the limit too. They must be closed.
 func (db *DB) SendBatch(ctx context.Context, statements *pgx.Batch) pgx.BatchResults {
-	if len(db.settings) == 0 {
-		return &batchResults{BatchResults: db.pool.SendBatch(ctx, statements), ctx: ctx}
+	batch := statements
+	if len(db.settings) > 0 {
+		batch = &pgx.Batch{}
+		for _, s := range db.settings {
+			batch.Queue("select set_config($1, $2, true)", s.name, s.value)
+		}
+		batch.QueuedQueries = append(batch.QueuedQueries, statements.QueuedQueries...)
 	}
-	batch := &pgx.Batch{}
-	for _, s := range db.settings {
-		batch.Queue("select set_config($1, $2, true)", s.name, s.value)
-	}
-	batch.QueuedQueries = append(batch.QueuedQueries, statements.QueuedQueries...)
-	results := &batchResults{BatchResults: db.pool.SendBatch(ctx, batch), ctx: ctx}
+	limited, cancel := db.bounded(ctx)
+	results := &batchResults{BatchResults: db.pool.SendBatch(limited, batch), db: db, ctx: ctx, cancel: cancel}
 	for range db.settings {
 		if _, err := results.Exec(); err != nil {
-			break // what follows tells it too
+			break // the caller's next call tells it too
 		}
 	}
 	return results
@@ -91,42 +104,76 @@ func first(errs ...error) error {
 	return nil
 }
 
-// batchResults translates the errors of a batch.
+// batchResults are the results of a batch with a deadline.
 type batchResults struct {
 	pgx.BatchResults
-	ctx context.Context
+	db     *DB
+	ctx    context.Context // the caller's
+	cancel context.CancelFunc
 }
 
 // Exec implements pgx.BatchResults.
 func (r *batchResults) Exec() (pgconn.CommandTag, error) {
 	tag, err := r.BatchResults.Exec()
-	return tag, translate(r.ctx, err)
+	return tag, r.db.ended(r.ctx, err)
 }
 
 // Query implements pgx.BatchResults.
 func (r *batchResults) Query() (pgx.Rows, error) {
-	rows, err := r.BatchResults.Query()
-	return rows, translate(r.ctx, err)
+	list, err := r.BatchResults.Query()
+	if err != nil {
+		return list, r.db.ended(r.ctx, err)
+	}
+	return &rows{Rows: list, done: func(err error) error { return r.db.ended(r.ctx, err) }}, nil
+}
+
+// QueryRow implements pgx.BatchResults.
+func (r *batchResults) QueryRow() pgx.Row {
+	list, err := r.Query()
+	return &row{rows: list, err: err}
 }
 
 // Close implements pgx.BatchResults.
-func (r *batchResults) Close() error { return translate(r.ctx, r.BatchResults.Close()) }
+func (r *batchResults) Close() error {
+	err := r.BatchResults.Close()
+	r.cancel()
+	return r.db.ended(r.ctx, err)
+}
 
-// batchRows are the rows of a batch's only query.
-type batchRows struct {
+// rows are rows whose reading has a deadline.
+type rows struct {
 	pgx.Rows
-	results pgx.BatchResults
-	err     error
+	done   func(error) error // called once at the end, with the error of the rows; says what callers see
+	closed bool
+	err    error
+}
+
+// Next implements pgx.Rows.
+func (r *rows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.Close()
+	return false
 }
 
 // Close implements pgx.Rows.
-func (r *batchRows) Close() {
+func (r *rows) Close() {
+	if r.closed {
+		return
+	}
+	r.closed = true
 	r.Rows.Close()
-	r.err = first(r.err, r.results.Close())
+	r.err = r.done(r.Rows.Err())
 }
 
 // Err implements pgx.Rows.
-func (r *batchRows) Err() error { return first(r.Rows.Err(), r.err) }
+func (r *rows) Err() error {
+	if r.closed {
+		return r.err
+	}
+	return r.Rows.Err()
+}
 
 // row is the first row of a query.
 type row struct {
@@ -150,33 +197,58 @@ func (r *row) Scan(dest ...any) error {
 	return r.rows.Err()
 }
 
-// Ping reports whether the server answers.
-func (db *DB) Ping(ctx context.Context) error { return translate(ctx, db.pool.Ping(ctx)) }
+// Ping reports whether the server answers within pingLimit, over a connection of the pool.
+func (db *DB) Ping(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	return db.ended(ctx, db.pool.Ping(limited))
+}
 
-// hangUpLimit is how long a connection may take to say goodbye.
-const hangUpLimit = time.Second
+// listenCheck is after how long without a notification a listener asks whether the server
+// still answers.
+const listenCheck = 10 * time.Second
 
 // Listen hears the notifications of a channel on a connection of its own, outside the
 // pool. It calls heard, which must not block, once it listens and after every
-// notification, and returns when the connection fails or ctx ends. What was sent while
-// nobody listened is lost.
+// notification, and returns when the connection fails or ctx ends. A server that is silent
+// counts as a failure within listenCheck and pingLimit. What was sent while nobody
+// listened is lost.
 func (db *DB) Listen(ctx context.Context, channel string, heard func()) error {
-	conn, err := pgx.ConnectConfig(ctx, db.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, db.pool.Config().ConnConfig) // has a ConnectTimeout
 	if err != nil {
 		return fmt.Errorf("connect the listener: %w", err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingLimit)
 		defer cancel()
 		_ = conn.Close(ctx) // nothing is pending on it
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+	limited, cancel := db.bounded(ctx)
+	defer cancel()
+	if _, err := conn.Exec(limited, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	heard()
 	for {
-		heard()
-		if _, err := conn.WaitForNotification(ctx); err != nil {
+		if err := notified(ctx, conn, heard); err != nil {
 			return fmt.Errorf("wait for a notification: %w", err)
 		}
 	}
+}
+
+// notified waits for a notification, or finds after listenCheck that the server answers.
+func notified(ctx context.Context, conn *pgx.Conn, heard func()) error {
+	quiet, cancel := context.WithTimeout(ctx, listenCheck)
+	defer cancel()
+	_, err := conn.WaitForNotification(quiet)
+	switch {
+	case err == nil:
+		heard()
+		return nil
+	case ctx.Err() != nil || quiet.Err() == nil || conn.IsClosed():
+		return err
+	}
+	ping, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	return conn.Ping(ping)
 }

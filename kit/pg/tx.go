@@ -15,7 +15,7 @@ import (
 )
 
 // rollbackLimit is how long a rollback may take; it outlives the request.
-const rollbackLimit = 5 * time.Second
+const rollbackLimit = 2 * time.Second
 
 // Tx is a transaction with one time: everything written in it agrees on Now.
 type Tx struct {
@@ -37,12 +37,13 @@ type Tx struct {
 func (tx *Tx) OnCommit(do func()) { tx.committed = append(tx.committed, do) }
 
 // InTx runs fn in a transaction: it commits when fn returns nil and rolls back
-// otherwise, even when ctx is cancelled. scope is the accounts that row-level
+// otherwise, even when ctx is cancelled. All of it may take as long as the handle's limit
+// (Limit; Within), then it is UNAVAILABLE, whatever contexts fn uses. scope is the accounts that row-level
 // security and the tenant views let through; nil sets none, for tables without
 // a tenant. fn must not call the network. A server that cannot be reached is
 // UNAVAILABLE.
 func (db *DB) InTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
-	return translate(ctx, db.inTx(ctx, scope, fn))
+	return db.ended(ctx, db.inTx(ctx, scope, fn))
 }
 
 func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) error {
@@ -50,11 +51,15 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	if err != nil {
 		return err
 	}
-	ptx, err := db.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
+	whole, cancel := db.bounded(ctx)
+	defer cancel()
+	ptx, err := db.pool.BeginTx(whole, pgx.TxOptions{BeginQuery: begin})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx := &Tx{Tx: ptx, Now: db.Now(), db: db}
+	limited := &limitTx{Tx: ptx, caller: ctx, whole: whole, ends: new([]context.CancelFunc)}
+	defer limited.end()
+	tx := &Tx{Tx: limited, Now: db.Now(), db: db}
 	committed := false
 	defer func() {
 		if !committed {
@@ -70,7 +75,7 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	if err := tx.answering(ctx, failpoint.APIBeforeCommit); err != nil {
 		return err
 	}
-	if err := ptx.Commit(ctx); err != nil {
+	if err := ptx.Commit(whole); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
@@ -165,11 +170,8 @@ func Read[T any](ctx context.Context, db *DB, scope []string, collect func(pgx.R
 			out, err = collect(rows)
 		}
 	}
-	if cerr := results.Close(); err == nil && cerr != nil {
-		err = cerr
-	}
-	if err != nil {
-		return zero, translate(ctx, err)
+	if err = first(err, results.Close()); err != nil {
+		return zero, err
 	}
 	return out, nil
 }

@@ -184,7 +184,7 @@ const auditPurge = 5000
 func (s *Store) purgeAudit(ctx context.Context) error {
 	for {
 		var n int
-		err := s.db.QueryRow(ctx, "SELECT audit_purge($1, $2)", s.db.Now().Add(-account.AuditLife), auditPurge).Scan(&n)
+		err := s.db.Within(purgeLimit).QueryRow(ctx, "SELECT audit_purge($1, $2)", s.db.Now().Add(-account.AuditLife), auditPurge).Scan(&n)
 		if err != nil {
 			return fmt.Errorf("purge audit events: %w", err)
 		}

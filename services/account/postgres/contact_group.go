@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -99,9 +100,15 @@ func (s *Store) UpdateGroup(ctx context.Context, scope []string, id string, chan
 	return g, err
 }
 
+// largeGroupLimit is how long it may take to delete a group: its memberships go with it,
+// which may be a million. It is less than a call may take.
+const largeGroupLimit = 25 * time.Second
+
 // DeleteGroup removes a contact group of the scope, not its contacts.
 func (s *Store) DeleteGroup(ctx context.Context, scope []string, id string) error {
-	return s.deleteOne(ctx, scope, "contact_group.delete", id, account.ErrNoGroup,
+	large := *s
+	large.db = s.db.Within(largeGroupLimit)
+	return large.deleteOne(ctx, scope, "contact_group.delete", id, account.ErrNoGroup,
 		"DELETE FROM contact_groups WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id)
 }
 

@@ -179,7 +179,7 @@ func (s *Store) RejectedRows(ctx context.Context, im *account.Import, after, lim
 // purgeImports removes imports that are older than they are kept.
 func (s *Store) purgeImports(ctx context.Context) error {
 	now := s.db.Now()
-	_, err := s.db.Exec(ctx, "SELECT contact_imports_purge($1, $2, 100)", now.Add(-account.ImportLife), now.Add(-account.UploadLife))
+	_, err := s.db.Within(purgeLimit).Exec(ctx, "SELECT contact_imports_purge($1, $2, 100)", now.Add(-account.ImportLife), now.Add(-account.UploadLife))
 	if err != nil {
 		return fmt.Errorf("purge contact imports: %w", err)
 	}

@@ -91,7 +91,8 @@ func (s *Store) hold(ctx context.Context, tx *pg.Tx, job *ImportJob, lease time.
 // StoreBatch imports rows: contacts, groups, errors, counts and the place to go on
 // are one transaction. The errors ErrImportLost and ErrImportRival store nothing.
 func (s *Store) StoreBatch(ctx context.Context, job *ImportJob, im *account.Import, b ImportBatch, lease time.Duration) error {
-	if _, err := s.db.Exec(ctx, "SELECT contacts_analyze()"); err != nil {
+	// It reads a sample of all contacts of the installation.
+	if _, err := s.db.Within(time.Minute).Exec(ctx, "SELECT contacts_analyze()"); err != nil {
 		return fmt.Errorf("renew statistics: %w", err)
 	}
 	return s.storeBatch(ctx, job, im, b, lease, func(tx *pg.Tx) ([]*account.Contact, error) {

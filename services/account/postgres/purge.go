@@ -8,6 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// purgeLimit is how long each step of a purge may take: after a standstill there is much to
+// remove at once.
+const purgeLimit = time.Minute
+
 // Purge removes what has expired.
 func (s *Store) Purge(ctx context.Context) error {
 	now := s.db.Now()
@@ -19,7 +23,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	b.Queue("DELETE FROM password_resets WHERE expires_at < $1", now)
 	b.Queue("DELETE FROM login_challenges WHERE expires_at < $1", now)
 	b.Queue("DELETE FROM outgoing_mails WHERE expires_at < $1", now)
-	if err := s.db.SendBatch(ctx, b).Close(); err != nil {
+	if err := s.db.Within(purgeLimit).SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("purge identities: %w", err)
 	}
 	if err := s.purgeAudit(ctx); err != nil {
@@ -28,6 +32,6 @@ func (s *Store) Purge(ctx context.Context) error {
 	if err := s.purgeImports(ctx); err != nil {
 		return err
 	}
-	_, err := s.db.PurgeIdempotencyKeys(ctx)
+	_, err := s.db.Within(purgeLimit).PurgeIdempotencyKeys(ctx)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -79,6 +80,10 @@ const measureSend = `
 		FROM messages m WHERE m.account_id = g.account_id AND m.group_message_id = g.id AND m.created_at = g.started_at) AS r
 	WHERE g.account_id = $1 AND g.id = $2 AND to_regclass('messages_' || to_char(g.started_at AT TIME ZONE 'UTC', 'YYYYMM')) IS NOT NULL`
 
+// recountLimit is how long a recount may take: it counts all rows of a send, which has
+// millions.
+const recountLimit = 10 * time.Minute
+
 // Recount compares the counters of a send with its rows and, unless it is a dry run,
 // puts them right; nil where there is no such send. Traffic goes on meanwhile: rows
 // are counted without a lock, and what is written is the difference, which stays the
@@ -86,7 +91,7 @@ const measureSend = `
 // must wait. The send's row is locked for the time of its update.
 func (s *Store) Recount(ctx context.Context, ref SendRef, dryRun bool) (*Recounted, error) {
 	r := &Recounted{SendRef: ref}
-	err := s.db.InTx(ctx, []string{ref.AccountID}, func(tx *pg.Tx) error {
+	err := s.db.Within(recountLimit).InTx(ctx, []string{ref.AccountID}, func(tx *pg.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('recount ' || $1, 0))", ref.ID); err != nil {
 			return fmt.Errorf("wait for another recount: %w", err)
 		}

@@ -191,14 +191,19 @@ func (s *Store) NextDue(ctx context.Context, limit time.Duration) (time.Duration
 // aheadMonths is how many months of message partitions are made ahead.
 const aheadMonths = 3
 
+// partitionLimit is how long each step of Upkeep may take: it waits for locks on tables in
+// use, and drops whole months and days.
+const partitionLimit = time.Minute
+
 // Upkeep makes the partitions of the time to come and drops what is over. Call
 // it at every start, before anything is written, and then every hour. The role
 // must be turumba_worker.
 func (s *Store) Upkeep(ctx context.Context) error {
-	if _, err := s.db.Exec(ctx, "SELECT messages_upkeep($1)", aheadMonths); err != nil {
+	db := s.db.Within(partitionLimit)
+	if _, err := db.Exec(ctx, "SELECT messages_upkeep($1)", aheadMonths); err != nil {
 		return fmt.Errorf("make message partitions: %w", err)
 	}
-	if _, err := outbox.Upkeep(ctx, s.db); err != nil {
+	if _, err := outbox.Upkeep(ctx, db); err != nil {
 		return err
 	}
 	return nil
