@@ -68,8 +68,12 @@ lint: tools ## Run golangci-lint over every module
 	@for m in $(filter-out gen,$(MODULES)); do echo "lint $$m"; (cd $$m && $(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 
 .PHONY: test
-test: ferretdb ## Run every test on real servers that it finds or starts
+test: ferretdb ## Run every test on real servers; PG=stock: those with a database, on PostgreSQL as distributed
+ifeq ($(PG),stock)
+	PGTEST=stock ./tools/test.sh $$(./tools/with-database.sh $(PKGS))
+else
 	./tools/test.sh $(PKGS)
+endif
 
 .PHONY: race
 race: ferretdb ## The same with the race detector

@@ -32,6 +32,14 @@ type MigrationSet struct {
 // migrationLockID is the advisory lock of whoever migrates a database.
 const migrationLockID = 7_319_003
 
+const (
+	// migrateLimit is how long the migrations of one set may take, with the wait for another
+	// process that migrates: they rewrite tables of millions of rows.
+	migrateLimit = time.Hour
+	// prepareLimit is how long it may take to make roles and extensions, or a database.
+	prepareLimit = time.Minute
+)
+
 // lockPoll is how often a busy lock is asked for again.
 const lockPoll = 50 * time.Millisecond
 
@@ -51,6 +59,9 @@ func Migrate(ctx context.Context, adminURL string, sets ...MigrationSet) error {
 	if err != nil {
 		return fmt.Errorf("migrate: DATABASE_URL is not a PostgreSQL URL")
 	}
+	dialled(cfg)
+	setSession(cfg.RuntimeParams, migrateLimit)
+	delete(cfg.RuntimeParams, "lock_timeout") // indexes that are made beside traffic wait for long transactions
 	cfg.RuntimeParams["role"] = RoleOwner
 	db := stdlib.OpenDB(*cfg)
 	defer func() { _ = db.Close() }() // nothing is pending on it
@@ -63,6 +74,8 @@ func Migrate(ctx context.Context, adminURL string, sets ...MigrationSet) error {
 }
 
 func migrateSet(ctx context.Context, db *sql.DB, set MigrationSet) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateLimit)
+	defer cancel()
 	p, err := goose.NewProvider(goose.DialectPostgres, db, set.FS,
 		goose.WithTableName("goose_"+set.Name), goose.WithSessionLocker(migrationLock{}), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
@@ -89,7 +102,9 @@ var prepareSQL string
 // prepare runs prepareSQL. Roles belong to the whole cluster and PostgreSQL has
 // no lock of that reach: whoever loses a race for them looks again.
 func prepare(ctx context.Context, adminURL string) error {
-	conn, err := pgx.Connect(ctx, adminURL)
+	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
+	defer cancel()
+	conn, err := connect(ctx, adminURL)
 	if err != nil {
 		return unreachable(adminURL, err)
 	}
@@ -108,6 +123,18 @@ func prepare(ctx context.Context, adminURL string) error {
 		return fmt.Errorf("prepare the database: %s", server.Message)
 	}
 	return err
+}
+
+// connect opens one connection, outside any pool. Its statements are bounded by ctx, which
+// must have a deadline.
+func connect(ctx context.Context, rawURL string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	dialled(cfg)
+	setSession(cfg.RuntimeParams, prepareLimit)
+	return pgx.ConnectConfig(ctx, cfg)
 }
 
 // lostRace reports whether another process changed the same shared row first:
@@ -159,7 +186,9 @@ func EnsureDatabase(ctx context.Context, rawURL string) error {
 	}
 	name := u.Path[1:]
 	u.Path = "/postgres"
-	conn, err := pgx.Connect(ctx, u.String())
+	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
+	defer cancel()
+	conn, err := connect(ctx, u.String())
 	if err != nil {
 		return unreachable(rawURL, err)
 	}

@@ -96,20 +96,38 @@ func (c Config) apply(pc *pgxpool.Config) {
 	pc.ConnConfig.Tracer = c.Tracer
 	dialled(pc.ConnConfig)
 	params := pc.ConnConfig.RuntimeParams
-	for name, limit := range map[string]time.Duration{
-		"statement_timeout": Limit - answerMargin, "lock_timeout": lockLimit, "idle_in_transaction_session_timeout": idleInTxLimit,
-	} {
-		if params[name] == "" { // the URL's query string may set others
-			params[name] = milliseconds(limit)
-		}
-	}
+	setSession(params, Limit-answerMargin)
 	params["application_name"] = c.Name
-	params["timezone"] = "UTC"
-	// On a young, churning table a plan chosen from stale statistics is a cliff.
-	params["plan_cache_mode"] = "auto"
 	if c.Role != "" {
 		params["role"] = c.Role
 	}
+}
+
+// setSession sets what the product relies on, whatever the server's own configuration says
+// (decision G13, ADR 0040). What the embedded server is given and is not here is of no
+// concern to the product; a test holds the two lists together. limit is how long a
+// statement may take. The query string of the URL may set other limits and another
+// synchronous_commit.
+func setSession(params map[string]string, limit time.Duration) {
+	for name, value := range map[string]string{
+		"statement_timeout":                   milliseconds(limit),
+		"lock_timeout":                        milliseconds(lockLimit),
+		"idle_in_transaction_session_timeout": milliseconds(idleInTxLimit),
+		// What was answered is kept: a message that was marked before it left stays marked.
+		"synchronous_commit": "on",
+	} {
+		if params[name] == "" {
+			params[name] = value
+		}
+	}
+	// Lists turn planner methods off, which lifts the cost of every plan over the limits
+	// above which it is compiled by LLVM: two seconds of CPU for what takes 50 ms.
+	params["jit"] = "off"
+	// Stores count on seeing what others committed while they waited for a lock.
+	params["default_transaction_isolation"] = "read committed"
+	params["timezone"] = "UTC"
+	// On a young, churning table a plan chosen from stale statistics is a cliff.
+	params["plan_cache_mode"] = "auto"
 }
 
 // dialled lets connections be opened in time, and lost ones be noticed by the kernel.

@@ -41,6 +41,8 @@ type Options struct {
 	// Settings are added to the server's command line, for example "fsync=off" in
 	// tests that never crash it.
 	Settings []string
+	// Stock leaves out Settings: the server runs with those of its distribution.
+	Stock bool
 	// HideInstalled ignores servers that are installed on the machine.
 	HideInstalled bool
 }

@@ -35,17 +35,15 @@ kill $reader 2>/dev/null`
 stop_at_end`
 )
 
-// settings of the embedded server. They trade memory for speed, never safety.
-// The log shows neither statements nor the values in an error's details: those
-// are people's addresses.
+// settings of this server's command line.
 func (s *Server) settings() []string {
-	base := []string{
-		"listen_addresses=", "port=5432", "unix_socket_directories=" + s.socketDir, "unix_socket_permissions=0700",
-		"max_connections=120", "shared_buffers=256MB", "wal_compression=on", "max_wal_size=2GB",
-		"checkpoint_timeout=15min", "fsync=on", "synchronous_commit=on", "timezone=UTC", "log_timezone=UTC",
-		"log_min_messages=warning", "log_error_verbosity=terse", "log_min_error_statement=panic", "jit=off",
+	all := []string{"listen_addresses=", "port=5432", "unix_socket_directories=" + s.socketDir, "unix_socket_permissions=0700"}
+	if !s.opts.Stock {
+		for _, set := range Settings() {
+			all = append(all, set.Name+"="+set.Value)
+		}
 	}
-	return append(base, s.opts.Settings...)
+	return append(all, s.opts.Settings...)
 }
 
 // launch starts the server under a supervisor.

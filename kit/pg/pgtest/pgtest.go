@@ -2,6 +2,10 @@
 // PostgreSQL server. The server is TEST_DATABASE_URL when that is set, else one
 // that the test process starts for itself from the machine's binaries. Without
 // either the test is skipped loudly, and fails where CI=true.
+//
+// With PGTEST=stock the server runs with the settings of its distribution instead of
+// those that the embedded server is given, and a test fails where that shows nothing:
+// where the server would not compile plans, or a session of ours lets it.
 package pgtest
 
 import (
@@ -75,7 +79,20 @@ func (d *Database) OpenAt(t testing.TB, role string, c clock.Clock) *pg.DB {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(db.Close)
+	if Stock() {
+		if jit, err := show(t.Context(), db, "jit"); err != nil || jit != "off" {
+			t.Fatalf("pgtest: a session of ours has jit=%q (%v)", jit, err)
+		}
+	}
 	return db
+}
+
+// Stock reports whether the server runs with the settings of its distribution.
+func Stock() bool { return os.Getenv("PGTEST") == "stock" }
+
+func show(ctx context.Context, db *pg.DB, name string) (value string, err error) {
+	err = db.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value)
+	return value, err
 }
 
 // Pool opens a bare pool that works as the role, for tests that need what a pg.DB does
@@ -140,15 +157,40 @@ func start() (string, error) {
 		return "", err
 	}
 	removeStale(root)
-	s, err := embedded.Start(context.Background(), embedded.Options{
-		DataDir: filepath.Join(root, strconv.Itoa(os.Getpid())), Clock: clock.System(),
-		// Tests crash their own servers, never this one.
+	options := embedded.Options{
+		DataDir: filepath.Join(root, strconv.Itoa(os.Getpid())), Clock: clock.System(), Stock: Stock(),
+		// Tests crash their own servers, never this one; and many run at a time.
 		Settings: []string{"fsync=off", "full_page_writes=off", "shared_buffers=128MB", "max_connections=300"},
-	})
+	}
+	s, err := embedded.Start(context.Background(), options)
 	if err != nil {
 		return "", err
 	}
-	return s.URL("postgres"), nil
+	url := s.URL("postgres")
+	if Stock() {
+		return url, compiles(url)
+	}
+	return url, nil
+}
+
+// compiles fails unless the server would compile plans of sessions that let it.
+func compiles(url string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing is pending on it
+	var available bool
+	var jit string
+	if err := conn.QueryRow(ctx, "SELECT pg_jit_available(), current_setting('jit')").Scan(&available, &jit); err != nil {
+		return err
+	}
+	if !available || jit != "on" {
+		return fmt.Errorf("PGTEST=stock needs a server that compiles plans: pg_jit_available() is %t, jit is %s", available, jit)
+	}
+	return nil
 }
 
 // removeStale removes the folders of processes that are gone.
