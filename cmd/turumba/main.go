@@ -28,6 +28,10 @@ const usage = `turumba <command> [flags]
   health  ask a running turumba whether it is ready
   recount put the counters of group messages right from their rows, while everything runs
           [--account ID] [--dry-run] [--json]
+  hold    keep every worker from handing messages to providers, for example before a restore
+          [--reason TEXT] [--json]
+  release let messages leave again; after a restore, give up what waited when the backup was made
+          [--since TIME] [--json]
   dlq     list, show or redrive what consumers gave up and what cannot be published
           list [--type T] | show --id ID | redrive --id ID | --type T | --all   [--json]
 
@@ -50,6 +54,10 @@ func run(ctx context.Context, environ, args []string, stdout, stderr io.Writer) 
 		return up(ctx, environ, []string{"health"}, stdout, stderr)
 	case "recount":
 		return recount(ctx, environ, args, stdout, stderr)
+	case "hold":
+		return hold(ctx, environ, args, stdout, stderr)
+	case "release":
+		return release(ctx, environ, args, stdout, stderr)
 	case "dlq":
 		return dlq(ctx, environ, args, stdout, stderr)
 	case single.SimulatorCommand:

@@ -48,6 +48,8 @@ type Config struct {
 	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
 	// Roles are what this process does.
 	Roles []string `env:"WORKER_ROLES" envDefault:"relay,fanout,dispatch,upkeep" flag:"roles" help:"comma-separated: relay, fanout, dispatch, upkeep"`
+	// Hold keeps messages from leaving until an operator releases them.
+	Hold bool `env:"TURUMBA_HOLD" flag:"hold" help:"hold what is to be sent, for all workers of the database, until turumba release: for a start on a restored backup"`
 }
 
 // AllRoles are the roles of a worker that does everything.
@@ -144,6 +146,9 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 		return err
 	}
 	a.store = store
+	if err := a.hold(ctx); err != nil {
+		return err
+	}
 	m, err := newMetrics(a.deps, a.db)
 	if err != nil {
 		return err
@@ -156,6 +161,21 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	a.fanout.Metrics, a.fanout.Tracing = m.fanout, a.deps.Tracing
 	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake, Metrics: m.upkeep, Loops: a.deps.Loops}
 	return nil
+}
+
+// hold holds what is to be sent if the worker was started to do so, before it claims
+// anything, and says that something is held.
+func (a *App) hold(ctx context.Context) (err error) {
+	var h *postgres.Hold
+	if a.cfg.Hold {
+		h, err = a.store.Hold(ctx, "a worker started with --hold")
+	} else {
+		h, err = a.store.Held(ctx)
+	}
+	if h != nil {
+		a.deps.Logger.WarnContext(ctx, "nothing is sent: held until turumba release", "reason", h.Reason, "held_at", h.HeldAt)
+	}
+	return err
 }
 
 // metrics are the figures of all roles.

@@ -48,6 +48,8 @@ type Config struct {
 	Issuer string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens; the public URL"`
 	// PublicURL is where people reach the gateway.
 	PublicURL string `env:"PUBLIC_URL" help:"where people reach the gateway, for links in messages; empty: no unsubscribe links"`
+	// Hold keeps messages from leaving until an operator releases them.
+	Hold bool `env:"TURUMBA_HOLD" flag:"hold" help:"hold what is to be sent until turumba release: for a start on a restored backup"`
 	// Quotas are those of accounts that have none of their own.
 	Quotas account.QuotaSettings
 	// MessageRetentionDays is how long texts of messages are kept by default.

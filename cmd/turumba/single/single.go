@@ -207,7 +207,7 @@ func (in *Instance) wire(ctx context.Context) (err error) {
 	if err := messaging.Migrate(ctx, in.messagingURL.Reveal()); err != nil {
 		return err
 	}
-	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL, Roles: worker.AllRoles()}, worker.Deps{
+	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL, Roles: worker.AllRoles(), Hold: in.cfg.Hold}, worker.Deps{
 		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.ReaderConn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err

@@ -98,7 +98,7 @@ func (s *Store) ClaimChunk(ctx context.Context, lane string, types, capped []str
 		WITH next AS (
 			SELECT id, channel_type, vtime FROM dispatch_chunks
 			WHERE state = 'ready' AND lane = $1 AND channel_type = ANY ($2) AND not_before <= now() AND channel_id <> ALL ($3::uuid[])
-				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = dispatch_chunks.account_id)
+				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = dispatch_chunks.account_id) AND `+notHeld+`
 			ORDER BY vtime LIMIT 1 FOR UPDATE SKIP LOCKED),
 		clock AS (
 			INSERT INTO lane_clocks (lane, channel_type, vtime) SELECT $1, channel_type, vtime FROM next
@@ -194,7 +194,7 @@ const passGateSQL = `
 	AND EXISTS (SELECT 1 FROM channels c WHERE c.account_id = $7 AND c.id = $6 AND c.send_epoch = $4 AND c.is_enabled
 		AND (c.circuit_probe = $1 OR c.circuit_until IS NULL AND c.status <> 'error')
 		AND (c.paused_until IS NULL OR c.paused_until <= now()))
-	AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7)
+	AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = $7) AND ` + notHeld + `
 	AND (group_message_id IS NULL OR EXISTS (SELECT 1 FROM group_messages g WHERE g.account_id = $7 AND g.id = group_message_id AND g.status = 'processing'))
 	RETURNING withdrawn`
 
@@ -343,7 +343,7 @@ type Work struct {
 	// Cancelled says that the send was cancelled, Ended that each of its recipients has
 	// an outcome.
 	Cancelled, Ended bool
-	// Blocked says that the account must not send now.
+	// Blocked says that the account must not send now, or nobody (Hold).
 	Blocked bool
 	// Snapshot is the send's text; nil for single messages.
 	Snapshot *messaging.Snapshot
@@ -357,7 +357,7 @@ func (s *Store) ChunkWork(ctx context.Context, c *Chunk) (Work, error) {
 		w.Channel, err = optional(pg.One[messaging.Channel](pgx.ErrNoRows)(rows))
 		return err
 	})
-	step.Queue("SELECT EXISTS (SELECT FROM blocked_accounts WHERE account_id = $1)", c.AccountID).QueryRow(func(row pgx.Row) error {
+	step.Queue("SELECT EXISTS (SELECT FROM blocked_accounts WHERE account_id = $1) OR NOT "+notHeld, c.AccountID).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&w.Blocked)
 	})
 	if c.GroupMessageID != "" {

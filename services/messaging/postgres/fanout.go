@@ -59,7 +59,7 @@ func (s *Store) ClaimFanout(ctx context.Context, lease time.Duration) (*FanoutJo
 		WHERE group_message_id = (
 			SELECT group_message_id FROM fanout_jobs
 			WHERE not_before <= now() AND (lease_until IS NULL OR lease_until < now())
-				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = fanout_jobs.account_id)
+				AND (group_message_id IN `+givenUpSends+` OR NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = fanout_jobs.account_id) AND NOT `+fanoutHeld+`)
 			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
 		RETURNING group_message_id, account_id, coalesce(cursor::text, '') AS cursor, coalesce(address_cursor::text, '') AS address_cursor,
 			epoch, traceparent`, interval(lease))

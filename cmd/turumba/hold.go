@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/process"
+	"github.com/turumba/turumba/services/messaging/postgres"
+)
+
+// holdConfig is what `hold` takes.
+type holdConfig struct {
+	Operator
+	Reason string `env:"TURUMBA_HOLD_REASON" envDefault:"turumba hold" flag:"reason" help:"why, for whoever asks later"`
+}
+
+// hold keeps every worker from handing messages to providers.
+func hold(ctx context.Context, environ, args []string, stdout, stderr io.Writer) int {
+	return process.Main(ctx, environ, args, stdout, stderr, func(ctx context.Context, cfg holdConfig) error {
+		s, done, err := cfg.store(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		h, err := s.Hold(ctx, cfg.Reason)
+		if err != nil {
+			return err
+		}
+		if cfg.JSON {
+			return printJSON(stdout, h)
+		}
+		fmt.Fprintf(stdout, "held since %s (%s): no message leaves until turumba release; calls that are under way end\n", h.HeldAt.Format(time.RFC3339), h.Reason)
+		return nil
+	})
+}
+
+// releaseConfig is what `release` takes.
+type releaseConfig struct {
+	Operator
+	Since string `env:"TURUMBA_RELEASE_SINCE" flag:"since" help:"time of the backup that was restored, RFC 3339: what waited then is given up with the outcome unknown instead of being sent, because it may have been sent since"`
+}
+
+// Validate reports what Load cannot see by the types.
+func (c releaseConfig) Validate() error {
+	if c.Since == "" {
+		return nil
+	}
+	since, err := time.Parse(time.RFC3339, c.Since)
+	if err != nil {
+		return errors.New("--since is not a time of RFC 3339 (expected 2026-11-30T09:15:00Z)")
+	}
+	if since.After(clock.System().Now()) {
+		return errors.New("--since is a time to come; expected the time of the backup")
+	}
+	return nil
+}
+
+// releaseReport is what `release` did.
+type releaseReport struct {
+	Released bool `json:"released"`
+	GivenUp  int  `json:"given_up"`
+}
+
+// release lets messages leave again.
+func release(ctx context.Context, environ, args []string, stdout, stderr io.Writer) int {
+	return process.Main(ctx, environ, args, stdout, stderr, func(ctx context.Context, cfg releaseConfig) error {
+		s, done, err := cfg.store(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		h, err := s.Held(ctx)
+		if err != nil {
+			return err
+		}
+		r := releaseReport{Released: h != nil}
+		if r.GivenUp, err = giveUp(ctx, s, h, cfg, stderr); err != nil {
+			return err
+		}
+		if err := s.Release(ctx); err != nil {
+			return err
+		}
+		if cfg.JSON {
+			return printJSON(stdout, r)
+		}
+		r.print(stdout)
+		return nil
+	})
+}
+
+func (r releaseReport) print(w io.Writer) {
+	if !r.Released {
+		fmt.Fprintln(w, "nothing was held")
+		return
+	}
+	fmt.Fprintf(w, "released; %d messages were given up with the outcome unknown\n", r.GivenUp)
+}
+
+// giveUpPause is how long a release waits for what workers have in hand.
+const giveUpPause = 500 * time.Millisecond
+
+// giveUp gives up what waited at the time of the backup. One that was interrupted goes on,
+// also without --since: its time is in the database.
+func giveUp(ctx context.Context, s *postgres.Store, h *postgres.Hold, cfg releaseConfig, progress io.Writer) (total int, err error) {
+	if cfg.Since == "" && (h == nil || h.Since == nil) {
+		return 0, nil
+	}
+	var since time.Time
+	if cfg.Since != "" {
+		since, _ = time.Parse(time.RFC3339, cfg.Since) // Validate has parsed it
+	}
+	if h, err = s.BeginGivingUp(ctx, since); err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(progress, "giving up what waited at %s\n", h.Since.Format(time.RFC3339))
+	var told postgres.Left
+	for {
+		n, err := s.GiveUp(ctx)
+		if err != nil {
+			return total, err
+		}
+		if total += n; n > 0 {
+			continue
+		}
+		left, err := s.Left(ctx)
+		if err != nil || left == (postgres.Left{}) {
+			return total, err
+		}
+		if left != told {
+			told = left
+			fmt.Fprintf(progress, "%d given up; waiting for the workers: %d sends whose recipients are written, %d chunks in hand\n", total, left.Sends, left.InWork)
+		}
+		if err := clock.Sleep(ctx, clock.System(), giveUpPause); err != nil {
+			return total, fmt.Errorf("interrupted; still held, turumba release goes on: %w", err)
+		}
+	}
+}
