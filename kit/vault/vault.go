@@ -21,14 +21,21 @@ import (
 	"fmt"
 )
 
+// The formats of a sealed value.
 const (
-	formatVersion = 1
-	keySize       = 32
-	keyIDSize     = 8
-	nonceSize     = 12
-	tagSize       = 16
-	wrappedSize   = keySize + tagSize
-	headerSize    = 1 + keyIDSize
+	// formatPlace binds it to its place alone.
+	formatPlace = 1
+	// formatDestination binds it to its destination too.
+	formatDestination = 2
+)
+
+const (
+	keySize     = 32
+	keyIDSize   = 8
+	nonceSize   = 12
+	tagSize     = 16
+	wrappedSize = keySize + tagSize
+	headerSize  = 1 + keyIDSize
 	// overhead is how much longer a sealed value is than its plaintext.
 	overhead = headerSize + nonceSize + wrappedSize + nonceSize + tagSize
 )
@@ -41,8 +48,11 @@ var (
 	// vault does not hold.
 	ErrUnknownKey = errors.New("the value was sealed with another master key")
 	// ErrCorrupt means that a value is damaged, of an unknown format, or belongs
-	// to another account, resource, field or version.
+	// to another account, resource, field, version or destination.
 	ErrCorrupt = errors.New("the sealed value is damaged or belongs elsewhere")
+	// ErrUnbound means that a value was sealed without the destination that it now
+	// has. Only Rewrap opens it, and binds it.
+	ErrUnbound = errors.New("the sealed value is not bound to its destination yet")
 )
 
 // AAD names the place a secret belongs to. Seal and Open need the same one.
@@ -55,6 +65,17 @@ type AAD struct {
 	Field string
 	// Version counts the values the field has had.
 	Version int
+	// Destination is who gets the secret and how it is protected on the way, in a
+	// canonical form (secrets.Destination); empty for a secret that is sent nowhere.
+	Destination []byte
+}
+
+// format is that of values sealed for this place.
+func (a AAD) format() byte {
+	if len(a.Destination) > 0 {
+		return formatDestination
+	}
+	return formatPlace
 }
 
 // Vault seals and opens secrets. It is safe for concurrent use.
@@ -151,7 +172,7 @@ func (v *Vault) Seal(aad AAD, plaintext []byte) ([]byte, error) {
 
 // appendEnvelope writes the header and the data key wrapped by the current key.
 func (v *Vault) appendEnvelope(dst []byte, aad AAD, dataKey []byte) []byte {
-	dst = append(dst, formatVersion)
+	dst = append(dst, aad.format())
 	dst = append(dst, v.current[:]...)
 	nonce := random(nonceSize)
 	dst = append(dst, nonce...)
@@ -165,7 +186,8 @@ func random(n int) []byte {
 	return b
 }
 
-// Open decrypts a sealed value. The error is ErrUnknownKey or ErrCorrupt.
+// Open decrypts a sealed value. The error is ErrUnknownKey, ErrCorrupt or
+// ErrUnbound.
 func (v *Vault) Open(aad AAD, sealed []byte) ([]byte, error) {
 	dataKey, rest, err := v.unwrap(aad, sealed)
 	if err != nil {
@@ -183,9 +205,14 @@ func (v *Vault) Open(aad AAD, sealed []byte) ([]byte, error) {
 }
 
 // Rewrap returns sealed with its data key wrapped by the current master key, and
-// whether that changed anything. The ciphertext itself stays. The error is
-// ErrUnknownKey or ErrCorrupt.
+// whether that changed anything. The ciphertext itself stays, but for a value
+// without the destination that aad has: that one is sealed anew, for aad. So the
+// caller must know that aad has the destination for which the value was stored; it
+// holds the lock of its row. The error is ErrUnknownKey or ErrCorrupt.
 func (v *Vault) Rewrap(aad AAD, sealed []byte) ([]byte, bool, error) {
+	if unbound(aad, sealed) {
+		return v.bind(aad, sealed)
+	}
 	dataKey, rest, err := v.unwrap(aad, sealed)
 	if err != nil {
 		return nil, false, err
@@ -197,10 +224,32 @@ func (v *Vault) Rewrap(aad AAD, sealed []byte) ([]byte, bool, error) {
 	return append(out, rest...), true, nil
 }
 
+// unbound reports whether a value lacks the destination that aad has.
+func unbound(aad AAD, sealed []byte) bool {
+	return len(sealed) > 0 && sealed[0] == formatPlace && aad.format() == formatDestination
+}
+
+// bind seals a value without a destination anew, for the one of aad.
+func (v *Vault) bind(aad AAD, sealed []byte) ([]byte, bool, error) {
+	former := aad
+	former.Destination = nil
+	plaintext, err := v.Open(former, sealed)
+	if err != nil {
+		return nil, false, err
+	}
+	again, err := v.Seal(aad, plaintext)
+	return again, err == nil, err
+}
+
 // unwrap reads the envelope and returns the data key and what follows it, which
 // is at least a nonce and a tag long.
 func (v *Vault) unwrap(aad AAD, sealed []byte) (dataKey, rest []byte, err error) {
-	if len(sealed) < overhead || sealed[0] != formatVersion {
+	switch {
+	case len(sealed) < overhead:
+		return nil, nil, ErrCorrupt
+	case unbound(aad, sealed):
+		return nil, nil, ErrUnbound
+	case sealed[0] != aad.format():
 		return nil, nil, ErrCorrupt
 	}
 	aead, ok := v.wrap[keyID(sealed[1:headerSize])]
@@ -216,15 +265,16 @@ func (v *Vault) unwrap(aad AAD, sealed []byte) (dataKey, rest []byte, err error)
 	return dataKey, sealed[headerSize+nonceSize+wrappedSize:], nil
 }
 
-// bytes encodes the place and the layer unambiguously: each text is preceded by
-// its length.
+// bytes encodes the place and the layer unambiguously: the format comes first, and
+// each text is preceded by its length.
 func (a AAD) bytes(layer string) []byte {
-	out := []byte{formatVersion}
+	out := []byte{a.format()}
 	for _, text := range []string{layer, a.Account, a.Resource, a.Field} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(text)))
 		out = append(out, text...)
 	}
-	return binary.BigEndian.AppendUint64(out, uint64(a.Version))
+	out = binary.BigEndian.AppendUint64(out, uint64(a.Version))
+	return append(out, a.Destination...)
 }
 
 // Fingerprint returns 8 hex digits that let a person see whether a secret

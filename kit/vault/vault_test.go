@@ -35,6 +35,7 @@ func TestSealOpen(t *testing.T) {
 		aad := vault.AAD{
 			Account: rapid.String().Draw(rt, "account"), Resource: rapid.String().Draw(rt, "resource"),
 			Field: rapid.String().Draw(rt, "field"), Version: rapid.Int().Draw(rt, "version"),
+			Destination: rapid.SliceOf(rapid.Byte()).Draw(rt, "destination"),
 		}
 		sealed, err := v.Seal(aad, plaintext)
 		require.NoError(rt, err)
@@ -104,6 +105,47 @@ func TestRotation(t *testing.T) {
 	require.ErrorIs(t, err, vault.ErrUnknownKey)
 	require.NotEqual(t, old.KeyID(), next.KeyID())
 	require.Len(t, next.KeyID(), 16)
+}
+
+// TestDestinations: a value opens for its destination alone. One that was sealed
+// without any is bound by Rewrap, and opens only then.
+func TestDestinations(t *testing.T) {
+	t.Parallel()
+	v, next := open(t, key(1)), open(t, key(2), key(1))
+	here, there := place(), place()
+	here.Destination, there.Destination = []byte("here"), []byte("there")
+	sealed, err := v.Seal(here, []byte("secret"))
+	require.NoError(t, err)
+	got, err := v.Open(here, sealed)
+	require.NoError(t, err)
+	require.Equal(t, "secret", string(got))
+	for name, aad := range map[string]vault.AAD{"another": there, "none": place()} {
+		_, err = v.Open(aad, sealed)
+		require.ErrorIs(t, err, vault.ErrCorrupt, name)
+		_, _, err = next.Rewrap(aad, sealed)
+		require.ErrorIs(t, err, vault.ErrCorrupt, name)
+	}
+	sealed[0] = 1
+	_, err = v.Open(here, sealed)
+	require.ErrorIs(t, err, vault.ErrUnbound)
+	_, _, err = v.Rewrap(there, sealed)
+	require.ErrorIs(t, err, vault.ErrCorrupt, "a value does not become an unbound one by its first byte")
+
+	former, err := v.Seal(place(), []byte("secret"))
+	require.NoError(t, err)
+	_, err = v.Open(here, former)
+	require.ErrorIs(t, err, vault.ErrUnbound)
+	bound, changed, err := next.Rewrap(here, former)
+	require.NoError(t, err)
+	require.True(t, changed)
+	got, err = open(t, key(2)).Open(here, bound)
+	require.NoError(t, err)
+	require.Equal(t, "secret", string(got))
+	_, changed, err = next.Rewrap(here, bound)
+	require.NoError(t, err)
+	require.False(t, changed)
+	_, err = next.Open(there, bound)
+	require.ErrorIs(t, err, vault.ErrCorrupt)
 }
 
 func TestFingerprint(t *testing.T) {
