@@ -68,6 +68,7 @@ var table = map[errorv1.Reason]mapping{
 	errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE: {codes.InvalidArgument, http.StatusUnsupportedMediaType},
 
 	errorv1.Reason_REASON_VALIDATION_FAILED:           {codes.InvalidArgument, http.StatusUnprocessableEntity},
+	errorv1.Reason_REASON_SECRET_REQUIRED:             {codes.InvalidArgument, http.StatusUnprocessableEntity},
 	errorv1.Reason_REASON_ACCOUNT_REQUIRED:            {codes.InvalidArgument, http.StatusUnprocessableEntity},
 	errorv1.Reason_REASON_WEAK_PASSWORD:               {codes.InvalidArgument, http.StatusUnprocessableEntity},
 	errorv1.Reason_REASON_UNRESOLVED_REFERENCE:        {codes.InvalidArgument, http.StatusUnprocessableEntity},

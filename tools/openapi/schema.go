@@ -154,8 +154,10 @@ func limit(fd protoreflect.FieldDescriptor, schema object) {
 		setIf(schema, "maxProperties", m.MaxPairs)
 	}
 	if proto.GetExtension(fd.Options(), optionsv1.E_Secret) == true {
-		schema["writeOnly"] = true
 		schema["format"] = "password"
+		if !strings.HasSuffix(string(fd.Parent().Name()), "Response") { // a response tells it
+			schema["writeOnly"] = true
+		}
 	}
 }
 

@@ -2062,7 +2062,7 @@ export interface components {
              * @description The machine-readable reason.
              * @enum {string}
              */
-            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED";
+            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "SECRET_REQUIRED";
             /** @description The error as a sentence. */
             detail: string;
             /** @description The fields that are wrong; validation only. */
@@ -2188,16 +2188,25 @@ export interface components {
         };
         /** @description AnswerChallengeResponse holds the tokens. */
         "turumba.account.v1.AnswerChallengeResponse": {
-            /** @description Access token (RS256 JWT) for the Authorization header. */
+            /**
+             * Format: password
+             * @description Access token (RS256 JWT) for the Authorization header.
+             */
             access_token: string;
             /**
              * Format: int32
              * @description Seconds until the access token ends.
              */
             expires_in: number;
-            /** @description Identity token; APIs refuse it. */
+            /**
+             * Format: password
+             * @description Identity token; APIs refuse it.
+             */
             id_token: string;
-            /** @description Refresh token; good for one use. */
+            /**
+             * Format: password
+             * @description Refresh token; good for one use.
+             */
             refresh_token: string;
             /** @description Always "Bearer". */
             token_type: string;
@@ -2604,7 +2613,10 @@ export interface components {
         "turumba.account.v1.CreateApiKeyResponse": {
             /** @description The key. */
             api_key?: components["schemas"]["turumba.account.v1.ApiKey"];
-            /** @description The client_secret of the exchange; it is not stored and never shown again. */
+            /**
+             * Format: password
+             * @description The client_secret of the exchange; it is not stored and never shown again.
+             */
             secret: string;
         };
         /** @description ForgotPasswordResponse says what comes next. */
@@ -2700,7 +2712,10 @@ export interface components {
         "turumba.account.v1.InvitationStatus": "pending" | "accepted" | "revoked" | "expired";
         /** @description IssueTokenResponse holds the access token (RFC 6749 section 5.1). */
         "turumba.account.v1.IssueTokenResponse": {
-            /** @description Access token (RS256 JWT) for the Authorization header. */
+            /**
+             * Format: password
+             * @description Access token (RS256 JWT) for the Authorization header.
+             */
             access_token: string;
             /**
              * Format: int32
@@ -2804,7 +2819,10 @@ export interface components {
         };
         /** @description LoginResponse holds the tokens, or the challenge instead. */
         "turumba.account.v1.LoginResponse": {
-            /** @description Access token (RS256 JWT) for the Authorization header. */
+            /**
+             * Format: password
+             * @description Access token (RS256 JWT) for the Authorization header.
+             */
             access_token: string;
             /**
              * @description "SOFTWARE_TOKEN_MFA" when a code of the second factor is needed; the tokens are
@@ -2816,11 +2834,20 @@ export interface components {
              * @description Seconds until the access token ends.
              */
             expires_in: number;
-            /** @description Identity token; APIs refuse it. */
+            /**
+             * Format: password
+             * @description Identity token; APIs refuse it.
+             */
             id_token: string;
-            /** @description Refresh token; good for one use with the local provider. */
+            /**
+             * Format: password
+             * @description Refresh token; good for one use with the local provider.
+             */
             refresh_token: string;
-            /** @description What AnswerChallenge needs besides the code; good for 5 minutes. */
+            /**
+             * Format: password
+             * @description What AnswerChallenge needs besides the code; good for 5 minutes.
+             */
             session: string;
             /** @description "Bearer". */
             token_type: string;
@@ -2900,16 +2927,25 @@ export interface components {
         };
         /** @description RefreshResponse holds new tokens. */
         "turumba.account.v1.RefreshResponse": {
-            /** @description Access token (RS256 JWT) for the Authorization header. */
+            /**
+             * Format: password
+             * @description Access token (RS256 JWT) for the Authorization header.
+             */
             access_token: string;
             /**
              * Format: int32
              * @description Seconds until the access token ends.
              */
             expires_in: number;
-            /** @description Identity token; APIs refuse it. */
+            /**
+             * Format: password
+             * @description Identity token; APIs refuse it.
+             */
             id_token: string;
-            /** @description Refresh token; good for one use with the local provider. */
+            /**
+             * Format: password
+             * @description Refresh token; good for one use with the local provider.
+             */
             refresh_token: string;
             /** @description Always "Bearer". */
             token_type: string;
@@ -2921,7 +2957,10 @@ export interface components {
         };
         /** @description RenewRecoveryCodesResponse holds the new codes. */
         "turumba.account.v1.RenewRecoveryCodesResponse": {
-            /** @description Ten codes, each good once; the old ones are void. */
+            /**
+             * Format: password
+             * @description Ten codes, each good once; the old ones are void.
+             */
             recovery_codes: string[];
         };
         /** @description ResendVerificationResponse says what comes next. */
@@ -2970,9 +3009,15 @@ export interface components {
         };
         /** @description SetupTotpResponse holds the secret, for the authenticator app. */
         "turumba.account.v1.SetupTotpResponse": {
-            /** @description The same as a URI, which apps read from a QR code. */
+            /**
+             * Format: password
+             * @description The same as a URI, which apps read from a QR code.
+             */
             otpauth_uri: string;
-            /** @description The secret, 160 bits in base32. */
+            /**
+             * Format: password
+             * @description The secret, 160 bits in base32.
+             */
             secret: string;
         };
         /** @description User is a human with a login. */
@@ -3036,6 +3081,7 @@ export interface components {
         /** @description VerifyTotpResponse holds the recovery codes. */
         "turumba.account.v1.VerifyTotpResponse": {
             /**
+             * Format: password
              * @description Ten codes, each good once when the authenticator is lost; none with an identity
              *     provider that has none.
              */
