@@ -210,7 +210,7 @@ func (v *Vault) Open(aad AAD, sealed []byte) ([]byte, error) {
 // caller must know that aad has the destination for which the value was stored; it
 // holds the lock of its row. The error is ErrUnknownKey or ErrCorrupt.
 func (v *Vault) Rewrap(aad AAD, sealed []byte) ([]byte, bool, error) {
-	if unbound(aad, sealed) {
+	if v.Unbound(aad, sealed) {
 		return v.bind(aad, sealed)
 	}
 	dataKey, rest, err := v.unwrap(aad, sealed)
@@ -224,8 +224,9 @@ func (v *Vault) Rewrap(aad AAD, sealed []byte) ([]byte, bool, error) {
 	return append(out, rest...), true, nil
 }
 
-// unbound reports whether a value lacks the destination that aad has.
-func unbound(aad AAD, sealed []byte) bool {
+// Unbound reports whether a value was sealed without the destination that aad has:
+// Rewrap is needed before it opens.
+func (v *Vault) Unbound(aad AAD, sealed []byte) bool {
 	return len(sealed) > 0 && sealed[0] == formatPlace && aad.format() == formatDestination
 }
 
@@ -247,7 +248,7 @@ func (v *Vault) unwrap(aad AAD, sealed []byte) (dataKey, rest []byte, err error)
 	switch {
 	case len(sealed) < overhead:
 		return nil, nil, ErrCorrupt
-	case unbound(aad, sealed):
+	case v.Unbound(aad, sealed):
 		return nil, nil, ErrUnbound
 	case sealed[0] != aad.format():
 		return nil, nil, ErrCorrupt

@@ -1,32 +1,77 @@
 package messaging
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"time"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
 
-// The names of secrets among those of a channel, as the contract has them.
+// The names of the secrets that adapters take, as the contract has them.
 const (
 	SecretPassword     = "password"
 	SecretAuthToken    = "auth_token"
 	SecretAPIKeySecret = "api_key_secret"
 )
 
+// aad is the place of a secret of the channel as it is now: a secret that was sealed
+// for another destination does not open.
 func (c *Channel) aad(field string) vault.AAD {
-	return vault.AAD{Account: c.AccountID, Resource: c.ID, Field: field, Version: 1}
+	return vault.AAD{Account: c.AccountID, Resource: c.ID, Field: field, Version: 1, Destination: c.Credentials.Destination()}
 }
 
 // masked is what programs show instead of a secret: a short beginning, stars or dots,
 // and a short end. One that is sent back must not become the secret.
 var masked = regexp.MustCompile(`^[^*•●]{0,8}[*•●]{3,}[^*•●]{0,4}$`)
 
-// SetSecret seals a secret into the channel; an empty one removes it, a masked one is
-// refused.
+// ChangeCredentials lets change alter the credentials; it returns the secrets that come
+// with the change, by field name, of which an empty one removes what is stored. A secret
+// belongs to its destination (ADR 0042): where that changes, every stored secret must come
+// again, or nothing may change: SECRET_REQUIRED names those that did not.
+func (c *Channel) ChangeCredentials(v *vault.Vault, now time.Time, change func(*Credentials) (given map[string]string, err error)) error {
+	before := c.Credentials.Destination()
+	given, err := change(&c.Credentials)
+	if err != nil {
+		return err
+	}
+	kept := map[string][]byte{}
+	for name, sealed := range c.Sealed {
+		if _, again := given[name]; !again {
+			kept[name] = sealed
+		}
+	}
+	if len(kept) > 0 && !bytes.Equal(before, c.Credentials.Destination()) {
+		return c.secretRequired(slices.Sorted(maps.Keys(kept)))
+	}
+	if _, err := c.rewrap(v, kept); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if err := c.SetSecret(v, name, given[name], now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Channel) secretRequired(names []string) error {
+	fields := make([]apierr.Field, len(names))
+	for i, name := range names {
+		fields[i] = apierr.Field{Field: "credentials." + c.Provider + "." + name, Message: "must be sent again: it was given for another destination"}
+	}
+	return apierr.New(errorv1.Reason_REASON_SECRET_REQUIRED, "a stored secret does not follow to another destination").WithFields(fields...)
+}
+
+// SetSecret seals a secret into the channel, for its destination as it is now; an empty
+// one removes it, a masked one is refused.
 func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) error {
 	if c.Sealed == nil {
 		c.Sealed, c.Secrets = map[string][]byte{}, map[string]Secret{}
@@ -48,10 +93,13 @@ func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) e
 	return nil
 }
 
-// Rewrap wraps the secrets by the vault's current key, and reports whether that changed
-// anything.
-func (c *Channel) Rewrap(v *vault.Vault) (changed bool, err error) {
-	for name, sealed := range c.Sealed {
+// Rewrap wraps the secrets by the vault's current key and binds those that were sealed
+// without their destination to it, and reports whether that changed anything. The caller
+// holds the lock of the channel's row.
+func (c *Channel) Rewrap(v *vault.Vault) (changed bool, err error) { return c.rewrap(v, c.Sealed) }
+
+func (c *Channel) rewrap(v *vault.Vault, list map[string][]byte) (changed bool, err error) {
+	for name, sealed := range list {
 		again, other, err := v.Rewrap(c.aad(name), sealed)
 		if err != nil {
 			return false, fmt.Errorf("wrap the %s of channel %s: %w", name, c.ID, err)
@@ -59,6 +107,17 @@ func (c *Channel) Rewrap(v *vault.Vault) (changed bool, err error) {
 		c.Sealed[name], changed = again, changed || other
 	}
 	return changed, nil
+}
+
+// Unbound reports whether a secret was sealed without its destination, as versions before
+// ADR 0042 did. Such a channel cannot be used before Rewrap.
+func (c *Channel) Unbound(v *vault.Vault) bool {
+	for name, sealed := range c.Sealed {
+		if v.Unbound(c.aad(name), sealed) {
+			return true
+		}
+	}
+	return false
 }
 
 // secrets opens all secrets of the channel.
@@ -90,7 +149,7 @@ func (c *Channel) Settings(v *vault.Vault) (channel.Settings, error) {
 }
 
 func (c *Channel) smtpSettings(secrets map[string]config.Secret) channel.EmailSettings {
-	s := c.Credentials.SMTP
+	s := canonicalSMTP(*c.Credentials.SMTP)
 	name := s.FromName
 	if name == "" {
 		name = c.SenderName
@@ -104,7 +163,7 @@ func (c *Channel) smtpSettings(secrets map[string]config.Secret) channel.EmailSe
 }
 
 func (c *Channel) twilioSettings(secrets map[string]config.Secret) channel.TwilioSettings {
-	t := c.Credentials.Twilio
+	t := canonicalTwilio(*c.Credentials.Twilio)
 	return channel.TwilioSettings{
 		AccountSID: t.AccountSID, AuthToken: secrets[SecretAuthToken], APIKeySID: t.APIKeySID, APIKeySecret: secrets[SecretAPIKeySecret],
 		From: t.FromNumber, MessagingServiceSID: t.MessagingServiceSID, BaseURL: t.BaseURL, Connections: int(c.Connections),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/failpoint"
+	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
@@ -188,7 +189,10 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 	if ok, err := r.admitted(ctx); !ok || err != nil {
 		return rest, false, errors.Join(err, r.hold(ctx, &rest))
 	}
-	if r.line, err = r.senders.get(w.Channel, r.chunk.Lane); err != nil {
+	if err := r.bind(ctx); err != nil {
+		return rest, false, err
+	}
+	if r.line, err = r.senders.get(r.channel, r.chunk.Lane); err != nil {
 		r.broken = true
 		err = r.cfg.Store.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error())
 		return rest, false, errors.Join(err, r.hold(ctx, &rest))
@@ -197,6 +201,17 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 		return rest, false, err
 	}
 	return rest, true, r.parse(w)
+}
+
+// bind makes secrets of former versions usable. What does not open stays as it is: who
+// opens the channel then says so.
+func (r *runner) bind(ctx context.Context) error {
+	bound, err := r.cfg.Store.BindSecrets(ctx, r.cfg.Vault, r.channel)
+	if errors.Is(err, vault.ErrUnknownKey) || errors.Is(err, vault.ErrCorrupt) {
+		return nil
+	}
+	r.channel = bound
+	return err
 }
 
 // attach reads the send's files, once for the chunk.

@@ -62,6 +62,9 @@ type EmailSettings struct {
 
 func (EmailSettings) settings() {}
 
+// TwilioBaseURL is where Twilio serves its API.
+const TwilioBaseURL = "https://api.twilio.com"
+
 // TwilioSettings are the settings of a Twilio account that sends text messages. It
 // logs in with AuthToken, or with an API key where APIKeySID is set.
 type TwilioSettings struct {

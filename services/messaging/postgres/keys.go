@@ -107,6 +107,22 @@ func (s *Store) SealedChannels(ctx context.Context, after string, most int) ([]S
 	return pgx.CollectRows(rows, pgx.RowToStructByName[SealedChannel])
 }
 
+// BindSecrets returns the channel as it can be used: secrets that versions before ADR 0042
+// sealed without their destination are bound to the one that the row has, under its lock.
+// Other channels come back as they are. A value that does not open is vault.ErrUnknownKey
+// or vault.ErrCorrupt.
+func (s *Store) BindSecrets(ctx context.Context, v *vault.Vault, c *messaging.Channel) (*messaging.Channel, error) {
+	if !c.Unbound(v) {
+		return c, nil
+	}
+	bound := c
+	_, err := s.ResealChannel(ctx, SealedChannel{ID: c.ID, AccountID: c.AccountID}, true, func(locked *messaging.Channel) (bool, error) {
+		bound = locked
+		return locked.Rewrap(v)
+	})
+	return bound, err
+}
+
 // ResealChannel lets rewrap seal the channel's secrets anew and stores them, unless it
 // says that nothing changed or store is false. What the secrets are stays, so nothing
 // that works with them needs to notice; a channel that is gone changes nothing.

@@ -51,7 +51,7 @@ func (s *Server) newChannel(req *messagingv1.CreateChannelRequest, accountID str
 		Secrets: map[string]messaging.Secret{}, Sealed: map[string][]byte{},
 	}
 	setKind(c, req.GetCredentials())
-	if err := s.applyCredentials(c, req.GetCredentials(), ""); err != nil {
+	if err := s.changeCredentials(c, req.GetCredentials(), "credentials"); err != nil {
 		return nil, err
 	}
 	return c, s.checkCredentials(c)
@@ -92,15 +92,22 @@ func (s *Server) ListChannels(ctx context.Context, req *messagingv1.ListChannels
 // UpdateChannel implements messagingv1.ChannelServiceServer.
 func (s *Server) UpdateChannel(ctx context.Context, req *messagingv1.UpdateChannelRequest) (*messagingv1.UpdateChannelResponse, error) {
 	c, err := s.store.UpdateChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId(), func(c *messaging.Channel) error {
-		check := false
+		var credentials []string
 		for _, path := range req.GetUpdateMask().GetPaths() {
-			if err := s.applyChannel(c, req.GetChannel(), path); err != nil {
-				return err
+			if path == "credentials" || strings.HasPrefix(path, "credentials.") {
+				credentials = append(credentials, path)
+				continue
 			}
-			check = check || strings.HasPrefix(path, "credentials")
+			applyChannel(c, req.GetChannel(), path)
 		}
-		if !check {
+		if credentials == nil {
 			return nil
+		}
+		// What was wrong may be mended: the next send or verification tells.
+		c.Mend()
+		c.Status, c.LastVerifiedAt = messaging.ChannelDisconnected, nil
+		if err := s.changeCredentials(c, req.GetChannel().GetCredentials(), credentials...); err != nil {
+			return err
 		}
 		return s.checkCredentials(c)
 	})
@@ -110,9 +117,16 @@ func (s *Server) UpdateChannel(ctx context.Context, req *messagingv1.UpdateChann
 	return &messagingv1.UpdateChannelResponse{Channel: s.toProtoChannel(c)}, nil
 }
 
-func (s *Server) applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate, path string) error {
-	field, inner, _ := strings.Cut(path, ".")
-	switch field {
+// changeCredentials sets what all the paths together name: the secrets among them are
+// sealed for the destination that comes out.
+func (s *Server) changeCredentials(c *messaging.Channel, in *messagingv1.ChannelCredentials, paths ...string) error {
+	return c.ChangeCredentials(s.vault, s.clock.Now().UTC(), func(to *messaging.Credentials) (map[string]string, error) {
+		return applyCredentials(to, c.Provider, in, paths...)
+	})
+}
+
+func applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate, path string) {
+	switch path {
 	case "name":
 		c.Name = u.GetName()
 	case "sender_name":
@@ -133,14 +147,7 @@ func (s *Server) applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate
 		c.OnUnknown = unknownWord(u.GetOnUnknown())
 	case "is_enabled":
 		switchTo(c, u.GetIsEnabled())
-	case "credentials":
-		// What was wrong may be mended: the next send or verification tells.
-		c.Mend()
-		c.Status, c.LastVerifiedAt = messaging.ChannelDisconnected, nil
-		_, only, _ := strings.Cut(inner, ".")
-		return s.applyCredentials(c, u.GetCredentials(), only)
 	}
-	return nil
 }
 
 // DeleteChannel implements messagingv1.ChannelServiceServer.
@@ -155,6 +162,9 @@ func (s *Server) DeleteChannel(ctx context.Context, req *messagingv1.DeleteChann
 func (s *Server) VerifyChannel(ctx context.Context, req *messagingv1.VerifyChannelRequest) (*messagingv1.VerifyChannelResponse, error) {
 	c, err := s.store.Channel(ctx, auth.ScopeFrom(ctx), req.GetChannelId())
 	if err != nil {
+		return nil, err
+	}
+	if c, err = s.store.BindSecrets(ctx, s.vault, c); err != nil {
 		return nil, err
 	}
 	res, err := s.verify(ctx, c)

@@ -64,7 +64,7 @@ func (s *Server) toProtoChannel(c *messaging.Channel) *messagingv1.Channel {
 	out := &messagingv1.Channel{
 		Id: c.ID, AccountId: c.AccountID, Name: c.Name, ChannelType: fromWord[messagingv1.ChannelType](c.ChannelType), Provider: c.Provider,
 		Status: fromWord[messagingv1.ChannelStatus](c.ShownStatus(s.clock.Now())), IsEnabled: c.IsEnabled,
-		Credentials: toProtoCredentials(c.Credentials), Secrets: map[string]*messagingv1.SecretState{},
+		Credentials: c.Credentials.Message(), Secrets: map[string]*messagingv1.SecretState{},
 		SenderName: c.SenderName, DefaultCountryCode: c.DefaultCountryCode, RateLimit: c.RateLimit, Priority: c.Priority,
 		RetryCount: c.RetryCount, RetryInterval: c.RetryInterval, Connections: c.Connections,
 		OnUnknown: fromWord[messagingv1.UnknownOutcome](c.OnUnknown), LastVerifiedAt: stampOrNil(c.LastVerifiedAt),

@@ -1,6 +1,12 @@
 package server
 
 import (
+	"cmp"
+	"maps"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
@@ -28,41 +34,43 @@ type setting struct {
 	set     func()
 }
 
-// applyCredentials sets the present fields, or only the named one. Whether the channel
-// can work with them is asked once all are set: checkCredentials.
-func (s *Server) applyCredentials(c *messaging.Channel, in *messagingv1.ChannelCredentials, only string) error {
-	var settings []setting
-	secrets := map[string]*string{}
-	switch smtp, twilio := in.GetSmtp(), in.GetTwilio(); {
-	case smtp != nil && c.Credentials.SMTP != nil:
-		settings = smtpSettings(c.Credentials.SMTP, smtp)
-		secrets[messaging.SecretPassword] = smtp.Password
-	case twilio != nil && c.Credentials.Twilio != nil:
-		settings = twilioSettings(c.Credentials.Twilio, twilio)
-		secrets[messaging.SecretAuthToken], secrets[messaging.SecretAPIKeySecret] = twilio.AuthToken, twilio.ApiKeySecret
-	default:
-		return invalid("credentials", "must be those of "+c.Provider+"; another provider is another channel")
-	}
-	for _, f := range settings {
-		if f.present && only == "" || only == f.name {
-			f.set()
+// applyCredentials sets the fields that each path of an update's mask names, and returns
+// the secrets among them. A path that ends at a kind, or above it, means the fields that
+// are present. Whether the channel can work with them is asked once all are set:
+// checkCredentials.
+func applyCredentials(c *messaging.Credentials, provider string, in *messagingv1.ChannelCredentials, paths ...string) (map[string]string, error) {
+	given := map[string]string{}
+	for _, path := range paths {
+		var settings []setting
+		var kind proto.Message
+		switch smtp, twilio := in.GetSmtp(), in.GetTwilio(); {
+		case smtp != nil && c.SMTP != nil:
+			kind, settings = smtp, smtpSettings(c.SMTP, smtp)
+		case twilio != nil && c.Twilio != nil:
+			kind, settings = twilio, twilioSettings(c.Twilio, twilio)
+		default:
+			return nil, invalid("credentials", "must be those of "+provider+"; another provider is another channel")
 		}
-	}
-	for name, value := range secrets {
-		if value != nil && only == "" || only == name {
-			if err := c.SetSecret(s.vault, name, deref(value), s.clock.Now().UTC()); err != nil {
-				return err
+		of, only := below(path)
+		if of != "" && of != provider {
+			return nil, invalid(path, "must be one of "+provider+"'s; another provider is another channel")
+		}
+		for _, f := range settings {
+			if f.present && only == "" || only == f.name {
+				f.set()
 			}
 		}
+		maps.Copy(given, messaging.Given(kind, only))
 	}
-	return nil
+	return given, nil
 }
 
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
+// below is the kind that a path below "credentials" names, and the field of it; empty where
+// the path ends above.
+func below(path string) (kind, field string) {
+	_, inner, _ := strings.Cut(path, ".")
+	kind, field, _ = strings.Cut(inner, ".")
+	return kind, field
 }
 
 // checkCredentials reports what keeps the channel from working.
@@ -77,11 +85,19 @@ func (s *Server) checkCredentials(c *messaging.Channel) error {
 	return sender.Close()
 }
 
+// orPort is the port, or the default one where the request has none.
+func orPort(port *uint32) int {
+	if port == nil {
+		return messaging.DefaultSMTPPort
+	}
+	return int(*port)
+}
+
 func smtpSettings(c *messaging.SMTP, in *messagingv1.SmtpCredentials) []setting {
 	return []setting{
 		{"host", in.Host != nil, func() { c.Host = in.GetHost() }},
-		{"port", in.Port != nil, func() { c.Port = int(in.GetPort()) }},
-		{"tls_mode", in.GetTlsMode() != 0, func() { c.TLSMode = toWord(in.GetTlsMode()) }},
+		{"port", in.Port != nil, func() { c.Port = orPort(in.Port) }},
+		{"tls_mode", in.GetTlsMode() != 0, func() { c.TLSMode = cmp.Or(toWord(in.GetTlsMode()), string(channel.TLSStartTLS)) }},
 		{"username", in.Username != nil, func() { c.Username = in.GetUsername() }},
 		{"from_email", in.FromEmail != nil, func() { c.FromEmail = in.GetFromEmail() }},
 		{"from_name", in.FromName != nil, func() { c.FromName = in.GetFromName() }},
@@ -99,24 +115,6 @@ func twilioSettings(c *messaging.Twilio, in *messagingv1.TwilioCredentials) []se
 		{"messaging_service_sid", in.MessagingServiceSid != nil, func() { c.MessagingServiceSID = in.GetMessagingServiceSid() }},
 		{"base_url", in.BaseUrl != nil, func() { c.BaseURL = in.GetBaseUrl() }},
 	}
-}
-
-// toProtoCredentials shows the credentials without their secrets.
-func toProtoCredentials(c messaging.Credentials) *messagingv1.ChannelCredentials {
-	if t := c.Twilio; t != nil {
-		return &messagingv1.ChannelCredentials{Kind: &messagingv1.ChannelCredentials_Twilio{Twilio: &messagingv1.TwilioCredentials{
-			AccountSid: &t.AccountSID, ApiKeySid: &t.APIKeySID, FromNumber: &t.FromNumber, MessagingServiceSid: &t.MessagingServiceSID, BaseUrl: &t.BaseURL,
-		}}}
-	}
-	s := c.SMTP
-	if s == nil {
-		s = &messaging.SMTP{}
-	}
-	port, mode := uint32(s.Port), fromWord[messagingv1.TlsMode](s.TLSMode)
-	return &messagingv1.ChannelCredentials{Kind: &messagingv1.ChannelCredentials_Smtp{Smtp: &messagingv1.SmtpCredentials{
-		Host: &s.Host, Port: &port, TlsMode: &mode, Username: &s.Username, FromEmail: &s.FromEmail, FromName: &s.FromName,
-		ReplyTo: &s.ReplyTo, SubjectTemplate: &s.SubjectTemplate, AllowPlaintext: &s.AllowPlaintext,
-	}}}
 }
 
 // open makes a sender of the channel, which checks its settings once more with

@@ -31,7 +31,7 @@ const (
 	// Provider is the provider of this adapter.
 	Provider = "twilio"
 	// BaseURL is where Twilio serves its API.
-	BaseURL = "https://api.twilio.com"
+	BaseURL = channel.TwilioBaseURL
 )
 
 // Timeouts bound a request. Zero fields take the default.
