@@ -49,7 +49,8 @@ func notReached(r *trial) {
 	tls, nowhere := r.texter(patient), r.texter(patient)
 	refused, reset := r.mailer(patient), r.mailer(patient)
 	base := func(x *tenant, url string) {
-		x.alter(&messagingv1.ChannelUpdate{Credentials: &messagingv1.ChannelCredentials{Kind: &messagingv1.ChannelCredentials_Twilio{Twilio: &messagingv1.TwilioCredentials{BaseUrl: &url}}}}, "credentials.twilio.base_url")
+		token := "token" // a secret does not follow to another destination (ADR 0042)
+		x.alter(&messagingv1.ChannelUpdate{Credentials: &messagingv1.ChannelCredentials{Kind: &messagingv1.ChannelCredentials_Twilio{Twilio: &messagingv1.TwilioCredentials{BaseUrl: &url, AuthToken: &token}}}}, "credentials.twilio.base_url", "credentials.twilio.auth_token")
 	}
 	base(tls, "https"+r.simulator.API[len("http"):])
 	base(nowhere, "https://nowhere.invalid")

@@ -1,16 +1,19 @@
 package golden_test
 
 import (
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/turumba/turumba/e2e/wire"
-	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/secrets"
 )
 
 // TestContractIsComplete walks the descriptors: an RPC without an access rule,
@@ -39,17 +42,44 @@ func TestContractIsComplete(t *testing.T) {
 	}
 }
 
-// TestSecretsAreMarked: whatever is named like a secret is marked as one, so
-// that logs and answers leave it out.
+// secretName is how secrets are called, and nothing else but pages' tokens.
+var secretName = regexp.MustCompile(`(^|_)(password|secret|token|otpauth_uri|recovery_codes|session)$`)
+
+// TestSecretsAreMarked: whatever an answer has that is named like a secret is marked as one,
+// so that logs leave it out and it is stored sealed.
 func TestSecretsAreMarked(t *testing.T) {
 	t.Parallel()
 	for _, md := range wire.Methods() {
 		eachField(md.Output(), map[protoreflect.FullName]bool{}, func(fd protoreflect.FieldDescriptor) {
-			if fd.Name() == "password" {
-				require.True(t, proto.GetExtension(fd.Options(), optionsv1.E_Secret).(bool), fd.FullName())
+			if secretName.MatchString(string(fd.Name())) && !strings.HasSuffix(string(fd.Name()), "page_token") {
+				require.True(t, secrets.Is(fd), fd.FullName())
 			}
 		})
 	}
+}
+
+// TestDestinationsAreStated: every field beside a secret says whether it is a destination of
+// it (ADR 0042), in every message of the contract.
+func TestDestinationsAreStated(t *testing.T) {
+	t.Parallel()
+	withSecrets := 0
+	var walk func(list protoreflect.MessageDescriptors)
+	walk = func(list protoreflect.MessageDescriptors) {
+		for i := range list.Len() {
+			require.NoError(t, secrets.Check(list.Get(i)))
+			if len(secrets.Fields(list.Get(i))) > 0 {
+				withSecrets++
+			}
+			walk(list.Get(i).Messages())
+		}
+	}
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		if strings.HasPrefix(string(f.Package()), "turumba.") {
+			walk(f.Messages())
+		}
+		return true
+	})
+	require.Positive(t, withSecrets)
 }
 
 func eachField(md protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool, do func(protoreflect.FieldDescriptor)) {
