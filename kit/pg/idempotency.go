@@ -16,6 +16,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/idempotency"
+	"github.com/turumba/turumba/kit/vault"
 )
 
 // keyLife is how long an idempotency key is kept.
@@ -86,7 +87,7 @@ func (tx *Tx) Idempotent(ctx context.Context, owner string) error {
 		tx.replay = k
 		return nil
 	}
-	return replayed(ctx, tx, k, req.Hash, time.Time{})
+	return replayed(ctx, tx, tx.vault, k, req.Hash, time.Time{})
 }
 
 // Replay ends a call whose idempotency key was used before, with the errors of
@@ -98,7 +99,7 @@ func (db *DB) Replay(ctx context.Context, owner string) error {
 		return nil
 	}
 	k := &replayKey{owner: owner, method: req.Method, key: req.Key}
-	err := replayed(ctx, db, k, req.Hash, db.Now().Add(-keyLife))
+	err := replayed(ctx, db, db.vault, k, req.Hash, db.Now().Add(-keyLife))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -106,7 +107,7 @@ func (db *DB) Replay(ctx context.Context, owner string) error {
 }
 
 // replayed answers a key that was used before, and after since.
-func replayed(ctx context.Context, q rowQuerier, k *replayKey, hash []byte, since time.Time) error {
+func replayed(ctx context.Context, q rowQuerier, v *vault.Vault, k *replayKey, hash []byte, since time.Time) error {
 	var storedHash, response []byte
 	err := q.QueryRow(ctx, `
 		SELECT request_hash, response FROM idempotency_keys
@@ -114,17 +115,17 @@ func replayed(ctx context.Context, q rowQuerier, k *replayKey, hash []byte, sinc
 	if err != nil {
 		return fmt.Errorf("read the idempotency key: %w", err)
 	}
-	return answeredBefore(bytes.Equal(storedHash, hash), response)
+	return answeredBefore(v, *k, bytes.Equal(storedHash, hash), response)
 }
 
 // answeredBefore is the error of a key that was used before.
-func answeredBefore(sameRequest bool, response []byte) error {
+func answeredBefore(v *vault.Vault, k replayKey, sameRequest bool, response []byte) error {
 	if !sameRequest {
 		return apierr.New(errorv1.Reason_REASON_IDEMPOTENCY_KEY_REUSED, "the Idempotency-Key was used with another request")
 	}
-	stored := &anypb.Any{}
-	if err := proto.Unmarshal(response, stored); err != nil {
-		return fmt.Errorf("read the stored response: %w", err)
+	stored, err := readAnswer(v, k, response)
+	if err != nil {
+		return err
 	}
 	return &ReplayError{Response: stored}
 }
@@ -136,13 +137,9 @@ func (tx *Tx) Respond(ctx context.Context, m proto.Message) error {
 	if tx.replay == nil {
 		return nil
 	}
-	packed, err := anypb.New(m)
+	b, err := writeAnswer(tx.vault, *tx.replay, m)
 	if err != nil {
-		return fmt.Errorf("store the response: %w", err)
-	}
-	b, err := proto.Marshal(packed)
-	if err != nil {
-		return fmt.Errorf("store the response: %w", err)
+		return err
 	}
 	_, err = tx.Exec(ctx, `UPDATE idempotency_keys SET response = $4 WHERE owner = $1 AND method = $2 AND key = $3`,
 		tx.replay.owner, tx.replay.method, tx.replay.key, b)

@@ -7,7 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/turumba/turumba/kit/vault"
 )
 
 // KeyedRequest is one of many requests of a call, with an idempotency key of its own.
@@ -47,7 +48,7 @@ func (tx *Tx) IdempotentKeys(ctx context.Context, owner, method string, list []K
 	if len(claimed) == len(list) {
 		return nil, nil
 	}
-	used, err := usedKeys(ctx, tx, owner, method, list, time.Time{})
+	used, err := usedKeys(ctx, tx, tx.vault, owner, method, list, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (tx *Tx) IdempotentKeys(ctx context.Context, owner, method string, list []K
 // ReplayKeys tells by key which requests have one that was used before, with the errors
 // of IdempotentKeys; it claims nothing.
 func (db *DB) ReplayKeys(ctx context.Context, owner, method string, list []KeyedRequest) (map[string]error, error) {
-	used, err := usedKeys(ctx, db, owner, method, list, db.Now().Add(-keyLife))
+	used, err := usedKeys(ctx, db, db.vault, owner, method, list, db.Now().Add(-keyLife))
 	return used, translate(ctx, err)
 }
 
@@ -69,13 +70,9 @@ func (db *DB) ReplayKeys(ctx context.Context, owner, method string, list []Keyed
 func (tx *Tx) RespondKeys(ctx context.Context, owner, method string, responses map[string]proto.Message) error {
 	keys, packed := make([]string, 0, len(responses)), make([][]byte, 0, len(responses))
 	for key, m := range responses {
-		stored, err := anypb.New(m)
+		b, err := writeAnswer(tx.vault, replayKey{owner, method, key}, m)
 		if err != nil {
-			return fmt.Errorf("store a response: %w", err)
-		}
-		b, err := proto.Marshal(stored)
-		if err != nil {
-			return fmt.Errorf("store a response: %w", err)
+			return err
 		}
 		keys, packed = append(keys, key), append(packed, b)
 	}
@@ -96,7 +93,7 @@ func columnsOf(list []KeyedRequest) (keys []string, hashes [][]byte) {
 }
 
 // usedKeys are the keys of the list that were used since then, each with what it answers.
-func usedKeys(ctx context.Context, q keyQuerier, owner, method string, list []KeyedRequest, since time.Time) (map[string]error, error) {
+func usedKeys(ctx context.Context, q keyQuerier, v *vault.Vault, owner, method string, list []KeyedRequest, since time.Time) (map[string]error, error) {
 	keys, hashes := columnsOf(list)
 	rows, err := q.Query(ctx, `
 		SELECT k.key, k.response, k.request_hash = r.hash
@@ -111,7 +108,7 @@ func usedKeys(ctx context.Context, q keyQuerier, owner, method string, list []Ke
 	var response []byte
 	var same bool
 	_, err = pgx.ForEachRow(rows, []any{&key, &response, &same}, func() error {
-		used[key] = answeredBefore(same, response)
+		used[key] = answeredBefore(v, replayKey{owner, method, key}, same, response)
 		return nil
 	})
 	if err != nil {

@@ -1,12 +1,15 @@
 package pg
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/turumba/turumba/kit/vault"
 )
 
 // storedAnswer is an answer under its key.
@@ -22,9 +25,9 @@ type storedAnswer struct {
 func (tx *Tx) RewriteAnswers(ctx context.Context, owner string, texts []string, change func(proto.Message) bool) error {
 	rows, err := tx.Query(ctx, `
 		SELECT method, key, response FROM idempotency_keys
-		WHERE owner = $1 AND EXISTS (
+		WHERE owner = $1 AND (`+isSealed+` OR EXISTS (
 			SELECT FROM unnest($2::text[]) AS t (part)
-			WHERE position(lower(encode(convert_to(t.part, 'UTF8'), 'escape') COLLATE "C") IN lower(encode(response, 'escape') COLLATE "C")) > 0)
+			WHERE position(lower(encode(convert_to(t.part, 'UTF8'), 'escape') COLLATE "C") IN lower(encode(response, 'escape') COLLATE "C")) > 0))
 		ORDER BY method, key FOR UPDATE`, owner, texts)
 	if err != nil {
 		return fmt.Errorf("find stored answers: %w", err)
@@ -34,7 +37,7 @@ func (tx *Tx) RewriteAnswers(ctx context.Context, owner string, texts []string, 
 		return fmt.Errorf("find stored answers: %w", err)
 	}
 	for _, a := range answers {
-		altered, err := a.alter(change)
+		altered, err := a.alter(tx.vault, owner, texts, change)
 		if err != nil {
 			return err
 		}
@@ -50,10 +53,14 @@ func (tx *Tx) RewriteAnswers(ctx context.Context, owner string, texts []string, 
 }
 
 // alter is the answer as change made it; nil where that changed nothing.
-func (a storedAnswer) alter(change func(proto.Message) bool) ([]byte, error) {
-	packed := &anypb.Any{}
-	if err := proto.Unmarshal(a.Response, packed); err != nil {
-		return nil, fmt.Errorf("read a stored answer: %w", err)
+func (a storedAnswer) alter(v *vault.Vault, owner string, texts []string, change func(proto.Message) bool) ([]byte, error) {
+	k := replayKey{owner, a.Method, a.Key}
+	packed, err := readAnswer(v, k, a.Response)
+	if err != nil {
+		return nil, err
+	}
+	if !holdsOneOf(packed.GetValue(), texts) { // a sealed one was not searched
+		return nil, nil
 	}
 	m, err := packed.UnmarshalNew()
 	if err != nil {
@@ -62,8 +69,11 @@ func (a storedAnswer) alter(change func(proto.Message) bool) ([]byte, error) {
 	if !change(m) {
 		return nil, nil
 	}
-	if err := packed.MarshalFrom(m); err != nil {
-		return nil, fmt.Errorf("write a stored answer: %w", err)
-	}
-	return proto.Marshal(packed)
+	return writeAnswer(v, k, m)
+}
+
+// holdsOneOf reports whether b holds one of the texts, in upper or lower case.
+func holdsOneOf(b []byte, texts []string) bool {
+	b = bytes.ToLower(b)
+	return slices.ContainsFunc(texts, func(t string) bool { return bytes.Contains(b, bytes.ToLower([]byte(t))) })
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/tcp"
+	"github.com/turumba/turumba/kit/vault"
 )
 
 // The roles of the product. The owner migrates and cannot log in; the other two
@@ -44,12 +45,16 @@ type Config struct {
 	Name string
 	// Tracer sees every statement; nil traces none.
 	Tracer pgx.QueryTracer
+	// Vault seals answers with secrets that are kept for idempotency keys; without it such
+	// an answer is refused.
+	Vault *vault.Vault
 }
 
 // DB is a pool of connections that work as one role.
 type DB struct {
 	pool     *pgxpool.Pool
 	clock    clock.Clock
+	vault    *vault.Vault
 	settings []Setting // of every transaction and statement, beside those of the session
 	wakes    *wakes    // shared with derived handles
 	limit    time.Duration
@@ -66,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	cfg.apply(pc)
 	pc.AfterConnect = RegisterTypes
-	db := &DB{clock: cfg.Clock, limit: Limit, idle: &idleCheck{}, wakes: &wakes{}}
+	db := &DB{clock: cfg.Clock, vault: cfg.Vault, limit: Limit, idle: &idleCheck{}, wakes: &wakes{}}
 	db.idle.watch(pc, func() *pgxpool.Pool { return db.pool })
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/turumba/turumba/kit/failpoint"
 	"github.com/turumba/turumba/kit/telemetry"
+	"github.com/turumba/turumba/kit/vault"
 )
 
 // rollbackLimit is how long a rollback may take; it outlives the request.
@@ -26,6 +27,8 @@ type Tx struct {
 	replay *replayKey
 	// responded is whether Respond filled it.
 	responded bool
+	// vault seals answers with secrets.
+	vault *vault.Vault
 	// committed are called after the commit.
 	committed []func()
 	// db and woken are for Wake; a Tx that is made by hand wakes nobody.
@@ -59,7 +62,7 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	}
 	limited := &limitTx{Tx: ptx, caller: ctx, whole: whole, ends: new([]context.CancelFunc)}
 	defer limited.end()
-	tx := &Tx{Tx: limited, Now: db.Now(), db: db}
+	tx := &Tx{Tx: limited, Now: db.Now(), db: db, vault: db.vault}
 	committed := false
 	defer func() {
 		if !committed {

@@ -111,7 +111,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Role: pg.RoleWorker, Clock: deps.Clock, Name: "worker", MaxConns: 24})
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Role: pg.RoleWorker, Clock: deps.Clock, Name: "worker", Vault: v, MaxConns: 24})
 	if err != nil {
 		return nil, err
 	}

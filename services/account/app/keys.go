@@ -20,7 +20,7 @@ const resealPage = 200
 // the service runs. It may be stopped and run again at any time; dryRun changes nothing.
 func RotateKeys(ctx context.Context, url config.Secret, v *vault.Vault, dryRun bool) (vault.Rotation, error) {
 	var r vault.Rotation
-	db, err := pg.Open(ctx, pg.Config{URL: url.Reveal(), Role: pg.RoleAPI, Clock: clock.System(), Name: "keys-rotate", MaxConns: 2})
+	db, err := pg.Open(ctx, pg.Config{URL: url.Reveal(), Role: pg.RoleAPI, Clock: clock.System(), Name: "keys-rotate", MaxConns: 2, Vault: v})
 	if err != nil {
 		return r, err
 	}
@@ -55,5 +55,5 @@ func RotateKeys(ctx context.Context, url config.Secret, v *vault.Vault, dryRun b
 			}
 		}
 	}
-	return r, nil
+	return r, db.ResealAnswers(ctx, !dryRun, func(changed bool, err error) error { return r.Note("answers", changed, err) })
 }

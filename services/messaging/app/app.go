@@ -89,7 +89,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: url, Role: pg.RoleAPI, Clock: deps.Clock, Name: "messaging"})
+	db, err := pg.Open(ctx, pg.Config{URL: url, Role: pg.RoleAPI, Clock: deps.Clock, Name: "messaging", Vault: v})
 	if err != nil {
 		return nil, err
 	}

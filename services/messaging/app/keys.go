@@ -21,7 +21,7 @@ const resealPage = 200
 // the service runs. It may be stopped and run again at any time; dryRun changes nothing.
 func RotateKeys(ctx context.Context, url config.Secret, v *vault.Vault, dryRun bool) (vault.Rotation, error) {
 	var r vault.Rotation
-	db, err := pg.Open(ctx, pg.Config{URL: url.Reveal(), Role: pg.RoleAPI, Clock: clock.System(), Name: "keys-rotate", MaxConns: 2})
+	db, err := pg.Open(ctx, pg.Config{URL: url.Reveal(), Role: pg.RoleAPI, Clock: clock.System(), Name: "keys-rotate", MaxConns: 2, Vault: v})
 	if err != nil {
 		return r, err
 	}
@@ -40,7 +40,10 @@ func RotateKeys(ctx context.Context, url config.Secret, v *vault.Vault, dryRun b
 			return r, err
 		}
 	}
-	return r, rotateChannels(ctx, store, v, dryRun, &r)
+	if err := rotateChannels(ctx, store, v, dryRun, &r); err != nil {
+		return r, err
+	}
+	return r, db.ResealAnswers(ctx, !dryRun, func(changed bool, err error) error { return r.Note("answers", changed, err) })
 }
 
 func rotateChannels(ctx context.Context, store *postgres.Store, v *vault.Vault, dryRun bool, r *vault.Rotation) error {
