@@ -658,7 +658,10 @@ export interface paths {
         /**
          * Update channel
          * @description UpdateChannel changes the fields in the mask. Credentials merge field by field;
-         *     new credentials lift an error status and let waiting messages flow again.
+         *     new credentials lift an error status and let waiting messages flow again. Where the
+         *     secrets go (host, port, account, user name, base URL, TLS mode, allow_plaintext) is
+         *     changed together with every stored secret, or SECRET_REQUIRED names those that are
+         *     missing and nothing changes.
          */
         patch: operations["ChannelService_UpdateChannel"];
         trace?: never;

@@ -45,7 +45,10 @@ type ChannelServiceClient interface {
 	// ListChannels returns the channels of the caller's accounts.
 	ListChannels(ctx context.Context, in *ListChannelsRequest, opts ...grpc.CallOption) (*ListChannelsResponse, error)
 	// UpdateChannel changes the fields in the mask. Credentials merge field by field;
-	// new credentials lift an error status and let waiting messages flow again.
+	// new credentials lift an error status and let waiting messages flow again. Where the
+	// secrets go (host, port, account, user name, base URL, TLS mode, allow_plaintext) is
+	// changed together with every stored secret, or SECRET_REQUIRED names those that are
+	// missing and nothing changes.
 	UpdateChannel(ctx context.Context, in *UpdateChannelRequest, opts ...grpc.CallOption) (*UpdateChannelResponse, error)
 	// DeleteChannel removes a channel. Messages keep their history; queued ones fail.
 	DeleteChannel(ctx context.Context, in *DeleteChannelRequest, opts ...grpc.CallOption) (*DeleteChannelResponse, error)
@@ -161,7 +164,10 @@ type ChannelServiceServer interface {
 	// ListChannels returns the channels of the caller's accounts.
 	ListChannels(context.Context, *ListChannelsRequest) (*ListChannelsResponse, error)
 	// UpdateChannel changes the fields in the mask. Credentials merge field by field;
-	// new credentials lift an error status and let waiting messages flow again.
+	// new credentials lift an error status and let waiting messages flow again. Where the
+	// secrets go (host, port, account, user name, base URL, TLS mode, allow_plaintext) is
+	// changed together with every stored secret, or SECRET_REQUIRED names those that are
+	// missing and nothing changes.
 	UpdateChannel(context.Context, *UpdateChannelRequest) (*UpdateChannelResponse, error)
 	// DeleteChannel removes a channel. Messages keep their history; queued ones fail.
 	DeleteChannel(context.Context, *DeleteChannelRequest) (*DeleteChannelResponse, error)
