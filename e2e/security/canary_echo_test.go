@@ -28,6 +28,8 @@ type echoes struct {
 	http *httptest.Server
 	smtp net.Listener
 	said atomic.Int64
+	// told is what they were told in confidence.
+	told sink
 }
 
 func newEchoes(t *testing.T) *echoes {
@@ -111,6 +113,7 @@ func (e *echoes) twilio(w http.ResponseWriter, r *http.Request) {
 	e.said.Add(1)
 	user, password, _ := r.BasicAuth()
 	heard := fmt.Sprintf("you said %s, which is %s:%s", r.Header.Get("Authorization"), user, password)
+	_, _ = io.WriteString(&e.told, heard+"\n")
 	to := r.PostFormValue("To")
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Heard", heard)
@@ -150,6 +153,7 @@ func (e *echoes) mail(ctx context.Context, conn net.Conn) {
 			encoded := strings.TrimPrefix(rest, "PLAIN ")
 			decoded, _ := base64.StdEncoding.DecodeString(encoded)
 			heard = strings.ReplaceAll(string(decoded), "\x00", " ") + " as " + encoded
+			_, _ = io.WriteString(&e.told, heard+"\n")
 			if strings.Contains(heard, "later") {
 				say("235 hello " + heard)
 				continue

@@ -144,7 +144,8 @@ func (b *birds) call(over, rpc, token string, body map[string]any, issued ...str
 	b.t.Helper()
 	md, err := wire.FindMethod("turumba." + rpc)
 	require.NoError(b.t, err)
-	got, err := b.w.Do(b.t.Context(), over, wire.Call{Method: md, Body: body, Token: token})
+	// With a key, so that answers are looked for where they are kept too.
+	got, err := b.w.Do(b.t.Context(), over, wire.Call{Method: md, Body: body, Token: token, Key: "canary-" + uuid.NewString()})
 	require.NoError(b.t, err)
 	fields, _ := got.Body.(map[string]any)
 	for _, name := range issued {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/turumba/turumba/cmd/turumba/single"
 	"github.com/turumba/turumba/e2e/world"
+	"github.com/turumba/turumba/kit/pg/pgtest"
 	simapp "github.com/turumba/turumba/sim/app"
 )
 
@@ -21,10 +22,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == single.SimulatorCommand {
 		os.Exit(simapp.Main(context.Background(), os.Environ(), os.Args[2:], os.Stdout, os.Stderr))
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, append(pgtest.Goleak(), goleak.Cleanup(func(code int) {
 		report.print(os.Stdout)
 		os.Exit(code)
-	}))
+	}))...)
 }
 
 // full asks for every repetition; `make test` runs the quick form, which has the
