@@ -2,12 +2,14 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/pg"
 )
 
@@ -19,11 +21,17 @@ const (
 	// in every transaction would serialise the commits of the whole server.
 	notifyEvery   = 10 * time.Millisecond
 	notifyTimeout = time.Second
+
+	// forEver is how long nothing may be asked for.
+	forEver = 100 * 365 * 24 * time.Hour
 )
 
 // Notifier wakes the relays of other processes after commits, at most once per
 // 10 ms however often it is asked.
 type Notifier struct {
+	// Loops get the finished turns; nil tells nobody.
+	Loops *jobs.Loops
+
 	db    *pg.DB
 	clock clock.Clock
 	log   *slog.Logger
@@ -45,13 +53,23 @@ func (n *Notifier) Notify() {
 
 // Run sends the notifications until ctx ends and returns nil.
 func (n *Notifier) Run(ctx context.Context) error {
+	turns := n.Loops.Start("outbox.notifier")
+	defer turns.End()
+	turns.Rest(forEver)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.asked:
 		}
-		if err := n.send(ctx); err != nil && ctx.Err() == nil {
+		turns.Resume()
+		err := n.send(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			n.Notify() // until one goes through: the loop stands still so long
+		} else {
+			turns.Rest(forEver)
+		}
+		if err != nil && ctx.Err() == nil {
 			n.log.LogAttrs(ctx, slog.LevelDebug, "outbox wake-up not sent; the poll covers it", slog.Any("err", err))
 		}
 		if clock.Sleep(ctx, n.clock, notifyEvery) != nil {
