@@ -28,6 +28,7 @@ var byHand = map[string]string{
 	"kit/grpcserver/limits.go Server.watch":                               "ends one open stream when its session ends",
 	"kit/outbox/notify.go Notifier.Run":                                   "at most one statement in 10 ms however often it is asked; it reports its turns",
 	"kit/outbox/notify.go Listener.Run":                                   "hears hints alone: the poll of the relay, which reports its turns, does without it",
+	"kit/pg/await.go AwaitSchema":                                         "a start's wait for another one that migrates",
 	"kit/pg/embedded/embedded.go Server.adopt":                            "a start's wait for the own server",
 	"kit/pg/embedded/embedded.go Server.run":                              "a start's wait for the own server",
 	"kit/pg/embedded/embedded.go Server.await":                            "a start's wait for the own server",

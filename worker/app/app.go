@@ -104,12 +104,15 @@ type App struct {
 	tracer   trace.Tracer
 }
 
-// New opens the database, which the messaging service must have migrated, and
-// wires the roles.
+// New opens the database once the messaging service has migrated it, and wires the
+// roles. It waits for that until ctx ends.
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	v, err := vault.New(deps.MasterKey, deps.PreviousKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("TURUMBA_MASTER_KEY: %w", err)
+	}
+	if err := pg.AwaitSchema(ctx, cfg.DatabaseURL.Reveal(), deps.Clock, deps.Logger, postgres.Migrations()...); err != nil {
+		return nil, err
 	}
 	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Role: pg.RoleWorker, Clock: deps.Clock, Name: "worker", Vault: v, MaxConns: 24})
 	if err != nil {
