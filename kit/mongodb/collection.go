@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -19,10 +20,20 @@ const duplicateKey = 11000
 // ErrDuplicate tells that a unique index has the value already.
 var ErrDuplicate = errors.New("mongodb: duplicate value")
 
-// Collection is a collection whose documents each belong to an account.
+// Collection is a collection whose documents each belong to an account. Each operation ends
+// after opLimit, with the reading of what it finds.
 type Collection struct {
-	db *DB
-	c  *mongo.Collection
+	db    *DB
+	c     *mongo.Collection
+	limit time.Duration
+}
+
+// Within returns the collection with another limit of each operation, for what is known to
+// take longer; say why at the call.
+func (c *Collection) Within(limit time.Duration) *Collection {
+	other := *c
+	other.limit = limit
+	return &other
 }
 
 // tenant is the filter within the scope. It stands beside the filter and not in it,
@@ -68,12 +79,14 @@ func Find[T any](ctx context.Context, c *Collection, scope []string, filter bson
 	if p.Limit > 0 { // one round trip
 		o.SetBatchSize(int32(p.Limit) + 1)
 	}
-	cursor, err := c.c.Find(ctx, filter, o)
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	cursor, err := c.c.Find(limited, filter, o)
 	if err != nil {
 		return nil, c.fail(ctx, "find", err)
 	}
 	var out []T
-	return out, c.fail(ctx, "find", cursor.All(ctx, &out))
+	return out, c.fail(ctx, "find", cursor.All(limited, &out))
 }
 
 // One returns the document of the scope that matches; notFound when there is none.
@@ -99,12 +112,14 @@ func Aggregate[T any](ctx context.Context, c *Collection, scope []string, match 
 	for _, s := range stages {
 		pipeline = append(pipeline, s)
 	}
-	cursor, err := c.c.Aggregate(ctx, pipeline)
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	cursor, err := c.c.Aggregate(limited, pipeline)
 	if err != nil {
 		return nil, c.fail(ctx, "aggregate", err)
 	}
 	var out []T
-	return out, c.fail(ctx, "aggregate", cursor.All(ctx, &out))
+	return out, c.fail(ctx, "aggregate", cursor.All(limited, &out))
 }
 
 // Count counts documents of the scope, up to most.
@@ -113,7 +128,9 @@ func (c *Collection) Count(ctx context.Context, scope []string, filter bson.D, m
 	if err != nil {
 		return 0, err
 	}
-	n, err := c.c.CountDocuments(ctx, filter, options.Count().SetLimit(most))
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	n, err := c.c.CountDocuments(limited, filter, options.Count().SetLimit(most))
 	return n, c.fail(ctx, "count", err)
 }
 
@@ -134,7 +151,9 @@ func (c *Collection) Insert(ctx context.Context, accountID string, docs []any) (
 		}
 		raws[i] = bson.Raw(raw)
 	}
-	_, err = c.c.InsertMany(ctx, raws, options.InsertMany().SetOrdered(false))
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	_, err = c.c.InsertMany(limited, raws, options.InsertMany().SetOrdered(false))
 	var bulk mongo.BulkWriteException
 	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil {
 		return nil, c.fail(ctx, "insert", err)
@@ -153,7 +172,9 @@ func (c *Collection) Update(ctx context.Context, scope []string, filter, update 
 	if filter, err = tenant(scope, filter); err != nil {
 		return 0, err
 	}
-	res, err := c.c.UpdateMany(ctx, filter, update)
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	res, err := c.c.UpdateMany(limited, filter, update)
 	if mongo.IsDuplicateKeyError(err) {
 		return 0, ErrDuplicate
 	}
@@ -169,7 +190,9 @@ func (c *Collection) Delete(ctx context.Context, scope []string, filter bson.D) 
 	if err != nil {
 		return 0, err
 	}
-	res, err := c.c.DeleteMany(ctx, filter)
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	res, err := c.c.DeleteMany(limited, filter)
 	if err != nil {
 		return 0, c.fail(ctx, "delete", err)
 	}
@@ -188,12 +211,14 @@ func (c *Collection) Owners(ctx context.Context, filter bson.D, most int64) ([]O
 	if filter == nil {
 		filter = bson.D{}
 	}
-	cursor, err := c.c.Find(ctx, filter, options.Find().SetLimit(most).SetProjection(bson.D{{Key: "_id", Value: int32(1)}, {Key: tenantField, Value: int32(1)}}))
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	cursor, err := c.c.Find(limited, filter, options.Find().SetLimit(most).SetProjection(bson.D{{Key: "_id", Value: int32(1)}, {Key: tenantField, Value: int32(1)}}))
 	if err != nil {
 		return nil, c.fail(ctx, "find", err)
 	}
 	var out []Owned
-	return out, c.fail(ctx, "find", cursor.All(ctx, &out))
+	return out, c.fail(ctx, "find", cursor.All(limited, &out))
 }
 
 func (c *Collection) fail(ctx context.Context, what string, err error) error {

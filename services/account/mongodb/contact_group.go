@@ -247,7 +247,8 @@ func (s *Store) DeleteGroup(ctx context.Context, scope []string, id string) erro
 
 // emptyGroup takes every contact out of a group.
 func (s *Store) emptyGroup(ctx context.Context, accountID, id string) error {
-	_, err := s.contacts.Update(ctx, []string{accountID}, mongodb.Is("group_ids", "$eq", id), bson.D{{Key: "$pull", Value: bson.D{{Key: "group_ids", Value: id}}}})
+	// All members, who may be a million; it is less than a call may take.
+	_, err := s.contacts.Within(25*time.Second).Update(ctx, []string{accountID}, mongodb.Is("group_ids", "$eq", id), bson.D{{Key: "$pull", Value: bson.D{{Key: "group_ids", Value: id}}}})
 	return err
 }
 
