@@ -105,19 +105,27 @@ func (c *consumer) loop(ctx, work context.Context) {
 func (c *consumer) session(ctx, work context.Context, s *session) (began bool, err error) {
 	// A broker that no longer answers must not hold up the end of the work.
 	defer context.AfterFunc(work, s.drop)()
-	ch, err := s.conn.Channel()
-	if err != nil {
-		return false, fmt.Errorf("open channel: %w", err)
-	}
-	deliveries, err := c.begin(ch)
+	ch, deliveries, err := c.subscribe(work, s)
 	if err != nil {
 		// The queue may have been deleted: put it back before the next try.
 		return false, errors.Join(err, c.bus.consuming.setUpAgain(ctx, s))
 	}
 	if !c.receive(ctx, work, deliveries) {
-		return true, errors.Join(errDeliveriesEnded, closeChannel(ch))
+		return true, errors.Join(errDeliveriesEnded, s.within(work, func() error { return closeChannel(ch) }))
 	}
-	return true, c.leave(work, ch, deliveries)
+	return true, c.leave(work, s, ch, deliveries)
+}
+
+// subscribe opens a channel and starts deliveries on it.
+func (c *consumer) subscribe(ctx context.Context, s *session) (ch *amqp.Channel, deliveries <-chan amqp.Delivery, err error) {
+	err = s.within(ctx, func() (err error) {
+		if ch, err = s.conn.Channel(); err != nil {
+			return fmt.Errorf("open channel: %w", err)
+		}
+		deliveries, err = c.begin(ch)
+		return err
+	})
+	return ch, deliveries, err
 }
 
 // consumerTag names the one consumer of a channel.
@@ -164,15 +172,15 @@ func (c *consumer) receive(ctx, work context.Context, deliveries <-chan amqp.Del
 
 // leave tells the broker to send no more, handles what has come already and
 // closes the channel when all of it is acknowledged.
-func (c *consumer) leave(work context.Context, ch *amqp.Channel, deliveries <-chan amqp.Delivery) error {
-	if err := ch.Cancel(consumerTag, false); err != nil {
+func (c *consumer) leave(work context.Context, s *session, ch *amqp.Channel, deliveries <-chan amqp.Delivery) error {
+	if err := s.within(work, func() error { return ch.Cancel(consumerTag, false) }); err != nil {
 		return fmt.Errorf("cancel consumer: %w", err)
 	}
 	for d := range deliveries {
 		c.start(work, work, d)
 	}
 	c.handlers.Wait()
-	return closeChannel(ch)
+	return s.within(work, func() error { return closeChannel(ch) })
 }
 
 // start runs the handler of one delivery when a slot is free. The broker keeps

@@ -72,17 +72,13 @@ func (d *DeadLetters) Close(ctx context.Context) { d.session.close(ctx) }
 // the end, so two reviews at the same time each see a part.
 func (d *DeadLetters) Review(ctx context.Context, decide func(DeadLetter) (redrive bool), failed func(DeadLetter, error)) error {
 	defer context.AfterFunc(ctx, d.session.drop)()
-	ch, err := d.session.conn.Channel()
-	if err != nil {
-		return d.broken(ctx, err)
-	}
-	q, err := ch.QueueDeclarePassive(d.topology.DeadLetterQueue, true, false, false, false, nil)
+	ch, waiting, err := d.look(ctx)
 	if err != nil {
 		return d.broken(ctx, fmt.Errorf("look at queue %s: %w", d.topology.DeadLetterQueue, err))
 	}
 	kept := 0
-	for range q.Messages {
-		delivery, ok, err := ch.Get(d.topology.DeadLetterQueue, false)
+	for range waiting {
+		delivery, ok, err := d.get(ctx, ch)
 		if err != nil {
 			return d.broken(ctx, fmt.Errorf("read dead letters: %w", err))
 		}
@@ -104,10 +100,36 @@ func (d *DeadLetters) Review(ctx context.Context, decide func(DeadLetter) (redri
 		}
 	}
 	// With the channel everything that was not taken goes back.
-	if err := closeChannel(ch); err != nil {
+	if err := d.session.within(ctx, func() error { return closeChannel(ch) }); err != nil {
 		return d.broken(ctx, err)
 	}
 	return d.returned(ctx, kept)
+}
+
+// look opens a channel and counts what waits in the queue.
+func (d *DeadLetters) look(ctx context.Context) (ch *amqp.Channel, waiting int, err error) {
+	err = d.session.within(ctx, func() (err error) {
+		if ch, err = d.session.conn.Channel(); err != nil {
+			return err
+		}
+		waiting, err = d.count(ch)
+		return err
+	})
+	return ch, waiting, err
+}
+
+func (d *DeadLetters) count(ch *amqp.Channel) (int, error) {
+	q, err := ch.QueueDeclarePassive(d.topology.DeadLetterQueue, true, false, false, false, nil)
+	return q.Messages, err
+}
+
+// get takes the next message; ok is false where there is none.
+func (d *DeadLetters) get(ctx context.Context, ch *amqp.Channel) (delivery amqp.Delivery, ok bool, err error) {
+	err = d.session.within(ctx, func() (err error) {
+		delivery, ok, err = ch.Get(d.topology.DeadLetterQueue, false)
+		return err
+	})
+	return delivery, ok, err
 }
 
 const (
@@ -121,23 +143,20 @@ const (
 // returned waits until what was only looked at is in the queue again, so that the
 // next review finds it. Others may take some meanwhile: it does not wait for long.
 func (d *DeadLetters) returned(ctx context.Context, kept int) error {
-	ch, err := d.session.conn.Channel()
-	if err != nil {
-		return d.broken(ctx, err)
-	}
-	for end := d.o.Clock.Now().Add(returnLimit); d.o.Clock.Now().Before(end); {
-		q, err := ch.QueueDeclarePassive(d.topology.DeadLetterQueue, true, false, false, false, nil)
-		if err != nil {
-			return d.broken(ctx, err)
-		}
-		if q.Messages >= kept {
-			break
-		}
+	ch, waiting, err := d.look(ctx)
+	for end := d.o.Clock.Now().Add(returnLimit); err == nil && waiting < kept && d.o.Clock.Now().Before(end); {
 		if err := clock.Sleep(ctx, d.o.Clock, returnEvery); err != nil {
 			return err
 		}
+		err = d.session.within(ctx, func() (err error) {
+			waiting, err = d.count(ch)
+			return err
+		})
 	}
-	return closeChannel(ch)
+	if err != nil {
+		return d.broken(ctx, err)
+	}
+	return d.session.within(ctx, func() error { return closeChannel(ch) })
 }
 
 // broken is why a review ended early.

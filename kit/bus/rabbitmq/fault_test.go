@@ -15,6 +15,7 @@ import (
 	"github.com/turumba/turumba/kit/bus/rabbitmq"
 	"github.com/turumba/turumba/kit/bus/rabbitmq/rabbittest"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/tcp/tcptest"
 )
 
 // patience is how long something that must happen may take; never waited out
@@ -36,6 +37,7 @@ func TestFaults(t *testing.T) {
 		{"ForgottenConsumerComesBack", testForgottenConsumer},
 		{"RemovedBindingComesBack", testRemovedBinding},
 		{"SilentBrokerIsLeft", testSilentBroker},
+		{"HalfOpenConnectionsAreReplaced", testHalfOpen},
 		{"CutConnectionsAreReplaced", testCutConnections},
 		{"BlockedBrokerRefusesAtOnce", testBlocked},
 		{"KilledBrokerLosesNothing", testKilledBroker},
@@ -64,6 +66,23 @@ func one(id, key string) []bus.Message {
 func publishUntil(t *testing.T, b bus.Publisher, m []bus.Message) {
 	t.Helper()
 	require.Eventually(t, func() bool { return b.Publish(t.Context(), m)[0] == nil }, patience, 10*time.Millisecond)
+}
+
+// testHalfOpen makes all open connections silent, with the limits that the product has:
+// publishing, in the middle of it and idle, and consuming go on within 25 s.
+func testHalfOpen(t *testing.T, broker *rabbittest.Broker) {
+	t.Helper()
+	topology := quorum("a")
+	p := tcptest.New(t, "tcp", broker.Addr())
+	b := dial(t, "amqp://guest:guest@"+p.Addr()+"/", topology, rabbitmq.Options{Logger: bustest.Quiet()})
+	got := collect(t, b, topology.Queues[0].Name)
+	publishUntil(t, b, one("first", "a"))
+	require.Equal(t, "first", <-got)
+	began := clock.System().Now()
+	require.Positive(t, p.Silence())
+	publishUntil(t, b, one("second", "a"))
+	require.Equal(t, "second", <-got)
+	require.Less(t, clock.System().Now().Sub(began), 25*time.Second)
 }
 
 // collect consumes a queue into a channel until the test ends.

@@ -42,7 +42,7 @@ type Options struct {
 	// resources, the connection is taken for dead and replaced.
 	ConfirmTimeout time.Duration
 	// Heartbeat is the interval agreed with the broker; a connection silent for
-	// one and a half of them is given up. Default 10 s.
+	// three of them is given up. Default 5 s.
 	Heartbeat time.Duration
 	// MaxReconnectDelay caps the pause between attempts to connect, which grows
 	// from 100 ms with jitter; default 10 s.
@@ -62,7 +62,7 @@ func (o Options) withDefaults() Options {
 	o.Name = cmp.Or(o.Name, "turumba")
 	o.Window = cmp.Or(max(o.Window, 0), 500)
 	o.ConfirmTimeout = positive(o.ConfirmTimeout, 10*time.Second)
-	o.Heartbeat = positive(o.Heartbeat, 10*time.Second)
+	o.Heartbeat = positive(o.Heartbeat, 5*time.Second)
 	o.MaxReconnectDelay = positive(o.MaxReconnectDelay, 10*time.Second)
 	o.QuietCheck = positive(o.QuietCheck, 15*time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.Default())

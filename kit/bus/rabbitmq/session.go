@@ -8,13 +8,18 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/tcp"
 )
 
 const (
-	// dialTimeout bounds the TCP connection and the AMQP greeting.
-	dialTimeout = 5 * time.Second
-	// setupTimeout bounds the declarations on a connection.
-	setupTimeout = 30 * time.Second
+	// greetTimeout bounds the AMQP greeting.
+	greetTimeout = 5 * time.Second
+	// requestTimeout bounds requests that wait for the broker's answers. A broker whose
+	// connection is alive may still never answer one, for example about a queue without a
+	// leader.
+	requestTimeout = 30 * time.Second
 )
 
 // errHungUp is the reason when neither side gave one.
@@ -33,16 +38,19 @@ type session struct {
 // openSession connects and greets the broker.
 func openSession(ctx context.Context, url, name string, heartbeat time.Duration) (*session, error) {
 	s := &session{lost: make(chan struct{})}
-	dial := amqp.DefaultDial(dialTimeout)
 	properties := amqp.NewConnectionProperties()
 	properties.SetClientConnectionName(name)
 	var stop func() bool
 	conn, err := amqp.DialConfig(url, amqp.Config{
 		Heartbeat: heartbeat, Locale: "en_US", Properties: properties,
 		Dial: func(network, addr string) (net.Conn, error) {
-			raw, err := dial(network, addr)
+			raw, err := tcp.Dialer().DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
+			}
+			// The library lifts it once it is greeted.
+			if err := raw.SetDeadline(clock.System().Now().Add(greetTimeout)); err != nil {
+				return nil, errors.Join(err, raw.Close())
 			}
 			s.raw = raw
 			stop = context.AfterFunc(ctx, s.drop)
@@ -93,7 +101,7 @@ func (s *session) drop() {
 // within runs requests that wait for the broker's answers and, because those
 // take no context, drops the connection when they take too long or ctx ends.
 func (s *session) within(ctx context.Context, requests func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, s.drop)()
 	return requests()
