@@ -5,6 +5,10 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/turumba/turumba/kit/clock"
 )
 
 // conn is one connection through the proxy.
@@ -12,8 +16,9 @@ type conn struct {
 	proxy          *Proxy
 	client, server net.Conn
 
-	once  sync.Once
-	ended chan struct{}
+	once   sync.Once
+	ended  chan struct{}
+	silent atomic.Bool
 }
 
 // run carries both ways until both have ended.
@@ -35,6 +40,9 @@ func (c *conn) carry(d Direction, to, from net.Conn) {
 			return
 		}
 		if err != nil {
+			if c.silent.Load() && d == ToServer {
+				c.wait() // the server does not learn of it
+			}
 			c.passEnd(to)
 			return
 		}
@@ -44,6 +52,9 @@ func (c *conn) carry(d Direction, to, from net.Conn) {
 func (c *conn) forward(d Direction, to net.Conn, seen *tail, b []byte) bool {
 	if !c.proxy.admit(c, d) {
 		return false
+	}
+	if c.silent.Load() {
+		return true
 	}
 	upto, falls := c.proxy.due(d, seen, b)
 	if falls && d == ToServer {
@@ -57,6 +68,19 @@ func (c *conn) forward(d Direction, to net.Conn, seen *tail, b []byte) bool {
 		c.cut()
 	}
 	return !falls
+}
+
+// silence is for how long a server does not learn that the client of a silent connection
+// has given it up, as the tables of a router forget it.
+const silence = time.Minute
+
+// wait keeps the server's side open.
+func (c *conn) wait() {
+	select {
+	case <-c.ended:
+	case <-c.proxy.ctx.Done():
+	case <-clock.System().NewTimer(silence).C():
+	}
 }
 
 // passEnd lets the other side know that nothing more comes.

@@ -105,6 +105,17 @@ func (p *Proxy) HalfOpen(d Direction) {
 	p.set(m)
 }
 
+// Silence makes the connections that are open silent, for good: bytes are taken and
+// nothing comes back. New ones pass. It returns how many there were.
+func (p *Proxy) Silence() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.silent.Store(true)
+	}
+	return len(p.conns)
+}
+
 // Refuse refuses new connections; those that are open stay.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
