@@ -6,11 +6,11 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/kit/query"
 )
@@ -41,16 +41,16 @@ type thing struct {
 }
 
 // database returns a fresh database with rows of three accounts.
-func database(t *testing.T) *pgxpool.Pool {
+func database(t *testing.T) *pg.DB {
 	t.Helper()
-	pool := pgtest.New(t).Pool(t, "")
+	pool := pgtest.New(t).Open(t, "")
 	_, err := pool.Exec(t.Context(), schema)
 	require.NoError(t, err)
 	return pool
 }
 
 // fill adds n rows to the account, with many equal and many NULL sort values.
-func fill(t *testing.T, pool *pgxpool.Pool, account string, n int) {
+func fill(t *testing.T, pool *pg.DB, account string, n int) {
 	t.Helper()
 	_, err := pool.Exec(t.Context(), `
 		INSERT INTO things
@@ -62,7 +62,7 @@ func fill(t *testing.T, pool *pgxpool.Pool, account string, n int) {
 	require.NoError(t, err)
 }
 
-func list(t *testing.T, pool *pgxpool.Pool, s *query.Spec, r query.Request, scope ...string) *query.Page[thing] {
+func list(t *testing.T, pool *pg.DB, s *query.Spec, r query.Request, scope ...string) *query.Page[thing] {
 	t.Helper()
 	c, err := query.Compile(s, r, scope)
 	require.NoError(t, err)

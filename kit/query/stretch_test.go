@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 )
 
@@ -23,7 +23,7 @@ CREATE FUNCTION minute(i int) RETURNS timestamptz LANGUAGE sql IMMUTABLE RETURN 
 
 // fillStretches gives the account 60 things alone and 7 batches of 25, among them in time;
 // those of the last two batches are mixed in the order. Every account has the same texts.
-func fillStretches(t *testing.T, pool *pgxpool.Pool, account string, no int) {
+func fillStretches(t *testing.T, pool *pg.DB, account string, no int) {
 	t.Helper()
 	_, err := pool.Exec(t.Context(), strings.NewReplacer("$account", "'"+account+"'::uuid", "$no", fmt.Sprint(no)).Replace(`
 		INSERT INTO batches (id, account_id, at) SELECT id_at(minute(1000 + b), $no), $account, minute(least(b, 6) * 10) FROM generate_series(1, 7) AS b;

@@ -106,6 +106,7 @@ func (d *Database) Pool(t testing.TB, role string) *pgxpool.Pool {
 	if role != "" {
 		cfg.ConnConfig.RuntimeParams["role"] = role
 	}
+	cfg.ConnConfig.RuntimeParams["jit"] = "off" // as sessions of ours
 	cfg.AfterConnect = pg.RegisterTypes
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
