@@ -2,7 +2,6 @@ package pg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/turumba/turumba/kit/clock"
 )
@@ -41,10 +39,10 @@ func AwaitSchema(ctx context.Context, url string, c clock.Clock, log *slog.Logge
 
 // missingSchema says what the database does not have yet; nothing if it is empty.
 func missingSchema(ctx context.Context, url string, sets []MigrationSet) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
-	if sqlState(err) == "3D000" {
+	if code(err) == "3D000" {
 		return "database", nil
 	}
 	if err != nil {
@@ -59,22 +57,14 @@ func missingSchema(ctx context.Context, url string, sets []MigrationSet) (string
 		var version int64
 		err = conn.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+pgx.Identifier{"goose_" + set.Name}.Sanitize()).Scan(&version)
 		switch {
-		case sqlState(err) == "42501": // it is there, and this login may not read it
-		case sqlState(err) == "42P01", err == nil && version < newest:
+		case code(err) == "42501": // it is there, and this login may not read it
+		case code(err) == "42P01", err == nil && version < newest:
 			return fmt.Sprintf("version %d of %s", newest, set.Name), nil
 		case err != nil:
 			return "", fmt.Errorf("read the version of %s: %w", set.Name, err)
 		}
 	}
 	return "", nil
-}
-
-func sqlState(err error) string {
-	var server *pgconn.PgError
-	if !errors.As(err, &server) {
-		return ""
-	}
-	return server.Code
 }
 
 // newestVersion is the highest version of a set's files, by their names.
