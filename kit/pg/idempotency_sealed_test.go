@@ -103,9 +103,9 @@ func TestAnswersWithSecretsAreSealed(t *testing.T) {
 	require.ErrorContains(t, none.answer("a", issued), "without a vault")
 
 	// One in clear, as versions before ADR 0042 stored it.
-	clear, err := anypb.New(issued)
+	packed, err := anypb.New(issued)
 	require.NoError(t, err)
-	b, err := proto.Marshal(clear)
+	b, err := proto.Marshal(packed)
 	require.NoError(t, err)
 	_, err = admin.Exec(t.Context(), "INSERT INTO idempotency_keys (owner, method, key, request_hash, response, created_at) VALUES ('owner', $1, 'd', 'h', $2, now())", createKey, b)
 	require.NoError(t, err)

@@ -133,6 +133,100 @@ func TestRotateKeys(t *testing.T) {
 	require.Equal(t, before.Name, after.Name)
 }
 
+// former stores the channel's password as versions before ADR 0042 did: for its place alone.
+func (c *channels) former(v *vault.Vault, of postgres.SealedChannel) {
+	c.t.Helper()
+	_, err := c.store.UpdateChannel(c.t.Context(), []string{of.AccountID}, of.ID, func(ch *messaging.Channel) (err error) {
+		aad := vault.AAD{Account: ch.AccountID, Resource: ch.ID, Field: messaging.SecretPassword, Version: 1}
+		ch.Sealed[messaging.SecretPassword], err = v.Seal(aad, []byte("secret of "+ch.ID))
+		return err
+	})
+	require.NoError(c.t, err)
+}
+
+// TestSecretsOfEarlierVersions: a database in which every channel has a secret without its
+// destination. Each is bound when it is used, however many use it at once; rotation binds
+// the others, also where the master key stays; then nothing is left to do.
+func TestSecretsOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t, postgres.Migrations()...)
+	store, err := postgres.New(d.Open(t, pg.RoleAPI), make([]byte, 32), func() {})
+	require.NoError(t, err)
+	worker, err := postgres.New(d.Open(t, pg.RoleWorker), make([]byte, 32), func() {})
+	require.NoError(t, err)
+	c := &channels{t: t, store: store}
+	v := newVault(t, 1)
+	c.create(v, 12)
+	for _, of := range c.ids {
+		c.former(v, of)
+	}
+	_, err = c.open(t.Context(), v, c.ids[0])
+	require.ErrorIs(t, err, vault.ErrUnbound)
+	r, err := app.RotateKeys(t.Context(), config.Secret(d.URL), v, true)
+	require.NoError(t, err)
+	require.Equal(t, []vault.RotationKind{{Kind: "channels", Seen: 12, Changed: 12}}, r.Kinds)
+
+	bind := func(s *postgres.Store, of postgres.SealedChannel) {
+		ch, err := s.Channel(t.Context(), []string{of.AccountID}, of.ID)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if ch, err = s.BindSecrets(t.Context(), v, ch); err != nil {
+			t.Error(err)
+			return
+		}
+		settings, err := ch.Settings(v)
+		if err != nil || settings.(channel.EmailSettings).Password.Reveal() != "secret of "+of.ID {
+			t.Errorf("a secret of an earlier version: %v", err)
+		}
+	}
+	var users sync.WaitGroup
+	for _, of := range c.ids[:8] {
+		for _, s := range []*postgres.Store{store, worker, store} {
+			users.Go(func() { bind(s, of) })
+		}
+		users.Go(func() {
+			_, err := store.UpdateChannel(t.Context(), []string{of.AccountID}, of.ID, func(ch *messaging.Channel) error {
+				return ch.ChangeCredentials(v, clock.System().Now(), func(to *messaging.Credentials) (map[string]string, error) {
+					to.FromName = "Office"
+					return nil, nil
+				})
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	users.Wait()
+	r, err = app.RotateKeys(t.Context(), config.Secret(d.URL), v, false)
+	require.NoError(t, err)
+	require.Equal(t, []vault.RotationKind{{Kind: "channels", Seen: 12, Changed: 4}}, r.Kinds)
+	for _, of := range c.ids {
+		got, err := c.open(t.Context(), v, of)
+		require.NoError(t, err)
+		require.Equal(t, "secret of "+of.ID, got)
+	}
+
+	// One that no key opens stays as it is, and says so.
+	c.former(newVault(t, 9), c.ids[0])
+	ch, err := store.Channel(t.Context(), []string{c.ids[0].AccountID}, c.ids[0].ID)
+	require.NoError(t, err)
+	_, err = store.BindSecrets(t.Context(), v, ch)
+	require.ErrorIs(t, err, vault.ErrUnknownKey)
+	// It can be replaced, also for another destination.
+	_, err = store.UpdateChannel(t.Context(), []string{ch.AccountID}, ch.ID, func(ch *messaging.Channel) error {
+		return ch.ChangeCredentials(v, clock.System().Now(), func(to *messaging.Credentials) (map[string]string, error) {
+			to.Host = "elsewhere.example.org"
+			return map[string]string{messaging.SecretPassword: "new"}, nil
+		})
+	})
+	require.NoError(t, err)
+	got, err := c.open(t.Context(), v, c.ids[0])
+	require.NoError(t, err)
+	require.Equal(t, "new", got)
+}
+
 // TestRotationIsNotNoticed: a rotation alone changes nothing that a running send looks
 // at.
 func TestRotationIsNotNoticed(t *testing.T) {
