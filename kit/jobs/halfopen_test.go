@@ -39,12 +39,12 @@ func TestHalfOpenDatabase(t *testing.T) {
 			ran := make(chan error, 1)
 			go func() { ran <- q.Run(ctx) }()
 			add := func(from, to int) {
-				_, err := direct.Pool().Exec(t.Context(), "INSERT INTO work (id) SELECT generate_series($1::int, $2::int)", from, to)
+				_, err := direct.Exec(t.Context(), "INSERT INTO work (id) SELECT generate_series($1::int, $2::int)", from, to)
 				require.NoError(t, err)
 				q.Wake()
 			}
 			done := func(where string) (n int) {
-				require.NoError(t, direct.Pool().QueryRow(t.Context(), "SELECT count(*) FROM work WHERE "+where).Scan(&n))
+				require.NoError(t, direct.QueryRow(t.Context(), "SELECT count(*) FROM work WHERE "+where).Scan(&n))
 				return n
 			}
 			add(1, 40)
@@ -66,7 +66,7 @@ func TestHalfOpenDatabase(t *testing.T) {
 // workQueue has small limits, which the test waits for.
 func workQueue(db *pg.DB, loops *jobs.Loops) *jobs.Queue[claimed] {
 	held := func(ctx context.Context, c *claimed, set string, args ...any) error {
-		tag, err := db.Pool().Exec(ctx, "UPDATE work SET "+set+" WHERE id = $1 AND epoch = $2", append([]any{c.id, c.epoch}, args...)...)
+		tag, err := db.Exec(ctx, "UPDATE work SET "+set+" WHERE id = $1 AND epoch = $2", append([]any{c.id, c.epoch}, args...)...)
 		if err == nil && tag.RowsAffected() == 0 {
 			return jobs.ErrFenced
 		}
@@ -77,7 +77,7 @@ func workQueue(db *pg.DB, loops *jobs.Loops) *jobs.Queue[claimed] {
 		Clock: clock.System(), Logger: telemetry.Discard(), Loops: loops,
 		Claim: func(ctx context.Context, lease time.Duration) (*claimed, error) {
 			c := &claimed{}
-			err := db.Pool().QueryRow(ctx, `
+			err := db.QueryRow(ctx, `
 				UPDATE work SET epoch = epoch + 1, lease_until = now() + $1
 				WHERE id = (SELECT id FROM work WHERE done = 0 AND lease_until <= now() ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
 				RETURNING id, epoch`, lease).Scan(&c.id, &c.epoch)
