@@ -17,7 +17,7 @@ func TestEveryMethodIsLimited(t *testing.T) {
 	const tried, uses = "tried by TestEveryStatementEnds", "runs by the methods that are tried"
 	limited := map[string]string{
 		"Exec": tried, "Query": tried, "QueryRow": tried, "SendBatch": tried, "InBatch": tried, "InTx": tried,
-		"Replay": uses, "ReplayKeys": uses, "PurgeIdempotencyKeys": uses,
+		"Replay": uses, "ReplayKeys": uses, "PurgeIdempotencyKeys": uses, "ResealAnswers": uses,
 		"Ping": "has pingLimit", "Listen": "TestSilentListener",
 	}
 	takes := reflect.TypeFor[context.Context]()

@@ -102,7 +102,7 @@ const resealPage = 200
 func (db *DB) ResealAnswers(ctx context.Context, store bool, note func(changed bool, err error) error) error {
 	var after replayKey
 	for {
-		rows, err := db.pool.Query(ctx, `
+		rows, err := db.Query(ctx, `
 			SELECT owner, method, key FROM idempotency_keys
 			WHERE (owner, method, key) > ($1, $2, $3) AND (`+isSealed+` OR (response IS NOT NULL AND method = ANY ($4)))
 			ORDER BY owner, method, key LIMIT $5`, after.owner, after.method, after.key, methodsWithSecrets(), resealPage)
