@@ -17,7 +17,6 @@ import (
 	"io/fs"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
@@ -53,10 +52,17 @@ const insertEvents = `
 	INSERT INTO outbox_events (id, event_type, aggregate_type, aggregate_id, traceparent, payload)
 	SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])`
 
+// appended is what transactions with an event wake.
+type appended struct{}
+
+// OnAppend calls wake after each commit on db that left events: Relay.Wake where the
+// relay is in this process, else Notifier.Notify. It must not block.
+func OnAppend(db *pg.DB, wake func()) { db.OnWake(appended{}, wake) }
+
 // Append adds events to the outbox in tx, all in one statement. It fills in an
-// empty EventId with a new UUIDv7 and an empty Traceparent from ctx. Wake the
-// relay with Notifier.Notify after the commit.
-func Append(ctx context.Context, tx pgx.Tx, events ...*eventv1.Event) error {
+// empty EventId with a new UUIDv7 and an empty Traceparent from ctx. The commit wakes
+// who is registered by OnAppend.
+func Append(ctx context.Context, tx *pg.Tx, events ...*eventv1.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -72,6 +78,7 @@ func Append(ctx context.Context, tx pgx.Tx, events ...*eventv1.Event) error {
 	if _, err := tx.Exec(ctx, insertEvents, c.ids, c.types, c.aggregates, c.aggregateIDs, c.traceparents, c.payloads); err != nil {
 		return fmt.Errorf("append %d events to the outbox: %w", len(events), err)
 	}
+	tx.Wake(appended{})
 	return nil
 }
 

@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -60,7 +61,7 @@ func event(kind string) *eventv1.Event {
 func (b *testBundle) appendAll(t testing.TB, events ...*eventv1.Event) []string {
 	t.Helper()
 	require.NoError(t, pgx.BeginFunc(t.Context(), b.api, func(tx pgx.Tx) error {
-		return outbox.Append(t.Context(), tx, events...)
+		return outbox.Append(t.Context(), &pg.Tx{Tx: tx}, events...)
 	}))
 	ids := make([]string, len(events))
 	for i, ev := range events {
@@ -96,7 +97,7 @@ func TestAppendStoresTheEvent(t *testing.T) {
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled})
 	ctx := trace.ContextWithSpanContext(t.Context(), span)
 	ev := event("group_message.queued")
-	require.NoError(t, pgx.BeginFunc(ctx, b.api, func(tx pgx.Tx) error { return outbox.Append(ctx, tx, ev) }))
+	require.NoError(t, pgx.BeginFunc(ctx, b.api, func(tx pgx.Tx) error { return outbox.Append(ctx, &pg.Tx{Tx: tx}, ev) }))
 	require.Len(t, ev.GetEventId(), 36)
 	require.Equal(t, "00-01000000000000000000000000000000-0200000000000000-01", ev.GetTraceparent())
 
@@ -111,10 +112,33 @@ func TestAppendGoesWithTheTransaction(t *testing.T) {
 	b := setup(t)
 	tx, err := b.api.Begin(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, outbox.Append(t.Context(), tx, events(3, "a.b")...))
-	require.NoError(t, outbox.Append(t.Context(), tx))
+	require.NoError(t, outbox.Append(t.Context(), &pg.Tx{Tx: tx}, events(3, "a.b")...))
+	require.NoError(t, outbox.Append(t.Context(), &pg.Tx{Tx: tx}))
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Zero(t, b.unpublished(t))
+}
+
+// TestAppendWakes: who is registered hears of each commit with an event, once, and of no
+// other.
+func TestAppendWakes(t *testing.T) {
+	t.Parallel()
+	d := pgtest.New(t, outbox.Migrations())
+	db, heard, boom := d.Open(t, pg.RoleAPI), 0, errors.New("boom")
+	outbox.OnAppend(db, func() { heard++ })
+	in := func(fn func(tx *pg.Tx) error) error { return db.InTx(t.Context(), nil, fn) }
+	require.NoError(t, in(func(tx *pg.Tx) error {
+		for range 3 {
+			if err := outbox.Append(t.Context(), tx, event("a.b")); err != nil {
+				return err
+			}
+		}
+		require.Zero(t, heard, "before the commit there is nothing to see")
+		return nil
+	}))
+	require.Equal(t, 1, heard)
+	require.ErrorIs(t, in(func(tx *pg.Tx) error { return errors.Join(outbox.Append(t.Context(), tx, event("a.b")), boom) }), boom)
+	require.NoError(t, in(func(tx *pg.Tx) error { return outbox.Append(t.Context(), tx) }))
+	require.Equal(t, 1, heard)
 }
 
 func TestAppendRefusesWhatCannotBePublished(t *testing.T) {
@@ -131,7 +155,7 @@ func TestAppendRefusesWhatCannotBePublished(t *testing.T) {
 	} {
 		ev := event("a.b")
 		spoil(ev)
-		err := pgx.BeginFunc(t.Context(), b.api, func(tx pgx.Tx) error { return outbox.Append(t.Context(), tx, ev) })
+		err := pgx.BeginFunc(t.Context(), b.api, func(tx pgx.Tx) error { return outbox.Append(t.Context(), &pg.Tx{Tx: tx}, ev) })
 		require.Error(t, err, name)
 	}
 	require.Zero(t, b.unpublished(t))

@@ -20,6 +20,7 @@ import (
 	"github.com/turumba/turumba/kit/bus/inproc"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/outbox"
+	"github.com/turumba/turumba/kit/pg"
 )
 
 func systemClock() clock.Clock { return clock.System() }
@@ -158,7 +159,7 @@ func TestCommitOrderInversion(t *testing.T) {
 	early, err := b.api.Begin(t.Context())
 	require.NoError(t, err)
 	first := event("a.first")
-	require.NoError(t, outbox.Append(t.Context(), early, first))
+	require.NoError(t, outbox.Append(t.Context(), &pg.Tx{Tx: early}, first))
 	b.appendAll(t, event("a.second"))
 	r := b.relay(p)
 	r.Poll = 20 * time.Millisecond

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/turumba/turumba/kit/outbox"
+	"github.com/turumba/turumba/kit/pg"
 )
 
 // addDay makes the partition of a past day with one row.
@@ -65,7 +66,7 @@ func TestUpkeepDoesNotWaitForWriters(t *testing.T) {
 	tx, err := b.api.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // when the test fails
-	require.NoError(t, outbox.Append(t.Context(), tx, event("a.b")))
+	require.NoError(t, outbox.Append(t.Context(), &pg.Tx{Tx: tx}, event("a.b")))
 	u, err := outbox.Upkeep(t.Context(), b.worker)
 	require.NoError(t, err)
 	require.Equal(t, 1, u.Held)

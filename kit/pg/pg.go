@@ -57,6 +57,7 @@ type Config struct {
 type DB struct {
 	pool  *pgxpool.Pool
 	clock clock.Clock
+	wakes wakes
 }
 
 // Open connects and checks that the server answers and that the role is bound

@@ -88,6 +88,37 @@ func TestInBatch(t *testing.T) {
 	require.Zero(t, db.Pool().Stat().AcquiredConns())
 }
 
+// TestWake: who works on a kind of row hears of each commit that left one, once, and of
+// no other; keys of different types are different kinds.
+func TestWake(t *testing.T) {
+	t.Parallel()
+	type rows struct{}
+	type others struct{}
+	db, a := open(t), uuid.NewString()
+	var heard []string
+	db.OnWake(rows{}, func() { heard = append(heard, "rows") })
+	db.OnWake(rows{}, func() { heard = append(heard, "rows too") })
+	db.OnWake(others{}, func() { heard = append(heard, "others") })
+	wake := func(err error, keys ...any) error {
+		return db.InTx(t.Context(), []string{a}, func(tx *pg.Tx) error {
+			for _, k := range keys {
+				tx.Wake(k)
+			}
+			require.Empty(t, heard, "before the commit there is nothing to see")
+			return err
+		})
+	}
+	boom := errors.New("boom")
+	require.ErrorIs(t, wake(boom, rows{}), boom)
+	require.NoError(t, wake(nil))
+	require.NoError(t, wake(nil, rows{}, rows{}))
+	require.Equal(t, []string{"rows", "rows too"}, heard)
+	heard = nil
+	require.NoError(t, wake(nil, others{}))
+	require.Equal(t, []string{"others"}, heard)
+	(&pg.Tx{}).Wake(rows{}) // of no database
+}
+
 func TestZeroBytesAreTheCallersFault(t *testing.T) {
 	t.Parallel()
 	db := open(t)

@@ -28,6 +28,9 @@ type Tx struct {
 	responded bool
 	// committed are called after the commit.
 	committed []func()
+	// db and woken are for Wake; a Tx that is made by hand wakes nobody.
+	db    *DB
+	woken []any
 }
 
 // OnCommit calls do once the transaction has committed; not at all otherwise.
@@ -51,7 +54,7 @@ func (db *DB) inTx(ctx context.Context, scope []string, fn func(tx *Tx) error) e
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx := &Tx{Tx: ptx, Now: db.Now()}
+	tx := &Tx{Tx: ptx, Now: db.Now(), db: db}
 	committed := false
 	defer func() {
 		if !committed {

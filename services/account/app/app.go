@@ -142,7 +142,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	}
 	server.Register(a.Server, server.Config{
 		Store: a.store, Contacts: a.contacts, Identity: provider, Keys: keys, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, MessageRetentionDays: int32(cfg.MessageRetentionDays),
-		Uploaded: a.importer.Wake, Changed: callers.Invalidate,
+		Changed: callers.Invalidate,
 	})
 	return a.Server.Check()
 }

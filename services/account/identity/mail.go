@@ -41,7 +41,16 @@ type Postbox struct {
 
 // NewPostbox makes a postbox; Run sends what is queued.
 func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Clock, log *slog.Logger) *Postbox {
-	return &Postbox{store: store, vault: v, mailer: mailer, clock: c, log: log, mailed: make(chan struct{}, mailSenders)}
+	p := &Postbox{store: store, vault: v, mailer: mailer, clock: c, log: log, mailed: make(chan struct{}, mailSenders)}
+	store.OnMail(p.wake)
+	return p
+}
+
+func (p *Postbox) wake() {
+	select {
+	case p.mailed <- struct{}{}:
+	default: // enough senders are awake
+	}
 }
 
 // letter is a mail as it is sealed.
@@ -64,16 +73,7 @@ func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string
 	if err != nil {
 		return fmt.Errorf("seal a mail: %w", err)
 	}
-	if err := p.store.QueueMail(ctx, tx, id, sealed, tx.Now.Add(mailLife)); err != nil {
-		return err
-	}
-	tx.OnCommit(func() {
-		select {
-		case p.mailed <- struct{}{}:
-		default: // enough senders are awake
-		}
-	})
-	return nil
+	return p.store.QueueMail(ctx, tx, id, sealed, tx.Now.Add(mailLife))
 }
 
 // Run sends queued mails until ctx ends.

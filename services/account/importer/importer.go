@@ -49,7 +49,9 @@ func New(store *postgres.Store, contacts Batches, c clock.Clock, log *slog.Logge
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	return &Importer{store: store, contacts: contacts, clock: c, log: log, validator: v, woken: make(chan struct{}, importsAtOnce)}, nil
+	i := &Importer{store: store, contacts: contacts, clock: c, log: log, validator: v, woken: make(chan struct{}, importsAtOnce)}
+	store.OnImport(i.Wake)
+	return i, nil
 }
 
 // Wake tells that a file is complete.

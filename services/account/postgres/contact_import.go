@@ -90,9 +90,16 @@ func (s *Store) QueueImport(ctx context.Context, im *account.Import) error {
 			return fmt.Errorf("insert import job: %w", err)
 		}
 		im.Status, im.UpdatedAt = account.ImportQueued, tx.Now
+		tx.Wake(importQueued{})
 		return nil
 	})
 }
+
+// importQueued is what QueueImport wakes.
+type importQueued struct{}
+
+// OnImport calls wake after each commit that made an import ready. It must not block.
+func (s *Store) OnImport(wake func()) { s.db.OnWake(importQueued{}, wake) }
 
 // Import returns one import of the scope.
 func (s *Store) Import(ctx context.Context, scope []string, id string) (*account.Import, error) {

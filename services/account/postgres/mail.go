@@ -23,8 +23,15 @@ func (s *Store) QueueMail(ctx context.Context, tx *pg.Tx, id string, sealed []by
 	if err != nil {
 		return fmt.Errorf("queue mail: %w", err)
 	}
+	tx.Wake(mailQueued{})
 	return nil
 }
+
+// mailQueued is what QueueMail wakes.
+type mailQueued struct{}
+
+// OnMail calls wake after each commit that queued a mail. It must not block.
+func (s *Store) OnMail(wake func()) { s.db.OnWake(mailQueued{}, wake) }
 
 // ClaimMail takes the mail that is due longest and puts it off, by retry doubled
 // with each attempt and at most an hour, in case it fails; nil when none is due.

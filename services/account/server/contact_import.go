@@ -254,11 +254,7 @@ func (u *upload) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := u.s.store.QueueImport(ctx, u.im); err != nil {
-		return err
-	}
-	u.s.uploaded()
-	return nil
+	return u.s.store.QueueImport(ctx, u.im)
 }
 
 // GetContactImport implements accountv1.ContactImportServiceServer.

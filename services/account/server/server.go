@@ -26,8 +26,6 @@ type Config struct {
 	// MessageRetentionDays is how long texts of messages are kept where an account says
 	// nothing; 0 for ever.
 	MessageRetentionDays int32
-	// Uploaded is called when a file is complete that can be imported.
-	Uploaded func()
 	// Changed is called after a change of memberships, to drop cached contexts.
 	Changed func()
 }
@@ -58,13 +56,12 @@ type Server struct {
 	clock     clock.Clock
 	publicURL string
 	retention int32 // of messages, in days, where an account says nothing
-	uploaded  func()
 	changed   func()
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, uploaded: cfg.Uploaded, changed: cfg.Changed}
+	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)

@@ -87,7 +87,6 @@ func (s *Store) UpdateChannel(ctx context.Context, scope []string, id string, ch
 	if err != nil {
 		return nil, err
 	}
-	s.notify()
 	return c, nil
 }
 
@@ -123,7 +122,7 @@ func releaseChannel(ctx context.Context, tx *pg.Tx, id string) error {
 // DeleteChannel removes a channel of the scope. Messages that still wait for it
 // fail.
 func (s *Store) DeleteChannel(ctx context.Context, scope []string, id string) error {
-	err := s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
+	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
 		var accountID string
 		err := tx.QueryRow(ctx, "DELETE FROM channels WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id).Scan(&accountID)
 		if err != nil {
@@ -134,8 +133,4 @@ func (s *Store) DeleteChannel(ctx context.Context, scope []string, id string) er
 		}
 		return event(ctx, tx, "channel.deleted", "channel", id, accountID, nil)
 	})
-	if err == nil {
-		s.notify()
-	}
-	return err
 }

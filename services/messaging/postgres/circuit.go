@@ -19,7 +19,7 @@ type Seen struct {
 // changeSeen lets change alter the channel's condition, unless the channel is not as it
 // was seen. A channel that is broken already belongs to the chunk that tries it.
 func (s *Store) changeSeen(ctx context.Context, seen Seen, change func(c *messaging.Channel, now time.Time) (event string)) error {
-	err := s.db.InTx(ctx, []string{seen.AccountID}, func(tx *pg.Tx) error {
+	return s.db.InTx(ctx, []string{seen.AccountID}, func(tx *pg.Tx) error {
 		rows, err := tx.Query(ctx, "SELECT "+channelColumns+` FROM channels
 			WHERE account_id = $1 AND id = $2 AND send_epoch = $3 AND (circuit_until IS NULL AND status <> 'error' OR circuit_probe = $4)
 			FOR UPDATE`, seen.AccountID, seen.ChannelID, seen.SendEpoch, seen.ChunkID)
@@ -50,10 +50,6 @@ func (s *Store) changeSeen(ctx context.Context, seen Seen, change func(c *messag
 		}
 		return event(ctx, tx, name, "channel", c.ID, c.AccountID, map[string]string{"status": c.ShownStatus(tx.Now)})
 	})
-	if err == nil {
-		s.notify()
-	}
-	return err
 }
 
 // BreakChannel lets the channel rest for all workers, because its provider does not

@@ -17,12 +17,13 @@ type counts struct {
 // count adds to a send's counters, after the rows, and closes the send when its
 // last recipient has an outcome, which has an event. Group rows are always the last that a
 // transaction locks.
-func count(ctx context.Context, tx *pg.Tx, accountID, groupID string, c counts) (closed bool, err error) {
+func count(ctx context.Context, tx *pg.Tx, accountID, groupID string, c counts) error {
 	if groupID == "" {
-		return false, nil
+		return nil
 	}
+	var closed bool
 	g := &messaging.GroupMessage{ID: groupID, AccountID: accountID}
-	err = tx.QueryRow(ctx, `
+	err := tx.QueryRow(ctx, `
 		UPDATE group_messages SET
 			pending_count = pending_count - $3 - $4 - $5,
 			sent_count = sent_count + $3 + $7,
@@ -38,10 +39,10 @@ func count(ctx context.Context, tx *pg.Tx, accountID, groupID string, c counts) 
 		accountID, groupID, c.sent, c.failed, c.cancelled, c.unknown, c.lifted, tx.Now).
 		Scan(&g.Status, &g.ChannelID, &g.TemplateID, &closed)
 	if err != nil {
-		return false, fmt.Errorf("count outcomes: %w", err)
+		return fmt.Errorf("count outcomes: %w", err)
 	}
 	if !closed || g.Status == messaging.GroupCancelled { // the cancellation had its event
-		return false, nil
+		return nil
 	}
-	return true, groupEvent(ctx, tx, g, "group_message."+g.Status, messaging.GroupProcessing)
+	return groupEvent(ctx, tx, g, "group_message."+g.Status, messaging.GroupProcessing)
 }

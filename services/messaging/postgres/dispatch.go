@@ -235,7 +235,7 @@ func (s *Store) storeWindow(ctx context.Context, step *pgx.Batch, c *Chunk, outc
 	if plain(outcomes) {
 		return s.storeSentOnly(ctx, step, c, outcomes)
 	}
-	return s.storing(ctx, c, func(tx *pg.Tx) (bool, error) { return storeOutcomes(ctx, tx, step, c, outcomes, counts{}) })
+	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error { return storeOutcomes(ctx, tx, step, c, outcomes, counts{}) })
 }
 
 // withdrawnFrom finds the messages among ids that are not to be sent any more.
@@ -287,18 +287,18 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 	if c.GroupMessageID == "" && rest.Status == "" {
 		return s.storeWindow(ctx, step, c, outcomes) // there is no send to close
 	}
-	return s.storing(ctx, c, func(tx *pg.Tx) (bool, error) {
+	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
 		if rest.Status == "" {
 			return storeOutcomes(ctx, tx, step, c, outcomes, counts{})
 		}
 		if err := tx.SendBatch(ctx, step).Close(); err != nil {
-			return false, fmt.Errorf("let go of the chunk: %w", err)
+			return fmt.Errorf("let go of the chunk: %w", err)
 		}
 		var settled counts
 		if !fenced {
 			var err error
 			if settled, err = settleRest(ctx, tx, c, rest); err != nil {
-				return false, err
+				return err
 			}
 		}
 		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, settled)

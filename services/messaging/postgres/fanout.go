@@ -133,7 +133,6 @@ func (s *Store) StartFanout(ctx context.Context, job FanoutJob, lease time.Durat
 	if err != nil {
 		return nil, err
 	}
-	s.notify()
 	if done {
 		return nil, nil
 	}
@@ -233,7 +232,6 @@ type Handed struct {
 // handed to the caller, unless others are ready before them (decision E4).
 func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease time.Duration) ([]*Handed, error) {
 	var handed []*Handed
-	ready := false
 	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error {
 		step := &pgx.Batch{}
 		queueCursors(step, f, b)
@@ -256,16 +254,12 @@ func (s *Store) WriteFanout(ctx context.Context, f *Fanout, b FanoutBatch, lease
 			c.Traceparent = telemetry.Traceparent(ctx)
 			handed = append(handed, c)
 		}
-		ready = len(events) > 0
 		return outbox.Append(ctx, tx, events...)
 	})
 	if err != nil {
 		return nil, err
 	}
 	f.Group.Total += int32(len(b.Messages))
-	if ready {
-		s.notify()
-	}
 	return handed, nil
 }
 
@@ -368,20 +362,12 @@ func queueTotals(step *pgx.Batch, tx *pg.Tx, f *Fanout, b FanoutBatch) {
 
 // FinishFanout says that all recipients are written, or that no more will be.
 func (s *Store) FinishFanout(ctx context.Context, f *Fanout) error {
-	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error { return endFanout(ctx, tx, f) })
-	if err == nil {
-		s.notify()
-	}
-	return err
+	return s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error { return endFanout(ctx, tx, f) })
 }
 
 // FailFanout ends a send that cannot reach its recipients.
 func (s *Store) FailFanout(ctx context.Context, f *Fanout, message string) error {
-	err := s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error { return failFanout(ctx, tx, f, message) })
-	if err == nil {
-		s.notify()
-	}
-	return err
+	return s.db.InTx(ctx, []string{f.Job.AccountID}, func(tx *pg.Tx) error { return failFanout(ctx, tx, f, message) })
 }
 
 func failFanout(ctx context.Context, tx *pg.Tx, f *Fanout, message string) error {
@@ -403,7 +389,7 @@ func endFanout(ctx context.Context, tx *pg.Tx, f *Fanout) error {
 	if err := deleteRecipients(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID); err != nil {
 		return err
 	}
-	if _, err := count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{}); err != nil {
+	if err := count(ctx, tx, f.Job.AccountID, f.Job.GroupMessageID, counts{}); err != nil {
 		return err
 	}
 	return settleCharge(ctx, tx, f.Job)

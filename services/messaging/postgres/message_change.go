@@ -83,7 +83,7 @@ func settle(ctx context.Context, tx *pg.Tx, m *placed, status, code string) erro
 			return fmt.Errorf("mark the message's chunk: %w", err)
 		}
 	}
-	_, err = count(ctx, tx, m.AccountID, m.GroupMessageID, n)
+	err = count(ctx, tx, m.AccountID, m.GroupMessageID, n)
 	return err
 }
 
@@ -227,9 +227,6 @@ func (s *Store) ExpireMessages(ctx context.Context) (int, error) {
 		if err := s.db.InTx(ctx, []string{e.AccountID}, func(tx *pg.Tx) error { return expire(ctx, tx, e) }); err != nil {
 			return 0, err
 		}
-	}
-	if len(due) > 0 {
-		s.notify()
 	}
 	return len(due), nil
 }

@@ -17,32 +17,19 @@ import (
 // storeOutcomes writes what became of called messages, and then the counters of
 // their send, from the rows that really changed. A message that has its final
 // state already stays as it is. step holds statements that go before, in the same
-// round trip. closed says that it was the send's last outcome, and left an event.
-func storeOutcomes(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, outcomes []messaging.Outcome, extra counts) (closed bool, err error) {
+// round trip.
+func storeOutcomes(ctx context.Context, tx *pg.Tx, step *pgx.Batch, c *Chunk, outcomes []messaging.Outcome, extra counts) error {
 	sent, other := splitSent(outcomes)
 	if err := storeSent(ctx, tx, step, c, sent, &extra); err != nil {
-		return false, err
+		return err
 	}
 	if err := storeOthers(ctx, tx, c, other, &extra); err != nil {
-		return false, err
+		return err
 	}
 	if err := forgetExpiries(ctx, tx, outcomes); err != nil {
-		return false, err
+		return err
 	}
 	return count(ctx, tx, c.AccountID, c.GroupMessageID, extra)
-}
-
-// storing runs a transaction that stores outcomes, and wakes the relay if it left an event.
-func (s *Store) storing(ctx context.Context, c *Chunk, store func(tx *pg.Tx) (closed bool, err error)) error {
-	var closed bool
-	err := s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) (err error) {
-		closed, err = store(tx)
-		return err
-	})
-	if err == nil && closed {
-		s.notify()
-	}
-	return err
 }
 
 // storeSentOnly is storeOutcomes for outcomes that are plain, in one round trip with step.
@@ -55,7 +42,7 @@ func (s *Store) storeSentOnly(ctx context.Context, step *pgx.Batch, c *Chunk, se
 	if err := s.db.InBatch(ctx, []string{c.AccountID}, step); err != nil || *stored == len(sent) {
 		return err
 	}
-	return s.storing(ctx, c, func(tx *pg.Tx) (bool, error) { return storeOutcomes(ctx, tx, &pgx.Batch{}, c, sent, counts{}) })
+	return s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error { return storeOutcomes(ctx, tx, &pgx.Batch{}, c, sent, counts{}) })
 }
 
 // plain reports whether all were sent and nobody watches over their time.

@@ -109,9 +109,6 @@ func (s *Store) Recount(ctx context.Context, ref SendRef, dryRun bool) (*Recount
 	if err != nil {
 		return nil, err
 	}
-	if r.Repaired {
-		s.notify()
-	}
 	return r, nil
 }
 

@@ -41,8 +41,7 @@ func Migrations() []pg.MigrationSet {
 
 // Store is the messaging service's PostgreSQL.
 type Store struct {
-	db     *pg.DB
-	notify func()
+	db *pg.DB
 
 	channels, templates, groups, messages, skips, suppressions, erasures *query.Spec
 }
@@ -50,7 +49,8 @@ type Store struct {
 // New makes a store. tokenKey authenticates page tokens; notify is called after
 // a commit that left events in the outbox.
 func New(db *pg.DB, tokenKey []byte, notify func()) (*Store, error) {
-	s := &Store{db: db, notify: notify}
+	outbox.OnAppend(db, notify)
+	s := &Store{db: db}
 	for _, def := range []struct {
 		spec  **query.Spec
 		make  func(tokenKey []byte) (*query.Spec, error)
@@ -75,9 +75,6 @@ func New(db *pg.DB, tokenKey []byte, notify func()) (*Store, error) {
 
 // DB is the store's database, for the transactions of handlers.
 func (s *Store) DB() *pg.DB { return s.db }
-
-// Notify wakes the relay; call it after a commit that left events.
-func (s *Store) Notify() { s.notify() }
 
 // event appends a domain event of an account to the outbox.
 func event(ctx context.Context, tx *pg.Tx, eventType, aggregate, id, accountID string, data map[string]string) error {

@@ -27,25 +27,25 @@ func (s *Store) ExpiredChunks(ctx context.Context, limit int) ([]*Chunk, error) 
 // RecoverChunk takes an expired chunk from whoever held it. Messages that were
 // called and have no result are unknown (decision D8); the rest is ready again.
 func (s *Store) RecoverChunk(ctx context.Context, c *Chunk) (unknown int, err error) {
-	err = s.storing(ctx, c, func(tx *pg.Tx) (bool, error) {
+	err = s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
 		unknown = 0
 		err := tx.QueryRow(ctx, `
 			UPDATE dispatch_chunks SET state = 'ready', epoch = epoch + 1, lease_until = NULL, not_before = now()
 			WHERE id = $1 AND epoch = $2 AND state = 'leased' AND lease_until < now() RETURNING epoch, calling_upto`, c.ID, c.Epoch).Scan(&c.Epoch, &c.CallingUpto)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return false, nil // its holder was only late
+			return nil // its holder was only late
 		}
 		if err != nil {
-			return false, fmt.Errorf("take the expired chunk: %w", err)
+			return fmt.Errorf("take the expired chunk: %w", err)
 		}
 		outcomes, err := unknownOutcomes(ctx, tx, c)
 		if err != nil {
-			return false, err
+			return err
 		}
 		unknown = len(outcomes)
 		if c.CallingUpto == len(c.MessageIDs) {
 			if _, err := tx.Exec(ctx, "DELETE FROM dispatch_chunks WHERE id = $1", c.ID); err != nil {
-				return false, fmt.Errorf("delete the called chunk: %w", err)
+				return fmt.Errorf("delete the called chunk: %w", err)
 			}
 		}
 		return storeOutcomes(ctx, tx, &pgx.Batch{}, c, outcomes, counts{})
@@ -116,9 +116,6 @@ func (s *Store) ReleaseDue(ctx context.Context) (int, error) {
 			return total, err
 		}
 		total += n
-	}
-	if total > 0 {
-		s.notify()
 	}
 	return total, nil
 }

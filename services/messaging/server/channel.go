@@ -38,7 +38,6 @@ func (s *Server) CreateChannel(ctx context.Context, req *messagingv1.CreateChann
 	if err != nil {
 		return nil, err
 	}
-	s.store.Notify()
 	return resp, nil
 }
 

@@ -106,7 +106,6 @@ func (s *Server) CreateGroupMessage(ctx context.Context, req *messagingv1.Create
 	if err != nil {
 		return nil, err
 	}
-	s.store.Notify()
 	return resp, nil
 }
 
@@ -294,7 +293,7 @@ func (s *Server) changeGroup(ctx context.Context, id string,
 	if err != nil {
 		return err
 	}
-	err = s.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
+	return s.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, current.AccountID); err != nil {
 			return err
 		}
@@ -304,10 +303,6 @@ func (s *Server) changeGroup(ctx context.Context, id string,
 		}
 		return respond(tx, g)
 	})
-	if err == nil {
-		s.store.Notify()
-	}
-	return err
 }
 
 // DeleteGroupMessage implements messagingv1.GroupMessageServiceServer.

@@ -72,7 +72,7 @@ func (s *Server) changeMessage(ctx context.Context, id string,
 	if err != nil {
 		return err
 	}
-	err = s.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
+	return s.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, current.AccountID); err != nil {
 			return err
 		}
@@ -83,10 +83,6 @@ func (s *Server) changeMessage(ctx context.Context, id string,
 		m.Subject, m.Body, m.History = current.Subject, current.Body, current.History
 		return respond(tx, m)
 	})
-	if err == nil {
-		s.store.Notify()
-	}
-	return err
 }
 
 // DeleteMessage implements messagingv1.MessageServiceServer.

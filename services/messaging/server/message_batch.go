@@ -45,7 +45,6 @@ func (s *Server) BatchCreateMessages(ctx context.Context, req *messagingv1.Batch
 	if err != nil {
 		return nil, err
 	}
-	s.store.Notify()
 	return resp, nil
 }
 

@@ -42,7 +42,6 @@ func (s *Server) CreateMessage(ctx context.Context, req *messagingv1.CreateMessa
 	if err != nil {
 		return nil, err
 	}
-	s.store.Notify()
 	return resp, nil
 }
 

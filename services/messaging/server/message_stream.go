@@ -393,7 +393,6 @@ func (st *messageStream) insertAll(ctx context.Context, items []*streamItem, mes
 
 // inserted gives items that are stored their results.
 func (st *messageStream) inserted(items []*streamItem, messages map[string]*messaging.Message, used map[string]error) error {
-	st.s.store.Notify()
 	for _, item := range items {
 		if used[item.key.Key] == nil {
 			item.result.MessageId = messages[item.key.Key].ID
