@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/turumba/turumba/kit/jobs"
 )
 
 // How long things are kept and prepared, in days.
@@ -64,6 +66,7 @@ func Upkeep(ctx context.Context, db Executor) (Upkept, error) {
 		if err != nil {
 			return u, fmt.Errorf("purge the inbox: %w", err)
 		}
+		jobs.Progress(ctx)
 		u.Purged += tag.RowsAffected()
 		if tag.RowsAffected() < purgeBatch {
 			return u, nil

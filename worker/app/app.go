@@ -17,6 +17,7 @@ import (
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -74,8 +75,10 @@ type Deps struct {
 	Logger *slog.Logger
 	Clock  clock.Clock
 	// Registry gets the measurements, Tracing makes spans; both may be nil.
-	Registry  prometheus.Registerer
-	Tracing   *telemetry.Tracing
+	Registry prometheus.Registerer
+	Tracing  *telemetry.Tracing
+	// Loops get the finished turns of background loops; nil tells nobody.
+	Loops     *jobs.Loops
 	MasterKey []byte
 	// PreviousKeys also open what was sealed before the master key was changed.
 	PreviousKeys [][]byte
@@ -149,9 +152,9 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	a.dispatch = dispatch.New(dispatch.Config{
 		Store: store, Vault: v, Adapters: a.deps.Adapters, Unsubscriber: links, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch,
 	})
-	a.fanout = fanout.New(store, accounts, a.deps.Adapters, links, a.deps.Clock, a.deps.Logger, a.dispatch)
+	a.fanout = fanout.New(store, accounts, a.deps.Adapters, links, a.deps.Clock, a.deps.Logger, a.dispatch, a.deps.Loops)
 	a.fanout.Metrics, a.fanout.Tracing = m.fanout, a.deps.Tracing
-	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake, Metrics: m.upkeep}
+	a.upkeep = &upkeep.Role{Store: store, Accounts: accounts, Clock: a.deps.Clock, Logger: a.deps.Logger, Ready: a.dispatch.Wake, Metrics: m.upkeep, Loops: a.deps.Loops}
 	return nil
 }
 

@@ -10,12 +10,11 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/failpoint"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
@@ -23,17 +22,17 @@ import (
 )
 
 const (
-	// lease is how long a job is a worker's without a sign of life; every chunk
-	// written is one.
+	// lease is how long a job is a worker's without a sign of progress: a stretch read,
+	// or written.
 	lease = 10 * time.Second
-	// poll is the longest time between two looks for work.
-	poll = time.Second
 	// again is how long a job waits after an error that may pass.
 	again = 2 * time.Second
 	// workers is how many sends a process fans out at a time.
 	workers = 2
 	// letGo bounds the last statement after a stop.
 	letGo = 3 * time.Second
+	// addressesLimit is how long it may take to read whom a large send has reached.
+	addressesLimit = 20 * time.Second
 )
 
 // Directory is what the account service tells.
@@ -54,14 +53,13 @@ type Role struct {
 	// Unsubscriber makes the recipients' links; may be nil.
 	Unsubscriber *messaging.Unsubscriber
 	Clock        clock.Clock
-	Logger       *slog.Logger
 	// Dispatch is the dispatch role of the same process.
 	Dispatch Dispatch
 	// Metrics counts; nil counts nothing that anybody sees.
 	Metrics *Metrics
 	// Tracing makes spans; nil makes none.
 	Tracing *telemetry.Tracing
-	wake    chan struct{}
+	queue   *jobs.Queue[postgres.FanoutJob]
 }
 
 // Dispatch is the dispatch role of the same process.
@@ -75,94 +73,37 @@ type Dispatch interface {
 	Hand(c *postgres.Handed) bool
 }
 
-// New makes the role.
-func New(store *postgres.Store, directory Directory, adapters channel.Adapters, links *messaging.Unsubscriber, c clock.Clock, log *slog.Logger, dispatch Dispatch) *Role {
+// New makes the role. loops get its finished turns; nil tells nobody.
+func New(store *postgres.Store, directory Directory, adapters channel.Adapters, links *messaging.Unsubscriber, c clock.Clock, log *slog.Logger, dispatch Dispatch, loops *jobs.Loops) *Role {
 	m, _ := NewMetrics(nil) // fails only to register
-	return &Role{
-		Store: store, Directory: directory, Adapters: adapters, Unsubscriber: links, Clock: c, Logger: log, Dispatch: dispatch, Metrics: m, wake: make(chan struct{}, 1),
+	r := &Role{Store: store, Directory: directory, Adapters: adapters, Unsubscriber: links, Clock: c, Dispatch: dispatch, Metrics: m}
+	r.queue = &jobs.Queue[postgres.FanoutJob]{
+		Name: "fanout", Workers: workers, Lease: lease, Retry: again, Limit: letGo, Clock: c, Logger: log, Loops: loops,
+		Claim: store.ClaimFanout, Do: r.do, Extend: store.ExtendFanout, Release: store.ReleaseFanout,
+		ID: func(job *postgres.FanoutJob) string { return job.GroupMessageID },
 	}
+	return r
 }
 
 // Wake makes the role look for work at once. It never blocks.
-func (r *Role) Wake() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
+func (r *Role) Wake() { r.queue.Wake() }
 
 // Run works until ctx ends.
-func (r *Role) Run(ctx context.Context) error {
-	var g errgroup.Group
-	for range workers {
-		g.Go(func() error {
-			r.work(ctx)
-			return nil
-		})
-	}
-	return g.Wait()
-}
+func (r *Role) Run(ctx context.Context) error { return r.queue.Run(ctx) }
 
-func (r *Role) work(ctx context.Context) {
-	for ctx.Err() == nil {
-		job, err := r.claim(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			r.Logger.WarnContext(ctx, "no fan-out job could be claimed", "err", err)
-			r.wait(ctx)
-		case job == nil:
-			r.wait(ctx)
-		default:
-			r.Wake() // there may be more for the others
-			r.handle(ctx, *job)
-		}
-	}
-}
-
-// claim goes on when ctx ends: one that is called off may have been made, and would
-// lie until its lease is over.
-func (r *Role) claim(ctx context.Context) (*postgres.FanoutJob, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGo)
-	defer cancel()
-	return r.Store.ClaimFanout(ctx, lease)
-}
-
-func (r *Role) wait(ctx context.Context) {
-	t := r.Clock.NewTimer(poll)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C():
-	case <-r.wake:
-	}
-}
-
-// handle does one job and gives it back when that failed for a reason that may
-// pass.
-func (r *Role) handle(ctx context.Context, job postgres.FanoutJob) {
+// do does one job.
+func (r *Role) do(ctx context.Context, job *postgres.FanoutJob) error {
 	began := r.Clock.Now()
 	ctx, span := r.Tracing.Tracer("fanout").Start(telemetry.WithTraceparent(ctx, job.Traceparent), "fan out")
 	defer span.End()
-	err := r.fanout(ctx, job)
-	if err == nil {
+	err := r.fanout(ctx, *job)
+	switch {
+	case err == nil:
 		r.Metrics.durations.Observe(r.Clock.Now().Sub(began).Seconds())
-		return
-	}
-	if errors.Is(err, postgres.ErrFenced) {
+	case errors.Is(err, jobs.ErrFenced):
 		r.Metrics.leasesLost.Inc()
-		return
 	}
-	delay := again
-	if ctx.Err() != nil {
-		delay = 0
-	} else {
-		r.Logger.WarnContext(ctx, "fan-out interrupted", "group_message_id", job.GroupMessageID, "retry_in", delay, "err", err)
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGo)
-	defer cancel()
-	if err := r.Store.ReleaseFanout(last, job, delay); err != nil {
-		r.Logger.WarnContext(ctx, "fan-out job not released; its lease will end", "group_message_id", job.GroupMessageID, "err", err)
-	}
+	return err
 }
 
 func (r *Role) fanout(ctx context.Context, job postgres.FanoutJob) error {
@@ -207,6 +148,7 @@ func (r *Role) write(ctx context.Context, f *postgres.Fanout, b postgres.FanoutB
 	if err != nil {
 		return err
 	}
+	jobs.Progress(ctx)
 	r.Metrics.written(f.ChannelType, len(b.Messages), len(b.Skips))
 	if err := failpoint.Hit(ctx, failpoint.FanoutAfterBatch); err != nil {
 		return err
@@ -278,7 +220,10 @@ func (r *Role) stretches(ctx context.Context, f *postgres.Fanout, p *plan, each 
 	}
 	members := func(groupIDs []string) func(func([]messaging.Recipient) error) error {
 		return func(each func([]messaging.Recipient) error) error {
-			return r.Directory.Recipients(ctx, f.Job.AccountID, groupIDs, f.Job.Cursor, postgres.MaxBatch, each)
+			return r.Directory.Recipients(ctx, f.Job.AccountID, groupIDs, f.Job.Cursor, postgres.MaxBatch, func(list []messaging.Recipient) error {
+				jobs.Progress(ctx) // also where all of them are left out
+				return each(list)
+			})
 		}
 	}
 	if len(f.Group.ExcludeContactGroupIDs) > 0 {
@@ -303,8 +248,9 @@ func (r *Role) prepare(ctx context.Context, f *postgres.Fanout) (*plan, error) {
 	if f.Job.Cursor == "" && f.Job.AddressCursor == "" {
 		return p, nil
 	}
+	read := jobs.Call(ctx, addressesLimit)
 	addresses, err := r.Store.SentAddresses(ctx, g)
-	if err != nil {
+	if read(); err != nil {
 		return nil, err
 	}
 	for _, a := range addresses {

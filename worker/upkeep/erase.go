@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -17,17 +18,16 @@ const (
 )
 
 // eraseOnDemand goes on with the erasures of persons' messages.
-func (r *Role) eraseOnDemand(ctx context.Context) time.Duration {
+func (r *Role) eraseOnDemand(ctx context.Context) (time.Duration, error) {
 	n, worked, err := r.Store.StepErasure(ctx)
 	if err != nil {
-		r.warn(ctx, "an erasure of messages could not go on", err)
-		return poll
+		return poll, err
 	}
 	r.Metrics.erased.WithLabelValues("demand").Add(float64(n))
 	if !worked {
-		return poll
+		return poll, nil
 	}
-	return erasePause
+	return erasePause, nil
 }
 
 // retention erases what accounts keep no longer, account by account.
@@ -38,30 +38,25 @@ type retention struct {
 }
 
 // step is a step in one account. While the account service is away nothing is erased.
-func (r *retention) step(ctx context.Context) time.Duration {
+func (r *retention) step(ctx context.Context) (time.Duration, error) {
 	if len(r.left) == 0 {
 		days, err := r.Accounts.MessageRetention(ctx)
 		if err != nil {
-			r.warn(ctx, "the retention of messages could not be read", err)
-			return time.Minute
+			return time.Minute, fmt.Errorf("read the retention of accounts: %w", err)
 		}
 		if len(days) == 0 {
-			return retainEvery
+			return retainEvery, nil
 		}
 		r.days, r.left = days, slices.Sorted(maps.Keys(days))
 	}
 	account := r.left[0]
 	n, done, err := r.Store.Retain(ctx, account, time.Duration(r.days[account])*day)
-	if err != nil {
-		r.warn(ctx, "texts of messages could not be erased", err)
-		done = true // the next round tries again
-	}
 	r.Metrics.erased.WithLabelValues("retention").Add(float64(n))
-	if done {
+	if done || err != nil { // after an error the next round tries again
 		r.left = r.left[1:]
 	}
 	if len(r.left) == 0 {
-		return retainEvery
+		return retainEvery, err
 	}
-	return erasePause
+	return erasePause, err
 }

@@ -56,11 +56,10 @@ func NewMetrics(r prometheus.Registerer, types []string) (*Metrics, error) {
 // measureEvery is how often the queues are looked at.
 const measureEvery = 10 * time.Second
 
-func (r *Role) measure(ctx context.Context) time.Duration {
+func (r *Role) measure(ctx context.Context) (time.Duration, error) {
 	depths, err := r.Store.QueueDepths(ctx)
 	if err != nil {
-		r.warn(ctx, "the queues could not be measured", err)
-		return measureEvery
+		return measureEvery, err
 	}
 	for _, channelType := range r.Metrics.types {
 		for _, lane := range []string{postgres.LaneTransactional, postgres.LaneBulk, postgres.LaneRetry} {
@@ -72,5 +71,5 @@ func (r *Role) measure(ctx context.Context) time.Duration {
 		r.Metrics.depth.WithLabelValues(d.ChannelType, d.Lane).Set(float64(d.Messages))
 		r.Metrics.oldest.WithLabelValues(d.ChannelType, d.Lane).Set(d.Oldest.Seconds())
 	}
-	return measureEvery
+	return measureEvery, nil
 }

@@ -5,12 +5,15 @@ package upkeep
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
@@ -19,6 +22,8 @@ const (
 	poll = time.Second
 	// partitionsEvery is how often partitions are made and dropped.
 	partitionsEvery = time.Hour
+	// slowStall is how long one statement of what nobody waits for may take.
+	slowStall = 25 * time.Second
 	// recoverLimit is how many expired leases are taken at a time.
 	recoverLimit = 100
 )
@@ -40,104 +45,97 @@ type Role struct {
 	Ready func()
 	// Metrics shows what waits.
 	Metrics *Metrics
+	// Loops get the finished turns; nil tells nobody.
+	Loops *jobs.Loops
 }
 
 // Run works until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
 	var g errgroup.Group
-	for _, job := range []func(context.Context) time.Duration{r.recoverLeases, r.releaseDue, r.expireMessages, r.blockAccounts, r.partitions, r.measure, r.eraseOnDemand, (&retention{Role: r}).step} {
-		g.Go(func() error {
-			for {
-				if clock.Sleep(ctx, r.Clock, job(ctx)) != nil {
-					return nil
-				}
-			}
-		})
+	for _, l := range []*jobs.Loop{
+		{Name: "upkeep.leases", Turn: r.recoverLeases},
+		{Name: "upkeep.retries", Turn: r.releaseDue},
+		{Name: "upkeep.expiry", Turn: r.expireMessages},
+		{Name: "upkeep.blocked", Turn: r.blockAccounts},
+		{Name: "upkeep.depth", Turn: r.measure},
+		{Name: "upkeep.partitions", Turn: r.partitions, Stall: slowStall},
+		{Name: "upkeep.erasure", Turn: r.eraseOnDemand, Stall: slowStall},
+		{Name: "upkeep.retention", Turn: (&retention{Role: r}).step, Stall: slowStall},
+	} {
+		l.Clock, l.Logger, l.Loops = r.Clock, r.Logger, r.Loops
+		g.Go(func() error { return l.Run(ctx) })
 	}
 	return g.Wait()
 }
 
 // recoverLeases gives back the chunks of workers that died.
-func (r *Role) recoverLeases(ctx context.Context) time.Duration {
+func (r *Role) recoverLeases(ctx context.Context) (time.Duration, error) {
 	chunks, err := r.Store.ExpiredChunks(ctx, recoverLimit)
 	if err != nil {
-		r.warn(ctx, "expired leases could not be read", err)
-		return poll
+		return poll, err
 	}
+	var failed []error
 	for _, c := range chunks {
 		unknown, err := r.Store.RecoverChunk(ctx, c)
 		if err != nil {
-			r.warn(ctx, "an expired chunk could not be recovered", err)
+			failed = append(failed, fmt.Errorf("recover chunk %s: %w", c.ID, err))
 			continue
 		}
+		jobs.Progress(ctx)
 		r.Metrics.expired.Inc()
 		r.Metrics.unknown.WithLabelValues(c.ChannelType).Add(float64(unknown))
 		r.Logger.InfoContext(ctx, "chunk recovered from an expired lease", "chunk_id", c.ID, "unknown", unknown)
 		r.Ready()
 	}
-	return poll
+	return poll, errors.Join(failed...)
 }
 
 // releaseDue starts the retries whose time has come.
-func (r *Role) releaseDue(ctx context.Context) time.Duration {
+func (r *Role) releaseDue(ctx context.Context) (time.Duration, error) {
 	n, err := r.Store.ReleaseDue(ctx)
-	if err != nil {
-		r.warn(ctx, "due messages could not be released", err)
-		return poll
-	}
 	if n > 0 {
 		r.Ready()
-		return 0
+	}
+	if err != nil {
+		return poll, err
+	}
+	if n > 0 {
+		return 0, nil
 	}
 	next, err := r.Store.NextDue(ctx, poll)
 	if err != nil {
-		r.warn(ctx, "the next due message could not be found", err)
-		return poll
+		return poll, err
 	}
-	return max(next, 10*time.Millisecond)
+	return max(next, 10*time.Millisecond), nil
 }
 
 // expireMessages gives up what should not be sent any more and waits all the same,
 // for a channel or an account that may not send.
-func (r *Role) expireMessages(ctx context.Context) time.Duration {
+func (r *Role) expireMessages(ctx context.Context) (time.Duration, error) {
 	n, err := r.Store.ExpireMessages(ctx)
-	if err != nil {
-		r.warn(ctx, "expired messages could not be given up", err)
-	}
 	if n > 0 && err == nil {
-		return 0
+		return 0, nil
 	}
-	return poll
+	return poll, err
 }
 
 // blockAccounts learns which accounts must not send. While the account service is
 // away, what was known goes on.
-func (r *Role) blockAccounts(ctx context.Context) time.Duration {
+func (r *Role) blockAccounts(ctx context.Context) (time.Duration, error) {
 	ids, err := r.Accounts.BlockedAccounts(ctx)
 	if err != nil {
-		r.warn(ctx, "suspended accounts could not be read", err)
-		return 5 * poll
+		return 5 * poll, fmt.Errorf("read suspended accounts: %w", err)
 	}
 	changed, err := r.Store.BlockAccounts(ctx, ids)
-	if err != nil {
-		r.warn(ctx, "suspended accounts could not be blocked", err)
-	}
 	if changed {
 		r.Ready()
 	}
-	return poll
+	return poll, err
 }
 
-func (r *Role) partitions(ctx context.Context) time.Duration {
+func (r *Role) partitions(ctx context.Context) (time.Duration, error) {
 	if err := r.Store.Upkeep(ctx); err != nil {
-		r.warn(ctx, "partitions could not be kept up", err)
-		return time.Minute
+		return time.Minute, err
 	}
-	return partitionsEvery
-}
-
-func (r *Role) warn(ctx context.Context, text string, err error) {
-	if ctx.Err() == nil {
-		r.Logger.WarnContext(ctx, text, "err", err)
-	}
+	return partitionsEvery, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	eventv1 "github.com/turumba/turumba/gen/turumba/event/v1"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -32,7 +33,7 @@ const (
 
 var (
 	// ErrFenced says that the lease was lost and somebody else goes on with the work.
-	ErrFenced = errors.New("the lease was lost")
+	ErrFenced = jobs.ErrFenced
 	// ErrStopped says that the send is not processing any more.
 	ErrStopped = errors.New("the send was stopped")
 )
@@ -410,8 +411,19 @@ func (s *Store) SentAddresses(ctx context.Context, g *messaging.GroupMessage) ([
 		"SELECT delivery_address FROM messages WHERE account_id = $1 AND group_message_id = $2 AND created_at = $3", g.AccountID, g.ID, g.StartedAt)
 }
 
+// ExtendFanout keeps the lease of a job that makes progress without writing; ErrFenced
+// says that it is lost.
+func (s *Store) ExtendFanout(ctx context.Context, job *FanoutJob, lease time.Duration) error {
+	tag, err := s.db.Pool().Exec(ctx, "UPDATE fanout_jobs SET lease_until = now() + $3::interval WHERE group_message_id = $1 AND epoch = $2",
+		job.GroupMessageID, job.Epoch, interval(lease))
+	if err != nil {
+		return fmt.Errorf("extend fan-out lease: %w", err)
+	}
+	return otherwise(tag, ErrFenced)
+}
+
 // ReleaseFanout gives a job back, to be claimed again after the delay.
-func (s *Store) ReleaseFanout(ctx context.Context, job FanoutJob, delay time.Duration) error {
+func (s *Store) ReleaseFanout(ctx context.Context, job *FanoutJob, delay time.Duration) error {
 	_, err := s.db.Pool().Exec(ctx, `
 		UPDATE fanout_jobs SET lease_until = NULL, not_before = now() + $3::interval
 		WHERE group_message_id = $1 AND epoch = $2`, job.GroupMessageID, job.Epoch, interval(delay))

@@ -10,6 +10,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
@@ -227,6 +228,7 @@ func (s *Store) ExpireMessages(ctx context.Context) (int, error) {
 		if err := s.db.InTx(ctx, []string{e.AccountID}, func(tx *pg.Tx) error { return expire(ctx, tx, e) }); err != nil {
 			return 0, err
 		}
+		jobs.Progress(ctx)
 	}
 	return len(due), nil
 }

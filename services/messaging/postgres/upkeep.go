@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
@@ -116,6 +117,7 @@ func (s *Store) ReleaseDue(ctx context.Context) (int, error) {
 			return total, err
 		}
 		total += n
+		jobs.Progress(ctx)
 	}
 	return total, nil
 }
