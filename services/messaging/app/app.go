@@ -18,6 +18,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/outbox"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -49,6 +50,8 @@ type Deps struct {
 	Registry prometheus.Registerer
 	// Tracing makes spans; nil makes none.
 	Tracing *telemetry.Tracing
+	// Loops get the finished turns of background loops; nil tells nobody.
+	Loops *jobs.Loops
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
 	// PreviousKeys also open what was sealed before the master key was changed.
@@ -73,6 +76,7 @@ type App struct {
 	notifier *outbox.Notifier
 	clock    clock.Clock
 	log      *slog.Logger
+	loops    *jobs.Loops
 }
 
 // New migrates the database and wires the service.
@@ -89,7 +93,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
+	a := &App{db: db, clock: deps.Clock, log: deps.Logger, loops: deps.Loops}
 	if err := a.wire(ctx, cfg, deps, v); err != nil {
 		db.Close()
 		return nil, err
@@ -169,6 +173,9 @@ func (a *App) Ready(ctx context.Context) error { return a.db.Pool().Ping(ctx) }
 // purgeEvery is how often expired rows are removed.
 const purgeEvery = time.Hour
 
+// purgeStall is how long one statement that removes rows may take.
+const purgeStall = 25 * time.Second
+
 // Close closes the database, after the last call has ended.
 func (a *App) Close() { a.db.Close() }
 
@@ -178,15 +185,15 @@ func (a *App) Run(ctx context.Context) error {
 	if a.notifier != nil {
 		g.Go(func() error { return a.notifier.Run(ctx) })
 	}
-	g.Go(func() error {
-		for {
-			if _, err := a.db.PurgeIdempotencyKeys(ctx); err != nil && ctx.Err() == nil {
-				a.log.WarnContext(ctx, "expired idempotency keys could not be removed", "err", err)
-			}
-			if clock.Sleep(ctx, a.clock, purgeEvery) != nil {
-				return nil
-			}
-		}
-	})
+	purge := &jobs.Loop{Name: "messaging.purge", Stall: purgeStall, Clock: a.clock, Logger: a.log, Loops: a.loops, Turn: a.purge}
+	g.Go(func() error { return purge.Run(ctx) })
 	return g.Wait()
+}
+
+// purge removes idempotency keys that have expired.
+func (a *App) purge(ctx context.Context) (time.Duration, error) {
+	if _, err := a.db.PurgeIdempotencyKeys(ctx); err != nil {
+		return time.Minute, err
+	}
+	return purgeEvery, nil
 }
