@@ -18,6 +18,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/mongodb"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -58,6 +59,8 @@ type Deps struct {
 	Registry prometheus.Registerer
 	// Tracing makes spans; nil makes none.
 	Tracing *telemetry.Tracing
+	// Loops get the finished turns of background loops; nil tells nobody.
+	Loops *jobs.Loops
 	// MasterKey opens the vault and authenticates page tokens.
 	MasterKey []byte
 	// PreviousKeys also open what was sealed before the master key was changed.
@@ -85,6 +88,7 @@ type App struct {
 	importer *importer.Importer
 	clock    clock.Clock
 	log      *slog.Logger
+	loops    *jobs.Loops
 }
 
 // New migrates the database and wires the service.
@@ -101,7 +105,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{db: db, clock: deps.Clock, log: deps.Logger}
+	a := &App{db: db, clock: deps.Clock, log: deps.Logger, loops: deps.Loops}
 	if err := a.wire(ctx, cfg, deps, v); err != nil {
 		a.Close()
 		return nil, err
@@ -137,7 +141,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if err := a.openContacts(ctx, cfg, deps, tokenKey); err != nil {
 		return err
 	}
-	if a.importer, err = importer.New(a.store, a.contacts, deps.Clock, deps.Logger); err != nil {
+	if a.importer, err = importer.New(a.store, a.contacts, deps.Clock, deps.Logger, deps.Loops); err != nil {
 		return err
 	}
 	server.Register(a.Server, server.Config{
@@ -194,6 +198,8 @@ func (a *App) Ready(ctx context.Context) error {
 const (
 	purgeEvery = time.Hour   // expired rows
 	sweepEvery = time.Minute // what changes of contacts left open
+	// purgeStall is how long one statement that removes rows may take.
+	purgeStall = 25 * time.Second
 )
 
 // Close closes the databases, after the last call has ended.
@@ -209,19 +215,17 @@ func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.mail.Run(ctx) })
 	g.Go(func() error { return a.importer.Run(ctx) })
-	g.Go(func() error { return a.every(ctx, purgeEvery, "expired rows could not be removed", a.store.Purge) })
-	g.Go(func() error { return a.every(ctx, sweepEvery, "changes of contacts could not be settled", a.sweep) })
+	g.Go(func() error { return a.every("account.purge", purgeEvery, a.store.Purge).Run(ctx) })
+	g.Go(func() error { return a.every("account.sweep", sweepEvery, a.sweep).Run(ctx) })
 	return g.Wait()
 }
 
-// every does something again and again until ctx ends; a failure waits for the next
-// time.
-func (a *App) every(ctx context.Context, pause time.Duration, failed string, do func(context.Context) error) error {
-	for ctx.Err() == nil {
-		if err := do(ctx); err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, failed, "err", err)
+// every does something again and again; after a failure it tries again within a minute.
+func (a *App) every(name string, pause time.Duration, do func(context.Context) error) *jobs.Loop {
+	return &jobs.Loop{Name: name, Stall: purgeStall, Clock: a.clock, Logger: a.log, Loops: a.loops, Turn: func(ctx context.Context) (time.Duration, error) {
+		if err := do(ctx); err != nil {
+			return min(pause, time.Minute), err
 		}
-		_ = clock.Sleep(ctx, a.clock, pause) // it fails only when ctx ends
-	}
-	return nil
+		return pause, nil
+	}}
 }

@@ -65,7 +65,7 @@ func (a *App) identify(ctx context.Context, cfg Config, deps Deps, v *vault.Vaul
 	if err != nil {
 		return nil, nil, err
 	}
-	a.mail = identity.NewPostbox(a.store, v, deps.Mailer, deps.Clock, deps.Logger)
+	a.mail = identity.NewPostbox(a.store, v, deps.Mailer, deps.Clock, deps.Logger, deps.Loops)
 	a.JWKS = func(context.Context) ([]byte, error) { return keys.JWKS() }
 	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: a.JWKS, Clock: deps.Clock}
 	if a.Verifier, err = auth.NewVerifier(append(cfg.Identity.issuers(deps.HTTP, deps.Clock), own)...); err != nil {

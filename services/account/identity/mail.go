@@ -7,9 +7,8 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
@@ -18,9 +17,12 @@ import (
 
 const (
 	mailSenders = 4                // connections to the mail server at once
-	mailPoll    = time.Second      // for mails of other processes and of retries
 	mailLife    = 24 * time.Hour   // a mail that cannot be sent is given up then
 	mailRetry   = 15 * time.Second // doubled with each failure
+	deleteTries = 3                // of a mail that was sent
+	// mailLease is longer than sending and deleting a mail may take: nobody else sends
+	// it meanwhile.
+	mailLease = mailLimit + deleteTries*jobs.DefaultLimit + 5*time.Second
 )
 
 // Mailer sends our own mails.
@@ -34,23 +36,19 @@ type Postbox struct {
 	store  *postgres.Store
 	vault  *vault.Vault
 	mailer Mailer
-	clock  clock.Clock
-	log    *slog.Logger
-	mailed chan struct{} // a mail waits
+	queue  *jobs.Queue[postgres.Mail]
 }
 
-// NewPostbox makes a postbox; Run sends what is queued.
-func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Clock, log *slog.Logger) *Postbox {
-	p := &Postbox{store: store, vault: v, mailer: mailer, clock: c, log: log, mailed: make(chan struct{}, mailSenders)}
-	store.OnMail(p.wake)
-	return p
-}
-
-func (p *Postbox) wake() {
-	select {
-	case p.mailed <- struct{}{}:
-	default: // enough senders are awake
+// NewPostbox makes a postbox; Run sends what is queued. loops get its finished turns;
+// nil tells nobody.
+func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Clock, log *slog.Logger, loops *jobs.Loops) *Postbox {
+	p := &Postbox{store: store, vault: v, mailer: mailer}
+	p.queue = &jobs.Queue[postgres.Mail]{
+		Name: "mail", Workers: mailSenders, Lease: mailLease, Retry: mailRetry, Clock: c, Logger: log, Loops: loops,
+		Claim: store.ClaimMail, Do: p.send, Release: store.ReleaseMail, ID: func(m *postgres.Mail) string { return m.ID },
 	}
+	store.OnMail(p.queue.Wake)
+	return p
 }
 
 // letter is a mail as it is sealed.
@@ -77,57 +75,34 @@ func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string
 }
 
 // Run sends queued mails until ctx ends.
-func (p *Postbox) Run(ctx context.Context) error {
-	var g errgroup.Group
-	for range mailSenders {
-		g.Go(func() error {
-			p.sendMails(ctx)
-			return nil
-		})
-	}
-	return g.Wait()
-}
+func (p *Postbox) Run(ctx context.Context) error { return p.queue.Run(ctx) }
 
-func (p *Postbox) sendMails(ctx context.Context) {
-	for ctx.Err() == nil {
-		more, err := p.sendMail(ctx)
-		if err != nil && ctx.Err() == nil {
-			p.log.ErrorContext(ctx, "a mail could not be sent", "err", err)
-		}
-		if more && err == nil {
-			continue
-		}
-		p.waitForMail(ctx)
-	}
-}
-
-// waitForMail returns when a mail was queued here, or may have been elsewhere.
-func (p *Postbox) waitForMail(ctx context.Context) {
-	poll := p.clock.NewTimer(mailPoll)
-	defer poll.Stop()
-	select {
-	case <-ctx.Done():
-	case <-p.mailed:
-	case <-poll.C():
-	}
-}
-
-// sendMail sends the mail that is due longest; more tells whether there was one.
-func (p *Postbox) sendMail(ctx context.Context) (more bool, err error) {
-	m, err := p.store.ClaimMail(ctx, mailRetry)
-	if err != nil || m == nil {
-		return false, err
-	}
+// send sends one mail. Once the server has it, its row goes whatever else happens, or
+// it would be sent again.
+func (p *Postbox) send(ctx context.Context, m *postgres.Mail) error {
 	plain, err := p.vault.Open(MailAAD(m.ID), m.Sealed)
 	if err != nil {
-		return true, fmt.Errorf("open a mail: %w", err)
+		return fmt.Errorf("open a mail: %w", err)
 	}
 	var l letter
 	if err := json.Unmarshal(plain, &l); err != nil {
-		return true, fmt.Errorf("read a mail: %w", err)
+		return fmt.Errorf("read a mail: %w", err)
 	}
-	if err := p.mailer.Send(ctx, l.To, l.Subject, l.Text); err != nil {
-		return true, err
+	sent := jobs.Call(ctx, mailLimit)
+	err = p.mailer.Send(ctx, l.To, l.Subject, l.Text)
+	if sent(); err != nil {
+		return err
 	}
-	return true, p.store.DeleteMail(ctx, m.ID)
+	for range deleteTries {
+		if err = p.delete(ctx, m.ID); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (p *Postbox) delete(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), jobs.DefaultLimit)
+	defer cancel()
+	return p.store.DeleteMail(ctx, id)
 }

@@ -12,6 +12,7 @@ import (
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/jobs"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/contactcsv"
 	"github.com/turumba/turumba/services/account/postgres"
@@ -129,6 +130,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 		if r.chunk, err = r.store.ImportChunk(r.ctx, r.im, r.offset); err != nil {
 			return 0, err
 		}
+		jobs.Progress(r.ctx)
 		if len(r.chunk) == 0 {
 			if r.offset < r.im.ReceivedBytes {
 				return 0, postgres.ErrImportLost // cancelled: the file is gone

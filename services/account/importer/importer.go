@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
@@ -22,8 +23,7 @@ import (
 const (
 	importsAtOnce = 2               // of different accounts
 	batchSize     = 500             // rows of one transaction
-	lease         = 5 * time.Second // renewed with each batch
-	poll          = time.Second     // for files of other processes, and of those that died
+	lease         = 5 * time.Second // renewed with each batch, and while files are read
 	pause         = 5 * time.Second // after a failure of ours
 	rivalRetries  = 10              // of one row
 )
@@ -37,82 +37,31 @@ type Batches interface {
 type Importer struct {
 	store     *postgres.Store
 	contacts  Batches
-	clock     clock.Clock
-	log       *slog.Logger
 	validator protovalidate.Validator
-	woken     chan struct{}
+	queue     *jobs.Queue[postgres.ImportJob]
 }
 
 // New makes an importer: the files are in store, and their contacts go to contacts.
-func New(store *postgres.Store, contacts Batches, c clock.Clock, log *slog.Logger) (*Importer, error) {
+// loops get its finished turns; nil tells nobody.
+func New(store *postgres.Store, contacts Batches, c clock.Clock, log *slog.Logger, loops *jobs.Loops) (*Importer, error) {
 	v, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	i := &Importer{store: store, contacts: contacts, clock: c, log: log, validator: v, woken: make(chan struct{}, importsAtOnce)}
-	store.OnImport(i.Wake)
+	i := &Importer{store: store, contacts: contacts, validator: v}
+	i.queue = &jobs.Queue[postgres.ImportJob]{
+		Name: "import", Workers: importsAtOnce, Lease: lease, Retry: pause, Clock: c, Logger: log, Loops: loops,
+		Claim: store.ClaimImport, Do: i.importFile, Extend: store.ExtendImport, Release: store.ReleaseImport,
+		ID: func(job *postgres.ImportJob) string { return job.ImportID },
+	}
+	store.OnImport(i.queue.Wake)
 	return i, nil
 }
 
-// Wake tells that a file is complete.
-func (i *Importer) Wake() {
-	select {
-	case i.woken <- struct{}{}:
-	default: // enough are awake
-	}
-}
-
 // Run imports until ctx ends.
-func (i *Importer) Run(ctx context.Context) error {
-	var g errgroup.Group
-	for range importsAtOnce {
-		g.Go(func() error {
-			i.work(ctx)
-			return nil
-		})
-	}
-	return g.Wait()
-}
+func (i *Importer) Run(ctx context.Context) error { return i.queue.Run(ctx) }
 
-func (i *Importer) work(ctx context.Context) {
-	for ctx.Err() == nil {
-		job, err := i.store.ClaimImport(ctx, lease)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			i.log.WarnContext(ctx, "imports cannot be claimed", "err", err)
-		case job != nil:
-			i.process(ctx, job)
-			continue
-		}
-		timer := i.clock.NewTimer(poll)
-		select {
-		case <-ctx.Done():
-		case <-i.woken:
-		case <-timer.C():
-		}
-		timer.Stop()
-	}
-}
-
-// process imports a file to its end. After a failure of ours it is released, to go
-// on later.
-func (i *Importer) process(ctx context.Context, job *postgres.ImportJob) {
-	err := i.importFile(ctx, job)
-	if err == nil || errors.Is(err, postgres.ErrImportLost) {
-		return
-	}
-	at := i.clock.Now()
-	if ctx.Err() == nil {
-		i.log.WarnContext(ctx, "an import is interrupted", "contact_import_id", job.ImportID, "err", err)
-		at = at.Add(pause)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pause)
-	defer cancel()
-	if err := i.store.ReleaseImport(ctx, job, at); err != nil {
-		i.log.WarnContext(ctx, "an import is released only when its lease ends", "contact_import_id", job.ImportID, "err", err)
-	}
-}
-
+// importFile imports a file to its end.
 func (i *Importer) importFile(ctx context.Context, job *postgres.ImportJob) error {
 	im, err := i.store.Import(ctx, []string{job.AccountID}, job.ImportID)
 	if err != nil {
@@ -150,6 +99,7 @@ func (i *Importer) importFile(ctx context.Context, job *postgres.ImportJob) erro
 func (i *Importer) storeBatch(ctx context.Context, job *postgres.ImportJob, im *account.Import, b postgres.ImportBatch) error {
 	for try := 0; ; try++ {
 		err := i.contacts.StoreBatch(ctx, job, im, b, lease)
+		jobs.Progress(ctx)
 		if !errors.Is(err, postgres.ErrImportRival) {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -31,7 +32,7 @@ type ImportBatch struct {
 // The ends of a batch that was not stored.
 var (
 	// ErrImportLost: the import was cancelled, or claimed by another process.
-	ErrImportLost = errors.New("the import is no longer ours")
+	ErrImportLost = fmt.Errorf("the import is no longer ours: %w", jobs.ErrFenced)
 	// ErrImportRival: somebody else wrote one of the contacts meanwhile, or rows of the
 	// batch hand a key on; a smaller batch may pass.
 	ErrImportRival = errors.New("the batch met a rival")
@@ -57,13 +58,21 @@ func (s *Store) ClaimImport(ctx context.Context, lease time.Duration) (*ImportJo
 	return job, err
 }
 
-// ReleaseImport gives a claim back; the import can be claimed again at the time.
-func (s *Store) ReleaseImport(ctx context.Context, job *ImportJob, at time.Time) error {
-	_, err := s.db.Pool().Exec(ctx, "UPDATE contact_import_jobs SET lease_until = $3 WHERE import_id = $1 AND epoch = $2", job.ImportID, job.Epoch, at)
+// ExtendImport renews a claim, or returns ErrImportLost.
+func (s *Store) ExtendImport(ctx context.Context, job *ImportJob, lease time.Duration) error {
+	tag, err := s.db.Pool().Exec(ctx, "UPDATE contact_import_jobs SET lease_until = $3 WHERE import_id = $1 AND epoch = $2", job.ImportID, job.Epoch, s.db.Now().Add(lease))
 	if err != nil {
-		return fmt.Errorf("release import: %w", err)
+		return fmt.Errorf("extend import: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrImportLost
 	}
 	return nil
+}
+
+// ReleaseImport gives a claim back; the import can be claimed again after the delay.
+func (s *Store) ReleaseImport(ctx context.Context, job *ImportJob, delay time.Duration) error {
+	return s.ExtendImport(ctx, job, delay)
 }
 
 // hold proves that the claim is the newest, keeps others from claiming until the

@@ -13,8 +13,9 @@ import (
 
 // Mail is a queued mail; what it says is sealed.
 type Mail struct {
-	ID     string
-	Sealed []byte
+	ID       string
+	Sealed   []byte
+	Attempts int32 // the claim's own among them
 }
 
 // QueueMail stores a mail that the commit makes ready.
@@ -33,15 +34,15 @@ type mailQueued struct{}
 // OnMail calls wake after each commit that queued a mail. It must not block.
 func (s *Store) OnMail(wake func()) { s.db.OnWake(mailQueued{}, wake) }
 
-// ClaimMail takes the mail that is due longest and puts it off, by retry doubled
-// with each attempt and at most an hour, in case it fails; nil when none is due.
-func (s *Store) ClaimMail(ctx context.Context, retry time.Duration) (*Mail, error) {
+// ClaimMail takes the mail that is due longest, for as long as the lease; nil when none
+// is due.
+func (s *Store) ClaimMail(ctx context.Context, lease time.Duration) (*Mail, error) {
+	now := s.db.Now()
 	rows, err := s.db.Pool().Query(ctx, `
-		UPDATE outgoing_mails SET attempts = attempts + 1,
-			not_before = $1 + least($2::interval * power(2, least(attempts, 20)), interval '1 hour')
+		UPDATE outgoing_mails SET attempts = attempts + 1, not_before = $2
 		WHERE id = (SELECT id FROM outgoing_mails WHERE not_before <= $1 AND expires_at > $1
 			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING id, sealed`, s.db.Now(), retry)
+		RETURNING id, sealed, attempts`, now, now.Add(lease))
 	if err != nil {
 		return nil, fmt.Errorf("claim mail: %w", err)
 	}
@@ -50,6 +51,18 @@ func (s *Store) ClaimMail(ctx context.Context, retry time.Duration) (*Mail, erro
 		return nil, nil
 	}
 	return m, err
+}
+
+// ReleaseMail gives back a mail that was not sent. It is due again after delay, doubled
+// with each attempt and at most an hour; attempts is what fences a newer claim.
+func (s *Store) ReleaseMail(ctx context.Context, m *Mail, delay time.Duration) error {
+	_, err := s.db.Pool().Exec(ctx, `
+		UPDATE outgoing_mails SET not_before = $3::timestamptz + least($4::interval * power(2, least(attempts - 1, 20)), interval '1 hour')
+		WHERE id = $1 AND attempts = $2`, m.ID, m.Attempts, s.db.Now(), delay)
+	if err != nil {
+		return fmt.Errorf("release mail: %w", err)
+	}
+	return nil
 }
 
 // DeleteMail removes a mail that was sent.
