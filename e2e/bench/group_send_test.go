@@ -220,7 +220,6 @@ func (s *sender) tx(fn func(ctx context.Context, tx *pg.Tx) error) {
 	s.b.Helper()
 	ctx := s.b.Context()
 	require.NoError(s.b, s.store.DB().InTx(ctx, []string{s.account}, func(tx *pg.Tx) error { return fn(ctx, tx) }))
-	s.store.Notify()
 }
 
 // send runs one group send to its end.
