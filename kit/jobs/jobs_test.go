@@ -454,6 +454,24 @@ func TestStalledTurn(t *testing.T) {
 	})
 }
 
+// TestBusyLoop: turns without pauses are turns.
+func TestBusyLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loops, err := jobs.NewLoops(clock.System(), nil)
+		require.NoError(t, err)
+		l := &jobs.Loop{Name: "loop", Clock: clock.System(), Logger: telemetry.Discard(), Loops: loops, Turn: func(ctx context.Context) (time.Duration, error) {
+			return 0, clock.Sleep(ctx, clock.System(), time.Second)
+		}}
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- l.Run(ctx) }()
+		pass(10 * time.Minute)
+		require.NoError(t, loops.Ready(ctx))
+		stop()
+		require.NoError(t, <-ran)
+	})
+}
+
 // TestOutsideALoop: what reports progress also runs for callers.
 func TestOutsideALoop(t *testing.T) {
 	t.Parallel()

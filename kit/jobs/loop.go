@@ -45,6 +45,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			pause, err = l.Turn(ctx)
 			return err
 		})
+		if err == nil {
+			t.Done()
+		}
 		return pause, err
 	})
 }

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/pprof"
@@ -16,7 +17,8 @@ import (
 const readyTimeout = 2 * time.Second
 
 // Check reports whether a dependency can be used; it returns promptly when ctx
-// ends.
+// ends. An error with a method NotReady() []string names the parts that are not ready,
+// in words that anybody may read.
 type Check func(ctx context.Context) error
 
 // AdminHandler serves /metrics, /healthz, /readyz and /debug/pprof/. It must
@@ -65,6 +67,20 @@ func answer(w http.ResponseWriter, code int, text string) {
 	_, _ = io.WriteString(w, text)
 }
 
+// named is what a failed check is called: by its name, and where its error says which
+// parts are not ready, by each.
+func named(name string, err error) []string {
+	var parts interface{ NotReady() []string }
+	if !errors.As(err, &parts) || len(parts.NotReady()) == 0 {
+		return []string{name}
+	}
+	var names []string
+	for _, part := range parts.NotReady() {
+		names = append(names, name+" "+part)
+	}
+	return names
+}
+
 // failing runs the checks at the same time and returns the sorted names of those
 // that fail.
 func failing(ctx context.Context, checks map[string]Check) []string {
@@ -75,10 +91,10 @@ func failing(ctx context.Context, checks map[string]Check) []string {
 	)
 	for name, check := range checks {
 		wg.Go(func() {
-			if check(ctx) != nil {
+			if err := check(ctx); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				failed = append(failed, name)
+				failed = append(failed, named(name, err)...)
 			}
 		})
 	}

@@ -116,6 +116,12 @@ type keep struct{ *tracetest.InMemoryExporter }
 
 func (keep) Shutdown(context.Context) error { return nil }
 
+// standing is an error that names parts.
+type standing []string
+
+func (s standing) Error() string      { return "secret detail" }
+func (s standing) NotReady() []string { return s }
+
 func TestAdminHandler(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("secret detail")
@@ -124,6 +130,9 @@ func TestAdminHandler(t *testing.T) {
 	handler := telemetry.AdminHandler(telemetry.NewRegistry(), map[string]telemetry.Check{"postgres": fine})
 	bad := telemetry.AdminHandler(telemetry.NewRegistry(), map[string]telemetry.Check{
 		"postgres": fine, "broker": func(context.Context) error { return broken }, "account": hang,
+	})
+	loops := telemetry.AdminHandler(telemetry.NewRegistry(), map[string]telemetry.Check{
+		"loop": func(context.Context) error { return fmt.Errorf("check: %w", standing{"mail", "fanout"}) },
 	})
 	ended, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
@@ -138,6 +147,7 @@ func TestAdminHandler(t *testing.T) {
 		{"health", "/healthz", bad, t.Context(), 200, "ok\n"},
 		{"ready", "/readyz", handler, t.Context(), 200, "ok\n"},
 		{"not ready", "/readyz", bad, ended, 503, "account: not ready\nbroker: not ready\n"},
+		{"parts", "/readyz", loops, t.Context(), 503, "loop fanout: not ready\nloop mail: not ready\n"},
 		{"metrics", "/metrics", handler, t.Context(), 200, "turumba_build_info{"},
 		{"profiles", "/debug/pprof/", handler, t.Context(), 200, "goroutine"},
 		{"nothing else", "/", handler, t.Context(), 404, ""},
