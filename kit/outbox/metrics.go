@@ -4,7 +4,9 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/turumba/turumba/kit/bus"
+	"github.com/turumba/turumba/kit/jobs"
 )
 
 // Metrics are the figures of one or more relays.
@@ -13,7 +15,7 @@ type Metrics struct {
 	failures    *prometheus.CounterVec
 	alarms      prometheus.Counter
 	unpublished prometheus.Gauge
-	oldest      prometheus.Gauge
+	oldest      *jobs.Ages
 	latency     prometheus.Histogram
 }
 
@@ -34,9 +36,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		unpublished: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "turumba_outbox_pending_count", Help: "Events waiting, counted up to 10 001.",
 		}),
-		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "turumba_outbox_oldest_seconds", Help: "Age of the oldest event waiting.",
-		}),
+		oldest: jobs.NewAges("turumba_outbox_oldest_seconds", "Age of the oldest event waiting, which grows on where it cannot be measured.", 2*sampleEvery),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "turumba_outbox_latency_seconds", Help: "Time from the transaction of an event to its confirm.",
 			Buckets: []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30, 300, 3600},

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 )
 
 const (
@@ -23,11 +25,22 @@ const (
 	// in every transaction would serialise the commits of the whole server.
 	notifyEvery   = 10 * time.Millisecond
 	notifyTimeout = time.Second
+
+	// forEver is how long nothing may be asked for.
+	forEver = 100 * 365 * 24 * time.Hour
+
+	// listenCheck is how long a listener waits before it proves that its connection still
+	// answers, within connectionLimit.
+	listenCheck     = 15 * time.Second
+	connectionLimit = 5 * time.Second
 )
 
 // Notifier wakes the relays of other processes after commits, at most once per
 // 10 ms however often it is asked.
 type Notifier struct {
+	// Loops get the finished turns; nil tells nobody.
+	Loops *jobs.Loops
+
 	pool  *pgxpool.Pool
 	clock clock.Clock
 	log   *slog.Logger
@@ -49,13 +62,23 @@ func (n *Notifier) Notify() {
 
 // Run sends the notifications until ctx ends and returns nil.
 func (n *Notifier) Run(ctx context.Context) error {
+	turns := n.Loops.Start("outbox.notifier")
+	defer turns.End()
+	turns.Rest(forEver)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.asked:
 		}
-		if err := n.send(ctx); err != nil && ctx.Err() == nil {
+		turns.Resume()
+		err := n.send(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			n.Notify() // until one goes through: the loop stands still so long
+		} else {
+			turns.Rest(forEver)
+		}
+		if err != nil && ctx.Err() == nil {
 			n.log.LogAttrs(ctx, slog.LevelDebug, "outbox wake-up not sent; the poll covers it", slog.Any("err", err))
 		}
 		if clock.Sleep(ctx, n.clock, notifyEvery) != nil {
@@ -106,22 +129,51 @@ func (l *Listener) Run(ctx context.Context, heard func()) error {
 
 // session listens on one connection until it fails or ctx ends.
 func (l *Listener) session(ctx context.Context, heard func()) error {
-	conn, err := pgx.ConnectConfig(ctx, l.Pool.Config().ConnConfig)
+	conn, err := l.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect the listener: %w", err)
+		return err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 		defer cancel()
 		_ = conn.Close(ctx) // nothing is pending on it
 	}()
-	if _, err := conn.Exec(ctx, listenSQL); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	for {
-		heard()
-		if _, err := conn.WaitForNotification(ctx); err != nil {
+	for heard(); ; {
+		notified, err := l.wait(ctx, conn)
+		if err != nil {
 			return fmt.Errorf("wait for a notification: %w", err)
 		}
+		if notified {
+			heard()
+		}
 	}
+}
+
+// connect opens a connection that listens.
+func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectionLimit)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, l.Pool.Config().ConnConfig)
+	if err != nil {
+		return nil, fmt.Errorf("connect the listener: %w", err)
+	}
+	if _, err := conn.Exec(ctx, listenSQL); err != nil {
+		_ = conn.Close(ctx) // it was not used
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return conn, nil
+}
+
+// wait waits for a notification. A connection that was silent for listenCheck has to
+// answer: one that was forgotten by a router in between would be silent for ever.
+func (l *Listener) wait(ctx context.Context, conn *pgx.Conn) (notified bool, err error) {
+	quiet, cancel := context.WithTimeout(ctx, listenCheck)
+	defer cancel()
+	_, err = conn.WaitForNotification(quiet)
+	if err == nil || ctx.Err() != nil || quiet.Err() == nil {
+		return err == nil, err
+	}
+	ping, cancel := context.WithTimeout(ctx, connectionLimit)
+	defer cancel()
+	return false, conn.Ping(ping)
 }

@@ -2,17 +2,19 @@ package outbox
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/bus"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 )
 
 // Limits of a relay.
@@ -29,6 +31,9 @@ const (
 	// where a transaction stays open during network traffic.
 	batchTimeout   = 10 * time.Second
 	publishTimeout = 7 * time.Second
+	// relayStall is less than batchTimeout, so that a batch which that ends counts as a
+	// standstill.
+	relayStall = 8 * time.Second
 
 	// alarmAfter failures in a row are worth waking somebody; the relay goes on.
 	alarmAfter = 10
@@ -57,6 +62,8 @@ type Relay struct {
 	Tracer trace.Tracer
 	// Metrics counts; nil counts nothing that anybody sees.
 	Metrics *Metrics
+	// Loops get the finished turns; nil tells nobody.
+	Loops *jobs.Loops
 
 	// BatchSize is the number of events of one transaction; default and most
 	// MaxBatch.
@@ -69,8 +76,7 @@ type Relay struct {
 	// NoListen leaves out the connection that listens for notifications.
 	NoListen bool
 
-	once  sync.Once
-	wake  chan struct{} // a token while there may be something to do
+	loop  jobs.Loop
 	state alarmState
 }
 
@@ -80,17 +86,11 @@ func (r *Relay) Run(ctx context.Context) error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
+	r.Metrics.oldest.Begin(r.Clock, jobs.Age{})
+	gauges := &jobs.Loop{Name: "outbox.gauges", Stall: sampleTimeout, Clock: r.Clock, Logger: r.Logger, Loops: r.Loops, Turn: r.sample}
 	var g errgroup.Group
-	for range r.Workers {
-		g.Go(func() error {
-			r.work(ctx)
-			return nil
-		})
-	}
-	g.Go(func() error {
-		r.watch(ctx)
-		return nil
-	})
+	g.Go(func() error { return r.loop.Run(ctx) })
+	g.Go(func() error { return gauges.Run(ctx) })
 	if !r.NoListen {
 		l := &Listener{Pool: r.Pool, Clock: r.Clock, Logger: r.Logger}
 		g.Go(func() error { return l.Run(ctx, r.Wake) })
@@ -114,63 +114,41 @@ func (r *Relay) prepare() (err error) {
 	if r.Metrics == nil {
 		r.Metrics, err = NewMetrics(nil)
 	}
+	r.loop.Name, r.loop.Workers, r.loop.Stall, r.loop.Turn, r.loop.Failed = "outbox.relay", r.Workers, relayStall, r.turn, r.failed
+	r.loop.Clock, r.loop.Logger, r.loop.Loops = r.Clock, r.Logger, r.Loops
 	return err
 }
 
 // Wake makes the relay look at once. It never blocks.
-func (r *Relay) Wake() {
-	select {
-	case r.woken() <- struct{}{}:
-	default:
+func (r *Relay) Wake() { r.loop.Wake() }
+
+// turn publishes one batch.
+func (r *Relay) turn(ctx context.Context) (time.Duration, error) {
+	claimed, err := r.batch(ctx)
+	if err != nil {
+		return relayPause(r.state.failed()), err
 	}
+	if claimed > 0 {
+		r.state.succeeded()
+	}
+	if claimed == r.BatchSize {
+		r.Wake() // there is more than this worker's share
+		return 0, nil
+	}
+	return r.Poll, nil
 }
 
-func (r *Relay) woken() chan struct{} {
-	r.once.Do(func() { r.wake = make(chan struct{}, 1) })
-	return r.wake
-}
-
-// work publishes batch after batch and waits when there is nothing to do.
-func (r *Relay) work(ctx context.Context) {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval, pause.Multiplier = minRelayPause, maxRelayPause, 2
-	pause.Reset()
-	for ctx.Err() == nil {
-		claimed, err := r.batch(ctx)
-		if err != nil {
-			delay := pause.NextBackOff()
-			r.failed(ctx, err, delay)
-			// The only error is the end of ctx, seen by the loop.
-			_ = clock.Sleep(ctx, r.Clock, delay)
-			continue
-		}
-		pause.Reset()
-		if claimed > 0 {
-			r.state.succeeded()
-		}
-		if claimed == r.BatchSize {
-			r.Wake() // there is more than this worker's share
-			continue
-		}
-		r.wait(ctx)
-	}
-}
-
-// wait returns on a wake-up, after the poll interval or at the end of ctx.
-func (r *Relay) wait(ctx context.Context) {
-	poll := r.Clock.NewTimer(r.Poll)
-	defer poll.Stop()
-	select {
-	case <-r.woken():
-	case <-poll.C():
-	case <-ctx.Done():
-	}
+// relayPause is how long to wait after so many failures in a row: 100 ms, doubled with
+// each and at most 2 s, with jitter.
+func relayPause(failures int) time.Duration {
+	pause := min(minRelayPause<<min(failures-1, 10), maxRelayPause)
+	return pause/2 + rand.N(pause/2)
 }
 
 // failed tells about a batch that could not be published or marked at all.
 func (r *Relay) failed(ctx context.Context, err error, delay time.Duration) {
 	r.Metrics.failures.WithLabelValues(reason(err)).Inc()
-	level, failures := slog.LevelWarn, r.state.failed()
+	level, failures := slog.LevelWarn, r.state.inARow()
 	if failures%alarmAfter == 0 {
 		level = slog.LevelError
 		r.Metrics.alarms.Inc()
@@ -192,29 +170,21 @@ func (s *alarmState) failed() int {
 	return s.failures
 }
 
+func (s *alarmState) inARow() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failures
+}
+
 func (s *alarmState) succeeded() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failures = 0
 }
 
-// watch keeps the gauges.
-func (r *Relay) watch(ctx context.Context) {
-	for {
-		if err := r.sample(ctx); err != nil && ctx.Err() == nil {
-			r.Logger.LogAttrs(ctx, slog.LevelWarn, "outbox not measured", slog.Any("err", err))
-		}
-		if clock.Sleep(ctx, r.Clock, sampleEvery) != nil {
-			return
-		}
-	}
-}
-
 // sample counts what waits, within bounds, and how old the oldest is. It goes
 // by created_at: due_at moves with every failure.
-func (r *Relay) sample(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
-	defer cancel()
+func (r *Relay) sample(ctx context.Context) (time.Duration, error) {
 	var count int
 	var age float64
 	err := r.Pool.QueryRow(ctx, `
@@ -222,9 +192,9 @@ func (r *Relay) sample(ctx context.Context) error {
 		FROM (SELECT created_at FROM outbox_events
 		      WHERE published_at IS NULL AND created_at < now() + interval '1 day' LIMIT 10001) waiting`).Scan(&count, &age)
 	if err != nil {
-		return err
+		return sampleEvery, fmt.Errorf("measure the outbox: %w", err)
 	}
 	r.Metrics.unpublished.Set(float64(count))
-	r.Metrics.oldest.Set(max(age, 0))
-	return nil
+	r.Metrics.oldest.Set(jobs.Age{Age: time.Duration(max(age, 0) * float64(time.Second))})
+	return sampleEvery, nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
@@ -15,7 +17,7 @@ import (
 type Metrics struct {
 	types   []string // the channel types that are always shown
 	depth   *prometheus.GaugeVec
-	oldest  *prometheus.GaugeVec
+	oldest  *jobs.Ages
 	expired prometheus.Counter
 	unknown *prometheus.CounterVec
 	erased  *prometheus.CounterVec
@@ -29,9 +31,8 @@ func NewMetrics(r prometheus.Registerer, types []string) (*Metrics, error) {
 		depth: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "turumba_dispatch_queue_depth", Help: "Messages waiting for dispatch or, in the lane retry, for their next attempt. Every worker with the role upkeep tells the same: use max.",
 		}, []string{"channel_type", "lane"}),
-		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "turumba_dispatch_queue_oldest_seconds", Help: "Age of the oldest chunk waiting; in the lane retry, how late the earliest retry is.",
-		}, []string{"channel_type", "lane"}),
+		oldest: jobs.NewAges("turumba_dispatch_queue_oldest_seconds",
+			"Age of the oldest chunk waiting; in the lane retry, how late the earliest retry is. It grows on where it cannot be measured.", 2*measureEvery, "channel_type", "lane"),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "turumba_leases_expired_total", Help: "Chunks taken from workers that gave no sign of life.",
 		}),
@@ -61,15 +62,37 @@ func (r *Role) measure(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return measureEvery, err
 	}
-	for _, channelType := range r.Metrics.types {
+	r.Metrics.show(depths)
+	return measureEvery, nil
+}
+
+// begin says that this process measures.
+func (m *Metrics) begin(c clock.Clock) { m.oldest.Begin(c, m.none()...) }
+
+// none is no age in any lane of the types that are always shown.
+func (m *Metrics) none() (list []jobs.Age) {
+	for _, channelType := range m.types {
 		for _, lane := range []string{postgres.LaneTransactional, postgres.LaneBulk, postgres.LaneRetry} {
-			r.Metrics.depth.WithLabelValues(channelType, lane).Set(0)
-			r.Metrics.oldest.WithLabelValues(channelType, lane).Set(0)
+			list = append(list, jobs.Age{Labels: []string{channelType, lane}})
 		}
 	}
-	for _, d := range depths {
-		r.Metrics.depth.WithLabelValues(d.ChannelType, d.Lane).Set(float64(d.Messages))
-		r.Metrics.oldest.WithLabelValues(d.ChannelType, d.Lane).Set(d.Oldest.Seconds())
+	return list
+}
+
+// show shows what waits.
+func (m *Metrics) show(depths []postgres.QueueDepth) {
+	ages := map[[2]string]time.Duration{}
+	for _, none := range m.none() {
+		m.depth.WithLabelValues(none.Labels...).Set(0)
+		ages[[2]string(none.Labels)] = 0
 	}
-	return measureEvery, nil
+	for _, d := range depths {
+		m.depth.WithLabelValues(d.ChannelType, d.Lane).Set(float64(d.Messages))
+		ages[[2]string{d.ChannelType, d.Lane}] = d.Oldest
+	}
+	var list []jobs.Age
+	for labels, age := range ages {
+		list = append(list, jobs.Age{Labels: labels[:], Age: age})
+	}
+	m.oldest.Set(list...)
 }

@@ -51,6 +51,7 @@ type Role struct {
 
 // Run works until ctx ends.
 func (r *Role) Run(ctx context.Context) error {
+	r.Metrics.begin(r.Clock)
 	var g errgroup.Group
 	for _, l := range []*jobs.Loop{
 		{Name: "upkeep.leases", Turn: r.recoverLeases},
