@@ -111,6 +111,8 @@ var wanted = []string{
 	`turumba_http_request_duration_seconds_count{code="200",method="POST"}`, `turumba_http_open_requests`,
 	`turumba_rpc_duration_seconds_count{code="OK",rpc="MessageService/CreateMessage",service="messaging"}`,
 	`turumba_db_connections{pool="worker",state="busy"}`, `turumba_db_waits_total{pool="messaging"}`, `turumba_db_wait_seconds_total{pool="account"}`,
+	`turumba_loop_last_turn_age_seconds{loop="fanout"}`, `turumba_loop_last_turn_age_seconds{loop="import"}`, `turumba_loop_last_turn_age_seconds{loop="mail"}`,
+	`turumba_loop_last_turn_age_seconds{loop="outbox.relay"}`, `turumba_loop_last_turn_age_seconds{loop="upkeep.leases"}`,
 	`turumba_leases_expired_total`, `turumba_fanout_leases_lost_total`, `turumba_build_info`,
 }
 

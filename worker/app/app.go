@@ -125,10 +125,12 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
 		return err
 	}
+	a.relay.Loops = a.deps.Loops
 	a.relay.Tracer, a.tracer = a.deps.Tracing.Tracer("outbox"), a.deps.Tracing.Tracer("consumer")
 	wake := a.relay.Wake
 	if !a.has(RoleRelay) {
 		a.notifier = outbox.NewNotifier(a.db.Pool(), a.deps.Clock, a.deps.Logger)
+		a.notifier.Loops = a.deps.Loops
 		wake = a.notifier.Notify
 	}
 	store, err := postgres.New(a.db, make([]byte, 32), wake) // a worker lists nothing

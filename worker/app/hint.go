@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -19,6 +20,9 @@ import (
 // prefetch is how many hints a queue may have in hand; a hint is one wake-up.
 const prefetch = 100
 
+// knownLimit is how long the look for what an event names may take.
+const knownLimit = 3 * time.Second
+
 // check refuses events that cannot be what they say.
 type check func(context.Context, *eventv1.Event) error
 
@@ -28,6 +32,8 @@ type check func(context.Context, *eventv1.Event) error
 func (a *App) consume(ctx context.Context, g *errgroup.Group, queue string, known check, wake func()) {
 	g.Go(func() error {
 		return a.deps.Bus.Consume(ctx, queue, prefetch, func(ctx context.Context, m bus.Message) error {
+			turns := a.deps.Loops.Start("consumer." + queue) // a hint in hand for long stands still
+			defer turns.End()
 			if telemetry.Sampled(m.Headers["traceparent"]) {
 				var span trace.Span
 				ctx, span = a.tracer.Start(telemetry.WithTraceparent(ctx, m.Headers["traceparent"]), "take "+queue, trace.WithSpanKind(trace.SpanKindConsumer))
@@ -77,6 +83,8 @@ var errNoSend = errors.New("the event names a group message that its account doe
 // before its events and stays after them; a chunk's is not, so that nothing can be
 // said about a chunk that is gone. While the database is away, the hint counts.
 func (a *App) knownSend(ctx context.Context, ev *eventv1.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, knownLimit)
+	defer cancel()
 	known, err := a.store.SendExists(ctx, ev.GetAccountId(), ev.GetAggregateId())
 	if err == nil && !known {
 		return errNoSend

@@ -13,6 +13,7 @@ import (
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/egress"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
@@ -48,7 +49,11 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer tracing.Close(ctx)
-	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing}
+	loops, err := jobs.NewLoops(c, registry)
+	if err != nil {
+		return err
+	}
+	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing, Loops: loops}
 	rules, err := egress.ParseAllow(cfg.EgressAllow)
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)
@@ -79,7 +84,7 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer a.Close()
-	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "broker": broker.Ready}, nil)
+	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "broker": broker.Ready, "loop": loops.Ready}, nil)
 	if err != nil {
 		return err
 	}

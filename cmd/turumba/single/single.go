@@ -22,6 +22,7 @@ import (
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/egress"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/embedded"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -57,6 +58,7 @@ type Instance struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	tracing  *telemetry.Tracing
+	loops    *jobs.Loops
 	bus      bus.Bus
 
 	accountURL, messagingURL config.Secret
@@ -92,6 +94,9 @@ func (in *Instance) start(ctx context.Context, wantSimulator bool) error {
 		return err
 	}
 	in.closers = append(in.closers, in.tracing.Close)
+	if in.loops, err = jobs.NewLoops(in.clock, in.registry); err != nil {
+		return err
+	}
 	if err = in.listen(ctx); err != nil {
 		return err
 	}
@@ -199,7 +204,7 @@ func (in *Instance) wire(ctx context.Context) (err error) {
 		return err
 	}
 	if in.account, err = account.New(ctx, account.Config{DatabaseURL: in.accountURL, MongoURL: in.cfg.MongoURL, Issuer: in.cfg.Issuer, ClientID: clientID, Operators: in.cfg.Operators, Quotas: in.cfg.Quotas, MessageRetentionDays: in.cfg.MessageRetentionDays, Identity: in.cfg.Identity},
-		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
+		account.Deps{Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, Loops: in.loops, MasterKey: in.key, PreviousKeys: in.previous, Mailer: mailer, HTTP: dialer.HTTPClient(egress.HTTPOptions{Timeout: idpLimit})}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.account.Close() })
@@ -208,13 +213,13 @@ func (in *Instance) wire(ctx context.Context) (err error) {
 		return err
 	}
 	if in.worker, err = worker.New(ctx, worker.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL, Roles: worker.AllRoles()}, worker.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.ReaderConn("worker"), Adapters: adapters, Bus: in.bus,
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, Loops: in.loops, MasterKey: in.key, PreviousKeys: in.previous, Account: in.account.Server.ReaderConn("worker"), Adapters: adapters, Bus: in.bus,
 	}); err != nil {
 		return err
 	}
 	in.closers = append(in.closers, func(context.Context) { in.worker.Close() })
 	if in.messaging, err = messaging.New(ctx, messaging.Config{DatabaseURL: in.messagingURL, PublicURL: in.cfg.PublicURL}, messaging.Deps{
-		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, MasterKey: in.key, PreviousKeys: in.previous, Verifier: in.account.Verifier,
+		Logger: in.log, Clock: in.clock, Registry: in.registry, Tracing: in.tracing, Loops: in.loops, MasterKey: in.key, PreviousKeys: in.previous, Verifier: in.account.Verifier,
 		Account: in.account.Server.Conn("messaging"), Adapters: adapters, Wake: in.worker.Wake,
 	}); err != nil {
 		return err
@@ -262,7 +267,7 @@ func (in *Instance) face(ctx context.Context) (err error) {
 		return err
 	}
 	in.Admin = in.cfg.Addr
-	in.admin, err = in.cfg.Listen(ctx, in.registry, map[string]telemetry.Check{"account": in.account.Ready, "messaging": in.messaging.Ready, "worker": in.worker.Ready}, reflection)
+	in.admin, err = in.cfg.Listen(ctx, in.registry, map[string]telemetry.Check{"account": in.account.Ready, "messaging": in.messaging.Ready, "worker": in.worker.Ready, "loop": in.loops.Ready}, reflection)
 	return err
 }
 
@@ -276,7 +281,7 @@ func local127(a net.Addr) string {
 }
 
 func (in *Instance) ready(ctx context.Context) error {
-	for _, check := range []telemetry.Check{in.account.Ready, in.messaging.Ready, in.worker.Ready} {
+	for _, check := range []telemetry.Check{in.account.Ready, in.messaging.Ready, in.worker.Ready, in.loops.Ready} {
 		if err := check(ctx); err != nil {
 			return err
 		}

@@ -136,6 +136,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	wake := deps.Wake
 	if wake == nil {
 		a.notifier = outbox.NewNotifier(a.db.Pool(), deps.Clock, deps.Logger)
+		a.notifier.Loops = deps.Loops
 		wake = a.notifier.Notify
 	}
 	store, err := postgres.New(a.db, tokenKey, wake)

@@ -15,6 +15,7 @@ import (
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/egress"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -55,7 +56,11 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer tracing.Close(ctx)
-	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing}
+	loops, err := jobs.NewLoops(c, registry)
+	if err != nil {
+		return err
+	}
+	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing, Loops: loops}
 	rules, err := egress.ParseAllow(cfg.EgressAllow)
 	if err != nil {
 		return fmt.Errorf("EGRESS_ALLOW: %w", err)
@@ -100,7 +105,7 @@ func serve(ctx context.Context, cfg Settings, a *App, deps Deps, registry *prome
 	if err != nil {
 		return err
 	}
-	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready}, reflection)
+	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "loop": deps.Loops.Ready}, reflection)
 	if err != nil {
 		return err
 	}
