@@ -19,10 +19,11 @@ import (
 
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/jobs"
+	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pgtest.Goleak()...) }
 
 // In these tests the machine's clock is the one of a synctest bubble: it moves when
 // every goroutine waits, so that limits of contexts are exact too.
