@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
@@ -19,7 +18,6 @@ import (
 
 // Limits of a listener.
 const (
-	maxMessage = 9 << 20         // bytes of one request; the REST face allows 8 MiB
 	maxStreams = 1000            // concurrent calls of one connection
 	drainLimit = 8 * time.Second // for open calls after the stop was asked for
 )
@@ -74,12 +72,10 @@ func listener(servers []*Server) (*grpc.Server, error) {
 			r[name] = s
 		}
 	}
-	opts := []grpc.ServerOption{
-		grpc.UnaryInterceptor(r.unary), grpc.StreamInterceptor(r.stream),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
+	opts := append(listenerLimits(), grpc.StreamInterceptor(r.stream), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
-	}
+	)
 	tls, err := servers[0].cfg.Mesh.serverTLS()
 	if err != nil {
 		return nil, err
@@ -88,17 +84,16 @@ func listener(servers []*Server) (*grpc.Server, error) {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(tls)))
 	}
 	g := grpc.NewServer(opts...)
-	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
+	g.RegisterService(healthService(), health.NewServer())
 	for _, s := range servers {
 		for _, registered := range s.services {
-			g.RegisterService(registered.desc, registered.impl)
+			g.RegisterService(s.gated(registered.desc), registered.impl)
 		}
 	}
 	return g, nil
 }
 
-// router finds the chain of a call by its service. The health service, which
-// has no product data, has none.
+// router finds the chain of a stream by its service.
 type router map[string]*Server
 
 func (r router) of(fullMethod string) *Server {
@@ -106,22 +101,9 @@ func (r router) of(fullMethod string) *Server {
 	return r[service]
 }
 
-func (r router) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if s := r.of(info.FullMethod); s != nil {
-		return s.serveUnary(ctx, req, info, handler)
-	}
-	if _, ok := info.Server.(grpc_health_v1.HealthServer); ok {
-		return handler(ctx, req)
-	}
-	return nil, status.Error(codes.Unimplemented, "unknown service")
-}
-
 func (r router) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if s := r.of(info.FullMethod); s != nil {
 		return s.serveStream(srv, ss, info, handler)
-	}
-	if _, ok := srv.(grpc_health_v1.HealthServer); ok {
-		return handler(srv, ss)
 	}
 	return status.Error(codes.Unimplemented, "unknown service")
 }
@@ -133,7 +115,7 @@ func Reflection(servers ...*Server) (*grpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	admin := grpc.NewServer()
+	admin := grpc.NewServer(listenerLimits()...)
 	reflection.Register(&described{Server: admin, of: of})
 	return admin, nil
 }

@@ -449,6 +449,14 @@ var file_turumba_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Filename:      "turumba/options/v1/options.proto",
 	},
 	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*uint32)(nil),
+		Field:         50002,
+		Name:          "turumba.options.v1.max_request_bytes",
+		Tag:           "varint,50002,opt,name=max_request_bytes",
+		Filename:      "turumba/options/v1/options.proto",
+	},
+	{
 		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
 		ExtensionType: (*Query)(nil),
 		Field:         50001,
@@ -472,6 +480,11 @@ var (
 	//
 	// optional turumba.options.v1.Auth auth = 50001;
 	E_Auth = &file_turumba_options_v1_options_proto_extTypes[0]
+	// The most bytes of one message of the request in its protobuf encoding, where the
+	// sum of what its fields may take is not the answer.
+	//
+	// optional uint32 max_request_bytes = 50002;
+	E_MaxRequestBytes = &file_turumba_options_v1_options_proto_extTypes[1]
 )
 
 // Extension fields to descriptorpb.FieldOptions.
@@ -479,11 +492,11 @@ var (
 	// How a list may filter and sort by this field. Absent: not queryable.
 	//
 	// optional turumba.options.v1.Query query = 50001;
-	E_Query = &file_turumba_options_v1_options_proto_extTypes[1]
+	E_Query = &file_turumba_options_v1_options_proto_extTypes[2]
 	// The field is write-only: it never appears in a response, log or event.
 	//
 	// optional bool secret = 50002;
-	E_Secret = &file_turumba_options_v1_options_proto_extTypes[2]
+	E_Secret = &file_turumba_options_v1_options_proto_extTypes[3]
 )
 
 var File_turumba_options_v1_options_proto protoreflect.FileDescriptor
@@ -532,7 +545,8 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\x14OPERATOR_IS_NOT_NULL\x10\x0e\x12\x17\n" +
 	"\x13OPERATOR_STARTSWITH\x10\x0f\x12\x15\n" +
 	"\x11OPERATOR_ENDSWITH\x10\x10:N\n" +
-	"\x04auth\x12\x1e.google.protobuf.MethodOptions\x18ц\x03 \x01(\v2\x18.turumba.options.v1.AuthR\x04auth:P\n" +
+	"\x04auth\x12\x1e.google.protobuf.MethodOptions\x18ц\x03 \x01(\v2\x18.turumba.options.v1.AuthR\x04auth:L\n" +
+	"\x11max_request_bytes\x12\x1e.google.protobuf.MethodOptions\x18҆\x03 \x01(\rR\x0fmaxRequestBytes:P\n" +
 	"\x05query\x12\x1d.google.protobuf.FieldOptions\x18ц\x03 \x01(\v2\x19.turumba.options.v1.QueryR\x05query:7\n" +
 	"\x06secret\x12\x1d.google.protobuf.FieldOptions\x18҆\x03 \x01(\bR\x06secretB\xcd\x01\n" +
 	"\x16com.turumba.options.v1B\fOptionsProtoP\x01Z;github.com/turumba/turumba/gen/turumba/options/v1;optionsv1\xa2\x02\x03TOX\xaa\x02\x12Turumba.Options.V1\xca\x02\x12Turumba\\Options\\V1\xe2\x02\x1eTurumba\\Options\\V1\\GPBMetadata\xea\x02\x14Turumba::Options::V1b\x06proto3"
@@ -564,14 +578,15 @@ var file_turumba_options_v1_options_proto_depIdxs = []int32{
 	0, // 1: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
 	0, // 2: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
 	4, // 3: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
-	5, // 4: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
-	5, // 5: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
-	1, // 6: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
-	3, // 7: turumba.options.v1.query:type_name -> turumba.options.v1.Query
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	6, // [6:8] is the sub-list for extension type_name
-	3, // [3:6] is the sub-list for extension extendee
+	4, // 4: turumba.options.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
+	5, // 5: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
+	5, // 6: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
+	1, // 7: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
+	3, // 8: turumba.options.v1.query:type_name -> turumba.options.v1.Query
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	7, // [7:9] is the sub-list for extension type_name
+	3, // [3:7] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
 }
 
@@ -594,7 +609,7 @@ func file_turumba_options_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_options_v1_options_proto_rawDesc), len(file_turumba_options_v1_options_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   3,
-			NumExtensions: 3,
+			NumExtensions: 4,
 			NumServices:   0,
 		},
 		GoTypes:           file_turumba_options_v1_options_proto_goTypes,
