@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/turumba/turumba/gateway/rest"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/telemetry"
 )
@@ -32,6 +33,15 @@ type Config struct {
 
 // drainTime is how long open requests may take after the stop was asked for.
 const drainTime = 8 * time.Second
+
+// What the listener takes from whom it does not know (ADR 0041).
+const (
+	// maxHeaders is the most bytes of a header block; net/http reads 4 KiB more, which
+	// makes 16.
+	maxHeaders = 12 << 10
+	// maxConnections is how many connections may be open at once.
+	maxConnections = 16 << 10
+)
 
 // Deps are what the gateway stands on.
 type Deps struct {
@@ -65,11 +75,11 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve REST on %s: %w (set HTTP_ADDR to a free address)", cfg.HTTPAddr, err)
 	}
-	return &App{listener: l, server: &http.Server{
+	return &App{listener: bounds.Listener(l, maxConnections), server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    maxHeaders,
 		ErrorLog:          slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
 	}}, nil
 }
