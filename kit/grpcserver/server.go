@@ -18,6 +18,7 @@ import (
 
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
@@ -57,6 +58,8 @@ type Server struct {
 	durations *telemetry.Series[served]
 	tracer    trace.Tracer
 	steps     []step
+	places    *streams.Places
+	open      *openStreams
 }
 
 // registered is a service as the in-process connection needs it.
@@ -73,7 +76,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver")}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(), open: newOpenStreams()}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},
