@@ -41,8 +41,12 @@ var byHand = map[string]string{
 	"services/account/server/contact_import.go Server.WatchContactImport": "a call that is a stream",
 	"services/messaging/server/group_message.go Server.WatchGroupMessage": "a call that is a stream",
 	"services/messaging/server/message_stream.go streamReader.read":       "a call that is a stream",
+
+	// Whole packages.
 	"worker/dispatch":  "its lanes start runners beside each other, which a queue cannot; they report their turns themselves",
 	"cmd/turumba/demo": "the demo waits for its own sends in the foreground",
+
+	// The simulator.
 	"cmd/turumba/single/simulator.go Simulator.Code": "the demo's wait for a mail",
 	"cmd/turumba/single/simulator.go Simulator.Stop": "a stop's wait for the simulator",
 }
