@@ -41,7 +41,7 @@ func AwaitSchema(ctx context.Context, url string, c clock.Clock, log *slog.Logge
 func missingSchema(ctx context.Context, url string, sets []MigrationSet) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if code(err) == "3D000" {
 		return "database", nil
 	}
