@@ -104,21 +104,24 @@ func (i *idleCheck) check(pool *pgxpool.Pool) {
 	}()
 }
 
-// answers reports whether the server answers on a connection; one that does not is closed.
+// answers reports whether the server answers on a connection before ctx ends; one that does
+// not is closed.
 func answers(ctx context.Context, conn *pgx.Conn) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingLimit)
+	ctx, cancel := context.WithTimeout(ctx, pingLimit)
 	defer cancel()
 	return conn.Ping(ctx) == nil
 }
 
 // watch makes the pool test a connection that was idle before it is used, within
-// pingLimit, and the others too when it is dead.
+// pingLimit and the time that the caller has, and the others too when it is dead.
 func (i *idleCheck) watch(pc *pgxpool.Config, pool func() *pgxpool.Pool) {
 	pc.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 		if p.IdleDuration <= trusted || answers(ctx, p.Conn) {
 			return false
 		}
-		i.check(pool())
+		if ctx.Err() == nil { // else it had no time to answer
+			i.check(pool())
+		}
 		return true // the pool's own ping fails on the closed connection, and it takes the next one
 	}
 	// A connection that was given up in the middle of a statement holds its place in the

@@ -78,6 +78,22 @@ func TestSilentIdle(t *testing.T) {
 	require.Less(t, took(began), 9*time.Second, "8 connections, 2 s each one after the other, are 16 s")
 }
 
+// TestSilentIdleEndsWithItsCaller: who has less time than the ping takes waits no longer for
+// it, so that a call ends with its deadline whatever the pool holds.
+func TestSilentIdleEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
+	db, p := behind(t, 2)
+	fill(t, db, 2)
+	require.NoError(t, clock.Sleep(t.Context(), clock.System(), 1100*time.Millisecond)) // since then they are not trusted
+	require.Equal(t, 2, p.Silence())
+	began := clock.System().Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := db.Exec(ctx, "SELECT 1")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, took(began), 1500*time.Millisecond, "the ping alone would take 2 s")
+}
+
 // TestSilentInUse: whatever is in use when the connections go silent ends by our deadline as
 // UNAVAILABLE, in a context without one, and all places of the pool are free again at once.
 func TestSilentInUse(t *testing.T) {
