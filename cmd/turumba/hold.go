@@ -15,7 +15,8 @@ import (
 // holdConfig is what `hold` takes.
 type holdConfig struct {
 	Operator
-	Reason string `env:"TURUMBA_HOLD_REASON" envDefault:"turumba hold" flag:"reason" help:"why, for whoever asks later"`
+	Reason string `env:"TURUMBA_HOLD_REASON" envDefault:"turumba hold" flag:"reason" help:"why, for whoever asks --status later"`
+	Status bool   `env:"TURUMBA_HOLD_STATUS" flag:"status" help:"tell whether something is held, since when and why; change nothing"`
 }
 
 // hold keeps every worker from handing messages to providers.
@@ -26,26 +27,53 @@ func hold(ctx context.Context, environ, args []string, stdout, stderr io.Writer)
 			return err
 		}
 		defer done()
-		h, err := s.Hold(ctx, cfg.Reason)
+		h, err := s.Held(ctx)
+		already := h != nil
+		if err == nil && !cfg.Status && !already {
+			h, err = s.Hold(ctx, cfg.Reason)
+		}
 		if err != nil {
 			return err
 		}
 		if cfg.JSON {
-			return printJSON(stdout, h)
+			return printJSON(stdout, holdReport{Held: h != nil, Already: already, Hold: h})
 		}
-		fmt.Fprintf(stdout, "held since %s (%s): no message leaves until turumba release; calls that are under way end\n", h.HeldAt.Format(time.RFC3339), h.Reason)
+		printHold(stdout, h, already)
 		return nil
 	})
+}
+
+// holdReport is what is held, and whether it was before.
+type holdReport struct {
+	Held    bool `json:"held"`
+	Already bool `json:"already"`
+	*postgres.Hold
+}
+
+func printHold(w io.Writer, h *postgres.Hold, already bool) {
+	if h == nil {
+		fmt.Fprintln(w, "nothing is held")
+		return
+	}
+	was := ""
+	if already {
+		was = "already "
+	}
+	fmt.Fprintf(w, "%sheld since %s (%s): no message leaves until turumba release; calls that are under way end\n", was, h.HeldAt.Format(time.RFC3339), h.Reason)
 }
 
 // releaseConfig is what `release` takes.
 type releaseConfig struct {
 	Operator
-	Since string `env:"TURUMBA_RELEASE_SINCE" flag:"since" help:"time of the backup that was restored, RFC 3339: what waited then is given up with the outcome unknown instead of being sent, because it may have been sent since"`
+	Since  string `env:"TURUMBA_RELEASE_SINCE" flag:"since" help:"time of the backup that was restored, RFC 3339: what waited then is given up with the outcome unknown instead of being sent, because it may have been sent after the backup was made"`
+	DryRun bool   `env:"TURUMBA_DRY_RUN" flag:"dry-run" help:"with --since: tell how many messages would be given up and how many sent; change nothing"`
 }
 
 // Validate reports what Load cannot see by the types.
 func (c releaseConfig) Validate() error {
+	if c.Since == "" && c.DryRun {
+		return errors.New("--dry-run needs --since, the time of the backup")
+	}
 	if c.Since == "" {
 		return nil
 	}
@@ -73,6 +101,9 @@ func release(ctx context.Context, environ, args []string, stdout, stderr io.Writ
 			return err
 		}
 		defer done()
+		if cfg.DryRun {
+			return wouldRelease(ctx, s, cfg, stdout)
+		}
 		h, err := s.Held(ctx)
 		if err != nil {
 			return err
@@ -90,6 +121,20 @@ func release(ctx context.Context, environ, args []string, stdout, stderr io.Writ
 		r.print(stdout)
 		return nil
 	})
+}
+
+// wouldRelease tells what a release would do.
+func wouldRelease(ctx context.Context, s *postgres.Store, cfg releaseConfig, w io.Writer) error {
+	since, _ := time.Parse(time.RFC3339, cfg.Since) // Validate has parsed it
+	would, err := s.Waiting(ctx, since)
+	if err != nil {
+		return err
+	}
+	if cfg.JSON {
+		return printJSON(w, would)
+	}
+	fmt.Fprintf(w, "%d messages would be given up, and all of %d sends whose recipients are not written yet; %d would be sent\n", would.GivenUp, would.Sends, would.Sent)
+	return nil
 }
 
 func (r releaseReport) print(w io.Writer) {

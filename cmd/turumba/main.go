@@ -29,9 +29,9 @@ const usage = `turumba <command> [flags]
   recount put the counters of group messages right from their rows, while everything runs
           [--account ID] [--dry-run] [--json]
   hold    keep every worker from handing messages to providers, for example before a restore
-          [--reason TEXT] [--json]
+          [--reason TEXT] [--status] [--json]
   release let messages leave again; after a restore, give up what waited when the backup was made
-          [--since TIME] [--json]
+          [--since TIME [--dry-run]] [--json]
   dlq     list, show or redrive what consumers gave up and what cannot be published
           list [--type T] | show --id ID | redrive --id ID | --type T | --all   [--json]
 

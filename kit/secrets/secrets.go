@@ -79,6 +79,17 @@ func Destination(m proto.Message) []byte {
 	return out
 }
 
+// Changed are the names of the destinations whose values differ in two messages of a type.
+func Changed(before, after proto.Message) (names []string) {
+	a, b := before.ProtoReflect(), after.ProtoReflect()
+	for i := range a.Descriptor().Fields().Len() {
+		if fd := a.Descriptor().Fields().Get(i); IsDestination(fd) && !a.Get(fd).Equal(b.Get(fd)) {
+			names = append(names, string(fd.Name()))
+		}
+	}
+	return names
+}
+
 func appendText(out []byte, text string) []byte {
 	out = binary.BigEndian.AppendUint32(out, uint32(len(text)))
 	return append(out, text...)

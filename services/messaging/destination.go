@@ -15,11 +15,19 @@ import (
 // spelling: two destinations are the same exactly when the adapter cannot tell them
 // apart.
 func (c Credentials) Destination() []byte {
+	if m := c.canonical(); m != nil {
+		return secrets.Destination(m)
+	}
+	return nil
+}
+
+// canonical is what the adapter gets, without the secrets; nil without a kind.
+func (c Credentials) canonical() proto.Message {
 	switch {
 	case c.SMTP != nil:
-		return secrets.Destination(smtpMessage(canonicalSMTP(*c.SMTP)))
+		return smtpMessage(canonicalSMTP(*c.SMTP))
 	case c.Twilio != nil:
-		return secrets.Destination(twilioMessage(canonicalTwilio(*c.Twilio)))
+		return twilioMessage(canonicalTwilio(*c.Twilio))
 	}
 	return nil
 }

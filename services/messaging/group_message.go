@@ -120,6 +120,9 @@ func (g *GroupMessage) Resend(userID string, includeUnknown bool) (*GroupMessage
 	if !includeUnknown {
 		n -= g.Unknown
 	}
+	if n == 0 && g.Unknown > 0 {
+		return nil, invalidState("the outcome of all %d failed messages is unknown: they may have arrived; include_unknown resends them", g.Unknown)
+	}
 	if n == 0 {
 		return nil, invalidState("the group message has no failed messages to resend")
 	}

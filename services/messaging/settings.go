@@ -6,11 +6,13 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/secrets"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
@@ -37,7 +39,7 @@ var masked = regexp.MustCompile(`^[^*•●]{0,8}[*•●]{3,}[^*•●]{0,4}$`)
 // belongs to its destination (ADR 0042): where that changes, every stored secret must come
 // again, or nothing may change: SECRET_REQUIRED names those that did not.
 func (c *Channel) ChangeCredentials(v *vault.Vault, now time.Time, change func(*Credentials) (given map[string]string, err error)) error {
-	before := c.Credentials.Destination()
+	before, was := c.Credentials.canonical(), c.Credentials.Destination()
 	given, err := change(&c.Credentials)
 	if err != nil {
 		return err
@@ -48,8 +50,8 @@ func (c *Channel) ChangeCredentials(v *vault.Vault, now time.Time, change func(*
 			kept[name] = sealed
 		}
 	}
-	if len(kept) > 0 && !bytes.Equal(before, c.Credentials.Destination()) {
-		return c.secretRequired(slices.Sorted(maps.Keys(kept)))
+	if len(kept) > 0 && !bytes.Equal(was, c.Credentials.Destination()) {
+		return c.secretRequired(slices.Sorted(maps.Keys(kept)), secrets.Changed(before, c.Credentials.canonical()))
 	}
 	if _, err := c.rewrap(v, kept); err != nil {
 		return err
@@ -62,12 +64,13 @@ func (c *Channel) ChangeCredentials(v *vault.Vault, now time.Time, change func(*
 	return nil
 }
 
-func (c *Channel) secretRequired(names []string) error {
+// secretRequired names the secrets that must come again, and what changed.
+func (c *Channel) secretRequired(names, changed []string) error {
 	fields := make([]apierr.Field, len(names))
 	for i, name := range names {
-		fields[i] = apierr.Field{Field: "credentials." + c.Provider + "." + name, Message: "must be sent again: it was given for another destination"}
+		fields[i] = apierr.Field{Field: "credentials." + c.Provider + "." + name, Message: "must be sent again, because " + strings.Join(changed, ", ") + " changed; empty removes it"}
 	}
-	return apierr.New(errorv1.Reason_REASON_SECRET_REQUIRED, "a stored secret does not follow to another destination").WithFields(fields...)
+	return apierr.New(errorv1.Reason_REASON_SECRET_REQUIRED, "a stored secret does not follow where its destination changes").WithFields(fields...)
 }
 
 // SetSecret seals a secret into the channel, for its destination as it is now; an empty
@@ -82,7 +85,7 @@ func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) e
 		return nil
 	}
 	if masked.MatchString(value) {
-		return invalidText("credentials."+c.Provider+"."+name, "is a masked value; leave it out to keep the secret, or send the secret itself")
+		return invalidText("credentials."+c.Provider+"."+name, "is a masked value; send the secret itself, or leave it out to keep the stored one where nothing changes that it was given for")
 	}
 	sealed, err := v.Seal(c.aad(name), []byte(value))
 	if err != nil {

@@ -169,17 +169,12 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 }
 
 // hold holds what is to be sent if the worker was started to do so, before it claims
-// anything, and says that something is held.
-func (a *App) hold(ctx context.Context) (err error) {
-	var h *postgres.Hold
-	if a.cfg.Hold {
-		h, err = a.store.Hold(ctx, "a worker started with --hold")
-	} else {
-		h, err = a.store.Held(ctx)
+// anything.
+func (a *App) hold(ctx context.Context) error {
+	if !a.cfg.Hold {
+		return nil
 	}
-	if h != nil {
-		a.deps.Logger.WarnContext(ctx, "nothing is sent: held until turumba release", "reason", h.Reason, "held_at", h.HeldAt)
-	}
+	_, err := a.store.Hold(ctx, "a worker started with --hold")
 	return err
 }
 

@@ -18,6 +18,7 @@ type Metrics struct {
 	types   []string // the channel types that are always shown
 	depth   *prometheus.GaugeVec
 	oldest  *jobs.Ages
+	held    prometheus.Gauge
 	expired prometheus.Counter
 	unknown *prometheus.CounterVec
 	erased  *prometheus.CounterVec
@@ -33,6 +34,9 @@ func NewMetrics(r prometheus.Registerer, types []string) (*Metrics, error) {
 		}, []string{"channel_type", "lane"}),
 		oldest: jobs.NewAges("turumba_dispatch_queue_oldest_seconds",
 			"Age of the oldest chunk waiting; in the lane retry, how late the earliest retry is. It grows on where it cannot be measured.", 2*measureEvery, "channel_type", "lane"),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "turumba_sending_held", Help: "1 while an operator holds what is to be sent (turumba hold), else 0.",
+		}),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "turumba_leases_expired_total", Help: "Chunks taken from workers that gave no sign of life.",
 		}),
@@ -46,7 +50,7 @@ func NewMetrics(r prometheus.Registerer, types []string) (*Metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.depth, m.oldest, m.expired, m.unknown, m.erased} {
+	for _, c := range []prometheus.Collector{m.depth, m.oldest, m.held, m.expired, m.unknown, m.erased} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -63,7 +67,28 @@ func (r *Role) measure(ctx context.Context) (time.Duration, error) {
 		return measureEvery, err
 	}
 	r.Metrics.show(depths)
-	return measureEvery, nil
+	return measureEvery, r.measureHold(ctx)
+}
+
+// measureHold shows whether something is held, and says in the log when that changes.
+func (r *Role) measureHold(ctx context.Context) error {
+	h, err := r.Store.Held(ctx)
+	if err != nil {
+		return err
+	}
+	if held := h != nil; held != r.held {
+		r.held = held
+		if held {
+			r.Logger.WarnContext(ctx, "nothing is sent: held until turumba release", "reason", h.Reason, "held_at", h.HeldAt)
+		} else {
+			r.Logger.InfoContext(ctx, "what was held is sent again")
+		}
+	}
+	r.Metrics.held.Set(0)
+	if h != nil {
+		r.Metrics.held.Set(1)
+	}
+	return nil
 }
 
 // begin says that this process measures.

@@ -47,6 +47,8 @@ type Role struct {
 	Metrics *Metrics
 	// Loops get the finished turns; nil tells nobody.
 	Loops *jobs.Loops
+
+	held bool // what measure saw last
 }
 
 // Run works until ctx ends.

@@ -78,7 +78,7 @@ func (s *Store) Release(ctx context.Context) error {
 }
 
 // errNotHeld refuses to give up what might be on its way.
-var errNotHeld = errors.New("nothing is held: what waits may be on its way to a provider")
+var errNotHeld = errors.New("nothing is held, so what waits may be on its way to a provider: run turumba hold first, or start with --hold")
 
 // BeginGivingUp notes that what waited at since is given up, and which sends that are whose
 // recipients are still to be written. A release that was interrupted keeps its time.
@@ -131,6 +131,36 @@ func (s *Store) Left(ctx context.Context) (l Left, err error) {
 		return l, fmt.Errorf("count what is left: %w", err)
 	}
 	return l, nil
+}
+
+// Waiting is what a release with a time would give up, and what it would let go on.
+type Waiting struct {
+	// GivenUp are messages that waited at the time.
+	GivenUp int64 `json:"given_up"`
+	// Sends are those among them, or to come, whose recipients are not all written yet: how
+	// many messages they have is not known before.
+	Sends int64 `json:"sends"`
+	// Sent are messages that came later.
+	Sent int64 `json:"sent"`
+}
+
+// Waiting looks at what a release with the time since would do.
+func (s *Store) Waiting(ctx context.Context, since time.Time) (w Waiting, err error) {
+	err = s.db.InTx(ctx, nil, func(tx *pg.Tx) error {
+		return tx.QueryRow(ctx, `
+			WITH jobs AS (SELECT group_message_id FROM fanout_jobs WHERE created_at <= $1),
+			waiting AS (
+				SELECT uuid7_time(m.id) <= $1 OR d.group_message_id IN (SELECT group_message_id FROM jobs) AS before
+				FROM dispatch_chunks d, unnest(d.message_ids[d.calling_upto + 1:]) AS m (id)
+				UNION ALL
+				SELECT uuid7_time(message_id) <= $1 OR group_message_id IN (SELECT group_message_id FROM jobs) FROM message_due)
+			SELECT count(*) FILTER (WHERE before), (SELECT count(*) FROM jobs), count(*) FILTER (WHERE before IS NOT TRUE) FROM waiting`, since).
+			Scan(&w.GivenUp, &w.Sends, &w.Sent)
+	})
+	if err != nil {
+		return w, fmt.Errorf("count what waits: %w", err)
+	}
+	return w, nil
 }
 
 // GiveUp gives up some of what waits: the messages get the outcome unknown, and their sends
@@ -236,7 +266,7 @@ func givenUp(ids []string) []messaging.Outcome {
 	for i, id := range ids {
 		outcomes[i] = messaging.Outcome{
 			MessageID: id, Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeOutcomeUnknown, Attempt: channel.Unknown.String(), Class: channel.ClassUnknown.String(),
-			Text: "it waited when the backup was made that was restored, and may have been sent after it", Expiring: true,
+			Text: "a restored backup had this message waiting; it may have been sent after the backup was made", Expiring: true,
 		}
 	}
 	return outcomes

@@ -122,6 +122,9 @@ func TestGiveUp(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, resumed.Since.Equal(since), "a release that was interrupted keeps its time")
 
+	would, err := h.work.Waiting(ctx, since)
+	require.NoError(t, err)
+	require.Equal(t, Waiting{GivenUp: 5, Sends: 1}, would)
 	n, err := h.work.GiveUp(ctx)
 	require.NoError(t, err)
 	require.Equal(t, 5, n)

@@ -110,6 +110,9 @@ func TestEveryDestinationAsksForItsSecrets(t *testing.T) {
 			for _, path := range []string{"credentials", "credentials." + string(kind.Name()), own} {
 				_, err := change(alone, path)
 				requireSecrets(t, err, names, secrets.IsDestination(fd), "%s by %s", fd.FullName(), path)
+				if secrets.IsDestination(fd) {
+					require.Contains(t, apierr.From(err).Fields[0].Message, "because "+string(fd.Name())+" changed")
+				}
 				c, err := change(request(kind, 0, is(fd)), path)
 				require.NoError(t, err, "%s by %s stays what it is", fd.FullName(), path)
 				_, err = c.Settings(s.vault)
