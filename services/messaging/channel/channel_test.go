@@ -49,6 +49,10 @@ func TestRedactor(t *testing.T) {
 		"user bob@example.test, or eve@x.y unknown": "user ***, or *** unknown",
 		"number +251900000001 unknown":              "number *** unknown",
 		"two\r\nlines\x00 ":                         "two  lines",
+		"HUNTER2, Hunter2":                          "***, ***",
+		"hunt\r\n er2 and hu nter 2":                "*** and ***",
+		"AUTH aHVudG\r\n\tVyMg==":                   "AUTH ***",
+		"number +251 900 000 001 unknown":           "number *** unknown",
 		"bad \xff byte":                             "bad ? byte",
 	} {
 		require.Equal(t, want, r.Clean(in, 256, "+251900000001"))
@@ -67,7 +71,7 @@ func FuzzRedactor(f *testing.F) {
 		clean := r.Clean(text, limit)
 		require.LessOrEqual(t, len(clean), limit)
 		require.True(t, utf8.ValidString(clean))
-		require.NotContains(t, clean, "hunter2")
+		require.NotContains(t, strings.ToLower(strings.Join(strings.Fields(clean), "")), "hunter2")
 		require.False(t, strings.ContainsAny(clean, "\r\n\x00"))
 	})
 }
