@@ -278,11 +278,15 @@ func (a AAD) bytes(layer string) []byte {
 	return append(out, a.Destination...)
 }
 
-// Fingerprint returns 8 hex digits that let a person see whether a secret
-// changed. Without the master key nothing about the secret follows from it. It
-// changes when the master key does.
-func (v *Vault) Fingerprint(secret []byte) string {
+// Fingerprint returns 8 hex digits that let a person see whether the secret at a place
+// changed. It says nothing about secrets elsewhere: two places with the same secret have
+// different ones, so that nobody can guess another's secret by storing guesses of their own.
+// Without the master key nothing about the secret follows from it. It changes when the
+// master key does, and not with the destination.
+func (v *Vault) Fingerprint(place AAD, secret []byte) string {
+	place.Destination = nil
 	mac := hmac.New(sha256.New, v.fingerprint)
+	mac.Write(place.bytes("fingerprint"))
 	mac.Write(secret)
 	return hex.EncodeToString(mac.Sum(nil)[:4])
 }

@@ -151,10 +151,21 @@ func TestDestinations(t *testing.T) {
 func TestFingerprint(t *testing.T) {
 	t.Parallel()
 	v := open(t, key(1))
-	require.Regexp(t, "^[0-9a-f]{8}$", v.Fingerprint([]byte("x")))
-	require.Equal(t, v.Fingerprint([]byte("x")), open(t, key(1)).Fingerprint([]byte("x")))
-	require.NotEqual(t, v.Fingerprint([]byte("x")), v.Fingerprint([]byte("y")))
-	require.NotEqual(t, v.Fingerprint([]byte("x")), open(t, key(2)).Fingerprint([]byte("x")))
+	here := vault.AAD{Account: "a", Resource: "r", Field: "f", Version: 1, Destination: []byte("d")}
+	of := func(v *vault.Vault, place vault.AAD, secret string) string {
+		return v.Fingerprint(place, []byte(secret))
+	}
+	require.Regexp(t, "^[0-9a-f]{8}$", of(v, here, "x"))
+	require.Equal(t, of(v, here, "x"), of(open(t, key(1)), here, "x"))
+	require.NotEqual(t, of(v, here, "x"), of(v, here, "y"))
+	require.NotEqual(t, of(v, here, "x"), of(open(t, key(2)), here, "x"))
+	moved := here
+	moved.Destination = nil
+	require.Equal(t, of(v, here, "x"), of(v, moved, "x"), "the secret is the same wherever it goes")
+	for _, elsewhere := range []vault.AAD{{Account: "b", Resource: "r", Field: "f"}, {Account: "a", Resource: "s", Field: "f"}, {Account: "a", Resource: "r", Field: "g"}} {
+		elsewhere.Version = 1
+		require.NotEqual(t, of(v, here, "x"), of(v, elsewhere, "x"), "who may look at one place cannot compare it with another")
+	}
 }
 
 func TestNewRefusesOtherLengths(t *testing.T) {

@@ -92,7 +92,7 @@ func (c *Channel) SetSecret(v *vault.Vault, name, value string, now time.Time) e
 		return fmt.Errorf("seal the channel's %s: %w", name, err)
 	}
 	c.Sealed[name] = sealed
-	c.Secrets[name] = Secret{Fingerprint: v.Fingerprint([]byte(value)), UpdatedAt: now}
+	c.Secrets[name] = Secret{Fingerprint: v.Fingerprint(c.aad(name), []byte(value)), UpdatedAt: now}
 	return nil
 }
 
