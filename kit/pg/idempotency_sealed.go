@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -28,7 +29,8 @@ func answerAAD(k replayKey) vault.AAD {
 }
 
 // writeAnswer is an answer as it is stored: sealed as a whole where a field of it is a
-// secret by the contract (ADR 0042), with its type in clear.
+// secret by the contract (ADR 0042), with its type in clear. Who repeats a call of an
+// account is not always who made it, so answers with secrets are never an account's.
 func writeAnswer(v *vault.Vault, k replayKey, m proto.Message) ([]byte, error) {
 	stored, err := anypb.New(m)
 	if err != nil {
@@ -37,6 +39,9 @@ func writeAnswer(v *vault.Vault, k replayKey, m proto.Message) ([]byte, error) {
 	if secrets.AnySet(m) {
 		if v == nil {
 			return nil, errors.New("store the response: it holds a secret, and the database was opened without a vault")
+		}
+		if uuid.Validate(k.owner) == nil {
+			return nil, errors.New("store the response: it holds a secret, and the idempotency key is an account's instead of a person's")
 		}
 		if stored.Value, err = v.Seal(answerAAD(k), stored.GetValue()); err != nil {
 			return nil, fmt.Errorf("store the response: %w", err)

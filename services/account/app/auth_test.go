@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/pquerna/otp/totp"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
@@ -313,6 +315,33 @@ func TestResetDoesNotPassTheSecondFactor(t *testing.T) {
 	_, err = w.auth.ResetPassword(t.Context(), &accountv1.ResetPasswordRequest{Email: email, Code: strings.Split(w.mail.next(t, email), "\n")[3], NewPassword: newPassword})
 	require.NoError(t, err)
 	require.Equal(t, "SOFTWARE_TOKEN_MFA", w.mustLogin(t, newPassword).GetChallenge())
+}
+
+// TestAPIKeyIsAnsweredAgain: who lost the first answer repeats the call and gets the same
+// key. Nobody else of the account does, and no row shows it.
+func TestAPIKeyIsAnsweredAgain(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, accountID := w.signUp(t, email)
+	colleague, colleagueID, _ := w.signUp(t, "colleague@example.org")
+	w.exec(t, `INSERT INTO account_users (id, account_id, user_id, role_id, created_at)
+		SELECT gen_random_uuid(), $1, $2, id, now() FROM roles WHERE account_id = $1 AND name = 'Owner'`, accountID, colleagueID)
+	keys := accountv1.NewApiKeyServiceClient(w.conn)
+	create := func(ctx context.Context) *accountv1.CreateApiKeyResponse {
+		ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", "once")
+		res, err := keys.CreateApiKey(ctx, &accountv1.CreateApiKeyRequest{AccountId: accountID, Name: "CRM", Permissions: []string{"contacts.read"}})
+		require.NoError(t, err)
+		require.NotEmpty(t, res.GetSecret())
+		return res
+	}
+	first := create(owner)
+	require.True(t, proto.Equal(first, create(owner)))
+	other := create(colleague)
+	require.NotEqual(t, first.GetApiKey().GetId(), other.GetApiKey().GetId())
+	require.NotEqual(t, first.GetSecret(), other.GetSecret())
+	var shown int
+	require.NoError(t, w.db.Pool(t, "").QueryRow(t.Context(), "SELECT count(*) FROM idempotency_keys WHERE position($1::bytea IN response) > 0", []byte(first.GetSecret())).Scan(&shown))
+	require.Zero(t, shown)
 }
 
 func TestAPIKeys(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	account "github.com/turumba/turumba/services/account"
 )
 
-// CreateApiKey implements accountv1.ApiKeyServiceServer. A repeated call with the
-// same idempotency key answers without the secret, which is stored nowhere.
+// CreateApiKey implements accountv1.ApiKeyServiceServer. A repeated call of the same person
+// with the same idempotency key answers the same secret, which is kept sealed for as long.
 func (s *Server) CreateApiKey(ctx context.Context, req *accountv1.CreateApiKeyRequest) (*accountv1.CreateApiKeyResponse, error) {
 	k, err := newKey(ctx, req)
 	if err != nil {
@@ -22,19 +22,18 @@ func (s *Server) CreateApiKey(ctx context.Context, req *accountv1.CreateApiKeyRe
 	secret := k.NewSecret()
 	resp := &accountv1.CreateApiKeyResponse{}
 	err = s.store.DB().InTx(ctx, []string{k.AccountID}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, k.AccountID); err != nil {
+		if err := tx.Idempotent(ctx, "user:"+k.CreatedByUserID); err != nil {
 			return err
 		}
 		if err := s.store.CreateAPIKey(ctx, tx, k); err != nil {
 			return err
 		}
-		resp.ApiKey = toProtoAPIKey(k)
+		resp.ApiKey, resp.Secret = toProtoAPIKey(k), secret
 		return tx.Respond(ctx, resp)
 	})
 	if err != nil {
 		return nil, err
 	}
-	resp.Secret = secret
 	return resp, nil
 }
 
