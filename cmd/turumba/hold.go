@@ -65,7 +65,7 @@ func printHold(w io.Writer, h *postgres.Hold, already bool) {
 // releaseConfig is what `release` takes.
 type releaseConfig struct {
 	Operator
-	Since  string `env:"TURUMBA_RELEASE_SINCE" flag:"since" help:"time of the backup that was restored, RFC 3339: what waited then is given up with the outcome unknown instead of being sent, because it may have been sent after the backup was made"`
+	Since  string `env:"TURUMBA_RELEASE_SINCE" flag:"since" help:"after a restore: hold, for the time at which the hold began (workers first, then the services), or the time at which the backup had ended, RFC 3339. What waited then is given up with the outcome unknown instead of being sent, because it may have been sent after the backup was made"`
 	DryRun bool   `env:"TURUMBA_DRY_RUN" flag:"dry-run" help:"with --since: tell how many messages would be given up and how many sent; change nothing"`
 }
 
@@ -74,17 +74,30 @@ func (c releaseConfig) Validate() error {
 	if c.Since == "" && c.DryRun {
 		return errors.New("--dry-run needs --since, the time of the backup")
 	}
-	if c.Since == "" {
+	if c.Since == "" || c.Since == sinceHold {
 		return nil
 	}
 	since, err := time.Parse(time.RFC3339, c.Since)
 	if err != nil {
-		return errors.New("--since is not a time of RFC 3339 (expected 2026-11-30T09:15:00Z)")
+		return errors.New("--since is not a time of RFC 3339 (expected hold, or for example 2026-11-30T09:15:00Z)")
 	}
 	if since.After(clock.System().Now()) {
 		return errors.New("--since is a time to come; expected the time of the backup")
 	}
 	return nil
+}
+
+// sinceHold stands for the time at which the hold began: no later than anything new where
+// the workers were started with it before the services, and after any backup.
+const sinceHold = "hold"
+
+// since is the time that is given up.
+func (c releaseConfig) since(h *postgres.Hold) time.Time {
+	if c.Since == sinceHold && h != nil {
+		return h.HeldAt
+	}
+	at, _ := time.Parse(time.RFC3339, c.Since) // Validate has parsed it
+	return at
 }
 
 // releaseReport is what `release` did.
@@ -101,12 +114,12 @@ func release(ctx context.Context, environ, args []string, stdout, stderr io.Writ
 			return err
 		}
 		defer done()
-		if cfg.DryRun {
-			return wouldRelease(ctx, s, cfg, stdout)
-		}
 		h, err := s.Held(ctx)
 		if err != nil {
 			return err
+		}
+		if cfg.DryRun {
+			return wouldRelease(ctx, s, h, cfg, stdout)
 		}
 		r := releaseReport{Released: h != nil}
 		if r.GivenUp, err = giveUp(ctx, s, h, cfg, stderr); err != nil {
@@ -124,9 +137,8 @@ func release(ctx context.Context, environ, args []string, stdout, stderr io.Writ
 }
 
 // wouldRelease tells what a release would do.
-func wouldRelease(ctx context.Context, s *postgres.Store, cfg releaseConfig, w io.Writer) error {
-	since, _ := time.Parse(time.RFC3339, cfg.Since) // Validate has parsed it
-	would, err := s.Waiting(ctx, since)
+func wouldRelease(ctx context.Context, s *postgres.Store, h *postgres.Hold, cfg releaseConfig, w io.Writer) error {
+	would, err := s.Waiting(ctx, cfg.since(h))
 	if err != nil {
 		return err
 	}
@@ -154,11 +166,7 @@ func giveUp(ctx context.Context, s *postgres.Store, h *postgres.Hold, cfg releas
 	if cfg.Since == "" && (h == nil || h.Since == nil) {
 		return 0, nil
 	}
-	var since time.Time
-	if cfg.Since != "" {
-		since, _ = time.Parse(time.RFC3339, cfg.Since) // Validate has parsed it
-	}
-	if h, err = s.BeginGivingUp(ctx, since); err != nil {
+	if h, err = s.BeginGivingUp(ctx, cfg.since(h)); err != nil {
 		return 0, err
 	}
 	fmt.Fprintf(progress, "giving up what waited at %s\n", h.Since.Format(time.RFC3339))

@@ -174,7 +174,7 @@ func (a *App) hold(ctx context.Context) error {
 	if !a.cfg.Hold {
 		return nil
 	}
-	_, err := a.store.Hold(ctx, "a worker started with --hold")
+	_, err := a.store.HoldAnew(ctx, "a worker started with --hold")
 	return err
 }
 

@@ -35,7 +35,7 @@ func NewMetrics(r prometheus.Registerer, types []string) (*Metrics, error) {
 		oldest: jobs.NewAges("turumba_dispatch_queue_oldest_seconds",
 			"Age of the oldest chunk waiting; in the lane retry, how late the earliest retry is. It grows on where it cannot be measured.", 2*measureEvery, "channel_type", "lane"),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "turumba_sending_held", Help: "1 while an operator holds what is to be sent (turumba hold), else 0.",
+			Name: "turumba_sending_held_seconds", Help: "For how long an operator has held what is to be sent (turumba hold); 0 while nothing is held.",
 		}),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "turumba_leases_expired_total", Help: "Chunks taken from workers that gave no sign of life.",
@@ -86,7 +86,7 @@ func (r *Role) measureHold(ctx context.Context) error {
 	}
 	r.Metrics.held.Set(0)
 	if h != nil {
-		r.Metrics.held.Set(1)
+		r.Metrics.held.Set(r.Clock.Now().Sub(h.HeldAt).Seconds())
 	}
 	return nil
 }

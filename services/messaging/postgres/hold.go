@@ -48,6 +48,23 @@ func (s *Store) Hold(ctx context.Context, reason string) (*Hold, error) {
 	return h, err
 }
 
+// HoldAnew is Hold for a worker that starts on a restored backup. A hold that the backup
+// brought along tells of another day: it begins anew, unless a release is under way.
+func (s *Store) HoldAnew(ctx context.Context, reason string) (*Hold, error) {
+	var h *Hold
+	err := s.db.InTx(ctx, nil, func(tx *pg.Tx) (err error) {
+		_, err = tx.Exec(ctx, `
+			INSERT INTO sending_hold AS h (reason, held_at) VALUES ($1, $2)
+			ON CONFLICT (only_row) DO UPDATE SET reason = excluded.reason, held_at = excluded.held_at WHERE h.since IS NULL`, reason, tx.Now)
+		if err != nil {
+			return fmt.Errorf("hold: %w", err)
+		}
+		h, err = readHold(ctx, tx)
+		return err
+	})
+	return h, err
+}
+
 // Held returns the hold that stands, nil if there is none.
 func (s *Store) Held(ctx context.Context) (h *Hold, err error) {
 	err = s.db.InTx(ctx, nil, func(tx *pg.Tx) (err error) {
