@@ -197,7 +197,7 @@ export interface paths {
         put?: never;
         /**
          * Create api key
-         * @description CreateApiKey makes a key and shows its secret, this once. PERMISSION_DENIED if it
+         * @description CreateApiKey makes a key and shows its secret, in this answer alone. PERMISSION_DENIED if it
          *     would hold a permission that the caller lacks.
          */
         post: operations["ApiKeyService_CreateApiKey"];
@@ -2618,7 +2618,8 @@ export interface components {
             api_key?: components["schemas"]["turumba.account.v1.ApiKey"];
             /**
              * Format: password
-             * @description The client_secret of the exchange; it is not stored and never shown again.
+             * @description The client_secret of the exchange. It is shown here alone, and for 24 h to the same person who
+             *     repeats the call with its Idempotency-Key.
              */
             secret: string;
         };

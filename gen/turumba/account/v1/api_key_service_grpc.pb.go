@@ -33,7 +33,7 @@ const (
 //
 // ApiKeyService manages the API keys of accounts.
 type ApiKeyServiceClient interface {
-	// CreateApiKey makes a key and shows its secret, this once. PERMISSION_DENIED if it
+	// CreateApiKey makes a key and shows its secret, in this answer alone. PERMISSION_DENIED if it
 	// would hold a permission that the caller lacks.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// GetApiKey returns a key, without its secret.
@@ -99,7 +99,7 @@ func (c *apiKeyServiceClient) RevokeApiKey(ctx context.Context, in *RevokeApiKey
 //
 // ApiKeyService manages the API keys of accounts.
 type ApiKeyServiceServer interface {
-	// CreateApiKey makes a key and shows its secret, this once. PERMISSION_DENIED if it
+	// CreateApiKey makes a key and shows its secret, in this answer alone. PERMISSION_DENIED if it
 	// would hold a permission that the caller lacks.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// GetApiKey returns a key, without its secret.
