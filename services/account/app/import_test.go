@@ -217,15 +217,18 @@ func TestUploadContinues(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("name,email\n")
 	for i := range 20_000 {
-		fmt.Fprintf(&b, "Person %d,p%d@x.example\n", i, i)
+		fmt.Fprintf(&b, "Person %d of the school by the river with the long name,p%d@x.example\n", i, i)
 	}
 	file := b.String()
+	const part, sent = 300_000, 4 * 300_000 // just over what is stored at once
 
 	ctx, cancel := context.WithCancel(owner)
 	stream, err := imports.ImportContacts(ctx)
 	require.NoError(t, err)
 	require.NoError(t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Settings{Settings: &accountv1.ContactImportSettings{}}}))
-	require.NoError(t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Data{Data: []byte(file[:300_001])}}))
+	for from := 0; from < sent; from += part {
+		require.NoError(t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Data{Data: []byte(file[from : from+part])}}))
+	}
 	var broken *accountv1.ContactImport
 	uploading := func(bytes int32) func() bool {
 		return func() bool {
@@ -237,14 +240,14 @@ func TestUploadContinues(t *testing.T) {
 			return broken.GetReceivedBytes() >= bytes
 		}
 	}
-	require.Eventually(t, uploading(0), time.Minute, 10*time.Millisecond)
+	require.Eventually(t, uploading(1), time.Minute, 10*time.Millisecond) // all has arrived
 	cancel()
-	require.Eventually(t, uploading(1), time.Minute, 10*time.Millisecond)
-	require.EqualValues(t, 300_001, broken.GetReceivedBytes())
+	require.Eventually(t, uploading(sent), time.Minute, 10*time.Millisecond)
+	require.EqualValues(t, sent, broken.GetReceivedBytes())
 	_, err = w.upload(owner, &accountv1.ContactImportSettings{ContactImportId: broken.GetId(), Offset: 5}, "x")
 	reason(t, errorv1.Reason_REASON_CONFLICT, err)
-	require.Contains(t, err.Error(), "300001 bytes")
-	im := w.imported(t, owner, &accountv1.ContactImportSettings{ContactImportId: broken.GetId(), Offset: broken.GetReceivedBytes()}, file[300_001:])
+	require.Contains(t, err.Error(), "1200000 bytes")
+	im := w.imported(t, owner, &accountv1.ContactImportSettings{ContactImportId: broken.GetId(), Offset: broken.GetReceivedBytes()}, file[sent:])
 	require.Equal(t, []int32{20_000, 0, 0}, counts(im))
 
 	keyed := metadata.AppendToOutgoingContext(owner, "idempotency-key", "file-1")
