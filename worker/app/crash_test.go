@@ -50,7 +50,7 @@ func (w *world) fannedOut(n int) string {
 
 func (w *world) claim() *postgres.Chunk {
 	w.t.Helper()
-	c, err := w.work.ClaimChunk(w.t.Context(), postgres.LaneBulk, []string{messaging.TypeEmail}, nil, time.Minute)
+	c, err := w.work.ClaimChunk(w.t.Context(), postgres.LaneBulk, []string{messaging.TypeEmail}, postgres.Skip{}, time.Minute)
 	require.NoError(w.t, err)
 	require.NotNil(w.t, c)
 	return c

@@ -10,9 +10,9 @@ import (
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
-// probeLimit is how long a chunk has a channel to itself that it tries; a second one
-// beside a slow first does no harm.
-const probeLimit = 30 * time.Second
+// probeLimit is how long a chunk has a channel to itself that it tries. A call that is
+// silent ends the try before.
+const probeLimit = silentCall + 5*time.Second
 
 // condition is what a runner found out about its channel.
 type condition struct {
@@ -22,20 +22,12 @@ type condition struct {
 	broken bool
 	// tripped: a call of this window was one failure too many.
 	tripped atomic.Bool
-	// took is how long the last window took.
+	// took is how long what was taken in last took since the gate.
 	took time.Duration
 }
 
 func (r *runner) seen() postgres.Seen {
 	return postgres.Seen{AccountID: r.chunk.AccountID, ChannelID: r.channel.ID, ChunkID: r.chunk.ID, SendEpoch: r.channel.SendEpoch}
-}
-
-// step is the size of the next window.
-func (r *runner) step() int {
-	if r.probing {
-		return 1
-	}
-	return int(r.line.window.Load())
 }
 
 // admitted reports whether the channel may send, or this chunk may try it.
@@ -45,7 +37,7 @@ func (r *runner) admitted(ctx context.Context) (ok bool, err error) {
 		return true, nil
 	}
 	if r.channel.MayProbe(now) {
-		r.probing, err = r.cfg.Store.ProbeChannel(ctx, r.seen(), probeLimit)
+		r.probing, err = r.ledger.ProbeChannel(ctx, r.seen())
 	}
 	r.broken = !r.probing && r.channel.IsEnabled && (r.channel.CircuitUntil != nil || r.channel.Status == messaging.ChannelError)
 	return r.probing, err
@@ -55,32 +47,35 @@ func (r *runner) admitted(ctx context.Context) (ok bool, err error) {
 func (r *runner) hold(ctx context.Context, rest *postgres.Rest) error {
 	rest.Delay = messaging.MendedCheck
 	if at := r.channel.RetryAt(); !at.IsZero() {
-		rest.Delay = min(max(at.Sub(r.cfg.Clock.Now()), 0)+heldLeast, rest.Delay)
+		rest.Delay = min(max(at.Sub(r.cfg.Clock.Now()), 0)+heldLeast, heldMost)
 	}
-	return r.cfg.Store.HoldChannel(ctx, r.channel.ID, rest.Delay)
+	return r.ledger.HoldChannel(ctx, r.channel.ID, rest.Delay)
 }
+
+// heldMost is the longest that chunks are held for a channel whose time is known: whatever
+// mends it before lets them go.
+const heldMost = 10 * time.Second
 
 // heldLeast keeps chunks from coming back before the time that they wait for.
 const heldLeast = 10 * time.Millisecond
 
-// effects does to the channel what the outcomes of the window ask for, before the gate
-// is passed again.
-func (r *runner) effects(ctx context.Context) error {
+// effects does to the channel what outcomes ask for, before the gate is passed again.
+func (r *runner) effects(ctx context.Context, taken []messaging.Outcome) error {
 	if r.tripped.Swap(false) && !r.probing {
 		return r.breakOff(ctx, codeCircuitOpen)
 	}
-	if err := r.pause(ctx); err != nil {
+	if err := r.pause(ctx, taken); err != nil {
 		return err
 	}
-	for _, o := range r.outcomes {
+	for _, o := range taken {
 		if o.Refused() {
 			r.broken, r.probing = true, false
 			r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, o.Class).Inc()
-			return r.cfg.Store.BreakChannel(ctx, r.seen(), true, o.Text)
+			return r.ledger.BreakChannel(ctx, r.seen(), true, o.Text)
 		}
 	}
 	if r.probing {
-		return r.verdict(ctx)
+		return r.verdict(ctx, taken)
 	}
 	return nil
 }
@@ -89,20 +84,20 @@ func (r *runner) effects(ctx context.Context) error {
 func (r *runner) breakOff(ctx context.Context, class string) error {
 	r.broken, r.probing = true, false
 	r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, class).Inc()
-	return r.cfg.Store.BreakChannel(ctx, r.seen(), false, "the provider does not answer; messages wait and are tried again")
+	return r.ledger.BreakChannel(ctx, r.seen(), false, "the provider does not answer; messages wait and are tried again")
 }
 
 // pause lets the channel rest as long as the provider asked, and go on slower where it
 // did not say how long.
-func (r *runner) pause(ctx context.Context) error {
+func (r *runner) pause(ctx context.Context, taken []messaging.Outcome) error {
 	var rest time.Duration
 	var slow int32
-	for _, o := range r.outcomes {
+	for _, o := range taken {
 		if o.Class != channel.ClassRateLimited.String() {
 			continue
 		}
 		if rest = max(rest, o.RetryIn); o.Slow {
-			slow = r.observed()
+			slow = r.observed(taken)
 		}
 	}
 	if rest == 0 {
@@ -110,14 +105,14 @@ func (r *runner) pause(ctx context.Context) error {
 	}
 	r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, channel.ClassRateLimited.String()).Inc()
 	r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byProvider).Inc()
-	return r.cfg.Store.PauseChannel(ctx, r.seen(), r.cfg.Clock.Now().Add(rest), slow)
+	return r.ledger.PauseChannel(ctx, r.seen(), r.cfg.Clock.Now().Add(rest), slow)
 }
 
 // observed is how many messages per minute the provider took in the last window, which
 // counts for a second at least.
-func (r *runner) observed() int32 {
+func (r *runner) observed(outcomes []messaging.Outcome) int32 {
 	taken := 0
-	for _, o := range r.outcomes {
+	for _, o := range outcomes {
 		if o.Status == messaging.MessageSent {
 			taken++
 		}
@@ -126,15 +121,15 @@ func (r *runner) observed() int32 {
 }
 
 // verdict ends a probe as its message went; one that was not called says nothing.
-func (r *runner) verdict(ctx context.Context) error {
-	for _, o := range r.outcomes {
+func (r *runner) verdict(ctx context.Context, taken []messaging.Outcome) error {
+	for _, o := range taken {
 		switch {
 		case o.Failing():
 			return r.breakOff(ctx, o.Class)
 		case o.Class != "":
 			r.probing = false
 			r.line.valve.open()
-			return r.cfg.Store.MendChannel(ctx, r.seen())
+			return r.ledger.MendChannel(ctx, r.seen())
 		}
 	}
 	return nil
@@ -144,13 +139,12 @@ func (r *runner) verdict(ctx context.Context) error {
 // the type of a channel go on one that works.
 func (r *runner) letOthers(ctx context.Context) error {
 	if r.probing {
-		if err := r.cfg.Store.LeaveProbe(ctx, r.seen()); err != nil {
+		if err := r.ledger.LeaveProbe(ctx, r.seen()); err != nil {
 			return err
 		}
 	}
 	if !r.broken || !r.chunk.ByType {
 		return nil
 	}
-	_, err := r.cfg.Store.FailOver(ctx, r.chunk.AccountID, r.chunk.ChannelType)
-	return err
+	return r.ledger.FailOver(ctx, r.chunk.AccountID, r.chunk.ChannelType)
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -22,11 +23,12 @@ import (
 )
 
 const (
-	// window is the most messages between two passages of the gate, and bulkPerChannel
-	// how many chunks of a channel a process has in work in the bulk lane: together the
-	// most messages of sends whose outcome a crash can leave unknown. A provider that
-	// takes a window in quickWindow gets wideWindow: so little time is spent inside
-	// that a crash hardly meets it.
+	// window is the most messages between two passages of the gate while the channel is
+	// quick, and bulkPerChannel how many chunks of a channel a process has in work in the
+	// bulk lane: together the most messages of sends whose outcome a crash can leave
+	// unknown. A provider that takes a window in quickWindow gets wideWindow: so little
+	// time is spent inside that a crash hardly meets it. Channels that are not quick have
+	// what line.mark says.
 	window         = 64
 	wideWindow     = 128
 	bulkPerChannel = 2
@@ -58,8 +60,12 @@ type Config struct {
 	Metrics *Metrics
 	// Tracing makes spans; nil makes none.
 	Tracing *telemetry.Tracing
-	// Runners is how many chunks of a lane are in work at a time; 0 means 64.
+	// Runners is how many chunks of a lane are in work at a time; 0 means 64. As many more
+	// may be in work whose provider is slow.
 	Runners int
+	// SilentAfter is how long a call may have no answer until its channel is tried by another
+	// message; 0 means 30 s. Its outcome is awaited all the same.
+	SilentAfter time.Duration
 }
 
 // Role is the dispatch role of a worker.
@@ -67,12 +73,15 @@ type Role struct {
 	cfg     Config
 	types   []string
 	serves  map[string]bool // the types, as a set
+	ledger  ledger
 	senders *senders
 	tracer  trace.Tracer
 	lanes   []*lane
 	bulk    *lane
 	handed  handed
 	recent  recent
+	kept    keeper
+	calling sync.WaitGroup // goroutines that call providers
 }
 
 // New makes the role for the channel types that the adapters serve.
@@ -80,10 +89,14 @@ func New(cfg Config) *Role {
 	if cfg.Runners == 0 {
 		cfg.Runners = defaultRunners
 	}
+	if cfg.SilentAfter == 0 {
+		cfg.SilentAfter = silentCall
+	}
 	if cfg.Metrics == nil {
 		cfg.Metrics, _ = NewMetrics(nil, cfg.Clock) // fails only to register
 	}
-	r := &Role{cfg: cfg, serves: map[string]bool{}, senders: newSenders(cfg), tracer: cfg.Tracing.Tracer("dispatch")}
+	r := &Role{cfg: cfg, ledger: ledger{cfg.Store}, serves: map[string]bool{}, tracer: cfg.Tracing.Tracer("dispatch")}
+	r.senders = newSenders(cfg, r.Wake)
 	for _, a := range cfg.Adapters {
 		if !r.serves[a.Type()] {
 			r.serves[a.Type()] = true
@@ -98,7 +111,7 @@ func New(cfg Config) *Role {
 
 func newLane(r *Role, name string, perChannel int) *lane {
 	return &lane{
-		role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), slots: make(chan struct{}, r.cfg.Runners), active: map[string]int{},
+		role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), seats: newSeats(r.cfg.Runners),
 	}
 }
 
@@ -124,6 +137,9 @@ func (r *Role) Run(ctx context.Context) error {
 	})()
 	var g errgroup.Group
 	r.handed.start()
+	keep, kept := context.WithCancel(context.WithoutCancel(ctx))
+	var keeping sync.WaitGroup
+	keeping.Go(func() { r.keepLeases(keep) })
 	g.Go(func() error {
 		r.keepHanded(ctx, work)
 		return nil
@@ -135,6 +151,9 @@ func (r *Role) Run(ctx context.Context) error {
 		})
 	}
 	err := g.Wait()
+	kept()
+	keeping.Wait()
+	r.calling.Wait()
 	r.senders.close()
 	return err
 }
@@ -143,14 +162,13 @@ func (r *Role) Run(ctx context.Context) error {
 type lane struct {
 	role       *Role
 	name       string
-	perChannel int // chunks of one channel in work
+	perChannel int // the most chunks of one channel in work
 	wake       chan struct{}
 	handed     chan struct{} // wakes for chunks in memory alone: the database is not asked
-	slots      chan struct{}
+	seats      *seats
 	asked      time.Time // when the database was asked last
-
-	mu     sync.Mutex
-	active map[string]int // chunks in work, by channel
+	turned     atomic.Int64
+	running    sync.WaitGroup
 }
 
 func (l *lane) look() { signal(l.wake) }
@@ -164,38 +182,57 @@ func signal(to chan struct{}) {
 
 // run claims until ctx ends and waits for what is in work.
 func (l *lane) run(ctx, work context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
+	defer l.running.Wait()
 	claim := true
 	for ctx.Err() == nil {
 		select {
-		case l.slots <- struct{}{}:
+		case l.seats.main <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		// Not ctx: a claim that is called off may have been made, and would lie until its
 		// lease is over.
 		r, err := l.next(work, claim)
+		l.turned.Store(l.role.cfg.Clock.Now().UnixNano())
 		if err != nil || r == nil {
-			<-l.slots
+			<-l.seats.main
 			if err != nil && ctx.Err() == nil {
 				l.role.cfg.Logger.WarnContext(ctx, "no chunk could be claimed", "lane", l.name, "err", err)
 			}
 			claim = l.wait(ctx)
 			continue
 		}
-		l.add(r.chunk.ChannelID, 1)
-		running.Go(func() {
-			inWork := l.role.cfg.Metrics.chunks.WithLabelValues(l.name)
-			inWork.Inc()
-			r.run(ctx, work)
-			inWork.Dec()
-			l.add(r.chunk.ChannelID, -1)
-			<-l.slots
-			l.left(r.chunk.ChannelID)
-		})
+		l.start(ctx, work, r)
 	}
 }
+
+func (l *lane) start(ctx, work context.Context, r *runner) {
+	p, _ := l.role.senders.known(r.chunk.ChannelID)
+	r.lane, r.seat = l, l.seats.take(r.chunk, p)
+	if p == slow {
+		r.seat.move(inSlow)
+	}
+	l.running.Go(func() {
+		inWork := l.role.cfg.Metrics.chunks.WithLabelValues(l.name)
+		inWork.Inc()
+		r.run(ctx, work)
+		inWork.Dec()
+		r.leave()
+	})
+}
+
+// leave gives the runner's place away, if it has one.
+func (r *runner) leave() {
+	r.seat.move(nowhere)
+	r.lane.left(r.chunk.ChannelID)
+}
+
+// stale is how long a lane may take for a turn; then it is stuck, and so is what waits for
+// it in memory.
+const stale = 10 * time.Second
+
+// alive reports whether the lane made a turn lately.
+func (l *lane) alive(now time.Time) bool { return now.UnixNano()-l.turned.Load() < int64(stale) }
 
 // left looks for what takes the place of a chunk that is done.
 func (l *lane) left(channelID string) {
@@ -218,7 +255,8 @@ func (l *lane) next(ctx context.Context, claim bool) (*runner, error) {
 	} else {
 		return nil, nil
 	}
-	c, err := l.role.cfg.Store.ClaimChunk(ctx, l.name, l.role.types, l.capped(), lease)
+	s := l.role.senders
+	c, err := l.role.ledger.ClaimChunk(ctx, l.name, l.role.types, l.seats.skip(l.perChannel, s.known, s.slowOnes(), s.proven))
 	if err != nil || c == nil {
 		return nil, err
 	}
@@ -226,32 +264,9 @@ func (l *lane) next(ctx context.Context, claim bool) (*runner, error) {
 }
 
 // full reports whether a channel has its share of this process.
-func (l *lane) full(channelID string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.active[channelID] >= l.perChannel
-}
-
-// capped are the channels that have their share of this process.
-func (l *lane) capped() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var ids []string
-	for id, n := range l.active {
-		if n >= l.perChannel {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-func (l *lane) add(channelID string, n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.active[channelID] += n
-	if l.active[channelID] == 0 {
-		delete(l.active, channelID)
-	}
+func (l *lane) full(c *postgres.Chunk) bool {
+	p, moving := l.role.senders.known(c.ChannelID)
+	return l.seats.full(c.ChannelID, c.AccountID, l.perChannel, p, moving)
 }
 
 // wait reports whether the database is to be asked after it.

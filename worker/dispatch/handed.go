@@ -94,11 +94,11 @@ func (h *handed) waits(channelID string) bool {
 }
 
 // next takes the oldest waiting chunk of a channel that is not at its cap.
-func (h *handed) next(capped func(channelID string) bool) *postgres.Handed {
+func (h *handed) next(capped func(c *postgres.Chunk) bool) *postgres.Handed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, list := range h.waiting {
-		if capped(id) {
+		if capped(list[0].Chunk) {
 			continue
 		}
 		if h.waiting[id] = list[1:]; len(list) == 1 {
@@ -135,16 +135,36 @@ func (h *handed) all(stop bool) []*postgres.Chunk {
 	return out
 }
 
-// keepHanded extends the leases of waiting chunks until ctx ends, and then
-// leaves the chunks to anybody.
-func (r *Role) keepHanded(ctx, work context.Context) {
-	for clock.Sleep(ctx, r.cfg.Clock, heartbeat) == nil {
-		if err := r.cfg.Store.ExtendChunks(ctx, r.handed.all(false), lease); err != nil && ctx.Err() == nil {
-			r.cfg.Logger.WarnContext(ctx, "the leases of waiting chunks were not extended", "err", err)
+// release takes out the chunks of channels that none of them should wait for.
+func (h *handed) release(resting func(channelID string) bool) (out []*postgres.Chunk) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, list := range h.waiting {
+		if !resting(id) {
+			continue
 		}
+		for _, c := range list {
+			out = append(out, c.Chunk)
+			h.messages -= len(c.Messages)
+		}
+		delete(h.waiting, id)
 	}
-	for _, c := range r.handed.all(true) {
-		if err := r.cfg.Store.EndChunk(work, c, nil, postgres.Rest{}); err != nil {
+	signal(h.room)
+	return out
+}
+
+// keepHanded leaves chunks of channels that rest to anybody, and all of them when ctx ends.
+func (r *Role) keepHanded(ctx, work context.Context) {
+	for clock.Sleep(ctx, r.cfg.Clock, poll) == nil {
+		r.letGo(work, r.handed.release(r.senders.resting))
+	}
+	r.letGo(work, r.handed.all(true))
+}
+
+// letGo makes chunks ready for anybody that this process did not begin to send.
+func (r *Role) letGo(work context.Context, list []*postgres.Chunk) {
+	for _, c := range list {
+		if err := r.ledger.EndChunk(work, c, nil, postgres.Rest{}); err != nil {
 			r.cfg.Logger.WarnContext(work, "chunk left to its lease", "chunk_id", c.ID, "err", err)
 		}
 	}

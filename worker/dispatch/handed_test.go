@@ -32,7 +32,7 @@ func TestRoomInMemory(t *testing.T) {
 		c := &postgres.Handed{Chunk: &postgres.Chunk{ChannelID: "channel"}, Messages: make([]postgres.ChunkMessage, maxHanded)}
 		h.waiting[c.ChannelID], h.messages = append(h.waiting[c.ChannelID], c), h.messages+maxHanded
 	}
-	take := func() { require.NotNil(t, h.next(func(string) bool { return false })) }
+	take := func() { require.NotNil(t, h.next(func(*postgres.Chunk) bool { return false })) }
 
 	require.True(t, <-asks())
 	fill()

@@ -10,9 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/turumba/turumba/kit/telemetry"
-	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
-	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
 // trace carries on the trace of the chunk: what is stored, said and called for it
@@ -32,32 +30,27 @@ func (r *runner) traceWindow(work context.Context) (context.Context, trace.Span)
 	return r.tracer.Start(work, "send "+r.channel.ChannelType+" "+r.channel.Provider, trace.WithSpanKind(trace.SpanKindClient))
 }
 
-func endWindow(span trace.Span, outcomes []messaging.Outcome) {
-	defer span.End()
-	if !span.IsRecording() {
+// endWindow ends the span of a window whose outcomes are all known.
+func endWindow(w *sentWindow) {
+	defer w.span.End()
+	if !w.span.IsRecording() {
 		return
 	}
-	failed := 0
-	for _, o := range outcomes {
-		if o.Status != messaging.MessageSent {
-			failed++
-		}
+	w.span.SetAttributes(attribute.Int("turumba.messages", w.n), attribute.Int("turumba.not_sent", w.failed))
+	if w.n == 1 {
+		w.span.SetAttributes(attribute.String("turumba.message_id", w.last))
 	}
-	span.SetAttributes(attribute.Int("turumba.messages", len(outcomes)), attribute.Int("turumba.not_sent", failed))
-	if len(outcomes) == 1 {
-		span.SetAttributes(attribute.String("turumba.message_id", outcomes[0].MessageID))
-	}
-	if failed > 0 {
-		span.SetStatus(codes.Error, "")
+	if w.failed > 0 {
+		w.span.SetStatus(codes.Error, "")
 	}
 }
 
 // observe measures one call of the adapter and tells it at debug level.
-func (r *runner) observe(ctx context.Context, m postgres.ChunkMessage, res channel.Result, took time.Duration) {
-	r.line.took.Observe(took.Seconds())
+func (r *runner) observe(ctx context.Context, with *equipment, messageID string, res channel.Result, took time.Duration) {
+	with.line.took.Observe(took.Seconds())
 	if !r.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
-	r.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "provider called", slog.String("message_id", m.ID), slog.String("channel_type", r.channel.ChannelType),
+	r.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "provider called", slog.String("message_id", messageID), slog.String("channel_type", with.channel.ChannelType),
 		slog.String("class", res.Class.String()), slog.String("code", res.Code), slog.Float64("duration_ms", float64(took.Microseconds())/1000))
 }

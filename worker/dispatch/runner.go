@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -20,85 +20,116 @@ import (
 const (
 	// maxWait is the longest a chunk stays in work for the channel's rate.
 	maxWait = 5 * time.Second
-	// busyWindow is the longest a window should take; slower channels get smaller
-	// ones, so that a cancel is noticed within two of them.
-	busyWindow = time.Second
 	// quickWindow is how long a window may take for the next to be wide.
 	quickWindow = 20 * time.Millisecond
-	// sendLimit bounds one call of an adapter, above the adapter's own limits; calls that
-	// begin within sameLimit share one, which then is that much shorter for the last.
-	sendLimit = 2 * time.Minute
+	// sendLimit bounds one call of an adapter, above the adapter's own limits: SMTP alone
+	// waits 600 s for the answer to a mail (RFC 5321, section 4.5.3.2.6), after commands that
+	// have their own. Calls that begin within sameLimit share one, which then is that much
+	// shorter for the last.
+	sendLimit = 20 * time.Minute
 	sameLimit = time.Second
 	// storeLimit is how long outcomes are offered to a database that is away, and
-	// lastStore how long after the drain.
+	// lastStore how long after the drain. Each try has askLimit.
 	storeLimit = 5 * time.Minute
 	lastStore  = 2 * time.Second
 	// again is how long a chunk waits after an error that may pass.
 	again = time.Second
+	// gateEvery is how often the gate is looked at while messages are called that it let
+	// through: a cancel stops new calls within it.
+	gateEvery = time.Second
+	// landTime is how long calls that are open are waited for before the rest of their chunk
+	// is let go without them.
+	landTime = slowCall
 )
 
-// runner sends one chunk.
-type runner struct {
-	*Role
-	chunk    *postgres.Chunk
+// equipment is what messages are called with. It is not changed: a change of the channel
+// brings another one.
+type equipment struct {
 	channel  *messaging.Channel
 	line     *line
 	renderer *messaging.Renderer
 	subject  *messaging.Renderer // the channel's own subject line; nil for none
 	files    []*channel.Attachment
+}
+
+// runner sends one chunk.
+type runner struct {
+	*Role
+	*equipment
+	lane     *lane
+	seat     *seat
+	chunk    *postgres.Chunk
 	messages []postgres.ChunkMessage
-	// outcomes wait for the next passage of the gate.
+	limits   *callLimits
+	flight   *flight
+	// outcomes wait for the next passage of the gate; unstored is how many of them count as
+	// marked.
 	outcomes []messaging.Outcome
+	unstored int
+	passed   time.Time // when the gate was asked last
+	waiting  time.Time // since when messages wait for a connection, or for room to be marked
+	parted   bool      // nothing is left to mark
+	belated  bool      // counted as late in the channel's timing
+	// moved is when the last statement or call ended, storing whether outcomes are offered.
+	moved   atomic.Int64
+	storing atomic.Bool
 	condition
 }
 
 // newRunner sends a chunk, whose messages are read first unless they are given.
 func newRunner(r *Role, c *postgres.Chunk, messages []postgres.ChunkMessage) *runner {
-	return &runner{Role: r, chunk: c, messages: messages}
+	return &runner{Role: r, equipment: &equipment{}, chunk: c, messages: messages}
 }
 
 // run sends until the chunk is done or must be let go. stop ends it between two
-// windows; work bounds what is in flight.
+// calls; work bounds what is in flight.
 func (r *runner) run(stop, work context.Context) {
 	work, span := r.trace(work)
 	defer span.End()
-	beat, end := context.WithCancel(work)
-	var beating sync.WaitGroup
-	beating.Go(func() { r.keepLease(beat) })
+	r.limits = newLimits(work)
+	defer r.limits.end()
+	r.progress()
+	r.kept.add(r)
 	rest, err := r.send(stop, work)
-	if err != nil && !errors.Is(err, postgres.ErrFenced) {
+	if errors.Is(err, postgres.ErrFenced) {
+		rest = postgres.Rest{}
+	} else if err != nil {
 		r.cfg.Logger.WarnContext(work, "chunk interrupted", "chunk_id", r.chunk.ID, "err", err)
-		rest, err = postgres.Rest{Delay: again}, nil
+		rest = postgres.Rest{Delay: again}
 	}
-	if err == nil {
-		err = r.store(work, true, func(ctx context.Context) error { return r.cfg.Store.EndChunk(ctx, r.chunk, r.outcomes, rest) })
+	if err := r.ground(work); err != nil {
+		r.cfg.Logger.WarnContext(work, "a channel was not told what its calls said", "chunk_id", r.chunk.ID, "err", err)
 	}
+	r.end(work, rest)
+}
+
+// end stores what is left to store and lets go of the chunk.
+func (r *runner) end(work context.Context, rest postgres.Rest) {
+	err := r.store(work, true, func(ctx context.Context) error { return r.ledger.EndChunk(ctx, r.chunk, r.outcomes, rest) })
 	if err == nil {
 		err = r.letOthers(work)
 	}
 	if err == nil {
 		err = failpoint.Hit(work, failpoint.DispatchAfterStore)
 	}
-	end()
-	beating.Wait()
+	r.kept.remove(r)
+	r.stored()
 	if errors.Is(err, postgres.ErrFenced) {
 		r.cfg.Metrics.leasesLost.WithLabelValues(r.chunk.Lane).Inc()
-	}
-	if err != nil && !errors.Is(err, postgres.ErrFenced) {
+	} else if err != nil {
 		r.cfg.Logger.WarnContext(work, "chunk left to its lease", "chunk_id", r.chunk.ID, "err", err)
 	}
 }
 
-// keepLease extends the lease while windows take long.
-func (r *runner) keepLease(ctx context.Context) {
-	for clock.Sleep(ctx, r.cfg.Clock, heartbeat) == nil {
-		if err := r.cfg.Store.ExtendChunk(ctx, r.chunk, lease); errors.Is(err, postgres.ErrFenced) {
-			return // the gate finds out too
-		}
-	}
+// progress says that the runner got on: a statement or a call ended.
+func (r *runner) progress() { r.moved.Store(r.cfg.Clock.Now().UnixNano()) }
+
+// getsOn reports whether the runner's lease is to be kept.
+func (r *runner) getsOn(now time.Time) bool {
+	return r.storing.Load() || now.UnixNano()-r.moved.Load() < int64(idleLimit)
 }
 
-// send passes window after window and says what becomes of the rest.
+// send sends the chunk and says what becomes of the rest of it.
 func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	if err := failpoint.Hit(work, failpoint.DispatchAfterClaim); err != nil {
 		return postgres.Rest{}, err
@@ -106,42 +137,146 @@ func (r *runner) send(stop, work context.Context) (postgres.Rest, error) {
 	if rest, ok, err := r.start(work); !ok || err != nil {
 		return rest, err
 	}
+	r.progress()
 	if r.messages == nil {
 		var err error
-		if r.messages, err = r.cfg.Store.ChunkMessages(work, r.chunk, r.chunk.CallingUpto); err != nil {
+		if r.messages, err = r.ledger.ChunkMessages(work, r.chunk); err != nil {
 			return postgres.Rest{}, err
 		}
 	}
 	if len(r.messages) == 0 {
 		return postgres.Rest{Gone: true}, nil
 	}
-	for r.chunk.CallingUpto < len(r.chunk.MessageIDs) {
-		if stop.Err() != nil {
-			return postgres.Rest{}, nil
-		}
-		upto := min(r.chunk.CallingUpto+r.step(), len(r.chunk.MessageIDs))
-		granted, rest, err := r.reserve(stop, work, upto-r.chunk.CallingUpto)
-		if err != nil || rest.Delay > 0 {
+	for {
+		if rest, over, err := r.turn(stop, work); over || err != nil {
 			return rest, err
 		}
-		if granted == 0 {
-			continue
-		}
-		open, err := r.pass(work, r.chunk.CallingUpto+granted)
-		if err != nil {
-			return postgres.Rest{}, err
-		}
-		if !open {
-			if rest, ok, err := r.reload(work); !ok || err != nil {
-				return rest, err
-			}
-			continue
-		}
-		if err := r.effects(work); err != nil {
-			return postgres.Rest{}, err
+		r.progress()
+	}
+}
+
+// turn does what is to be done now: it takes in outcomes, and marks further messages as
+// called where there is room for some, or waits. over says that no more is to be called.
+func (r *runner) turn(stop, work context.Context) (rest postgres.Rest, over bool, err error) {
+	if err := r.takeIn(work); err != nil {
+		return rest, true, err
+	}
+	if err := r.watch(work); err != nil {
+		return rest, true, err
+	}
+	open, left := r.flight.left(), len(r.chunk.MessageIDs)-r.chunk.CallingUpto
+	if left == 0 {
+		r.part()
+	}
+	now := r.cfg.Clock.Now()
+	switch {
+	case left == 0 && open == 0, stop.Err() != nil:
+		return rest, true, nil
+	case r.surplus(now, left):
+		return postgres.Rest{Delay: again}, true, nil
+	}
+	want, low, yield := r.room(open, left)
+	if store := yield && r.unstored > 0; want == 0 && !store && now.Sub(r.passed) < gateEvery {
+		r.wait(stop, low, now)
+		return rest, false, nil
+	}
+	return r.mark(stop, work, want)
+}
+
+// room is how many messages may be marked now; if none, low is how few must be open for
+// some to be, and yield says that outcomes should be stored for others.
+func (r *runner) room(open, left int) (n, low int, yield bool) {
+	switch {
+	case left == 0:
+		return 0, 0, false
+	case !r.probing:
+		return r.line.mark(r.flight, open, r.unstored, left)
+	case open > 0:
+		return 0, 0, false
+	}
+	r.line.reserve(1)
+	return 1, 0, false
+}
+
+// mark passes the gate for up to want further messages, which are called at once, or to
+// look whether those may go on that are marked. It stores the outcomes so far.
+func (r *runner) mark(stop, work context.Context, want int) (rest postgres.Rest, over bool, err error) {
+	granted := want
+	if want > 0 {
+		if granted, rest, err = r.reserve(stop, work, want); err != nil || granted == 0 {
+			r.line.done(want)
+			return rest, err != nil || rest.Delay > 0, err
 		}
 	}
-	return postgres.Rest{}, nil
+	open, marked, err := r.pass(work, r.chunk.CallingUpto+granted)
+	r.line.done(want - marked)
+	if err != nil || open {
+		return rest, err != nil, err
+	}
+	rest, ok, err := r.reload(work)
+	return rest, !ok || err != nil, err
+}
+
+// takeIn takes in what became of calls, and does to the channel what that asks for.
+func (r *runner) takeIn(work context.Context) error {
+	taken := r.take()
+	if len(taken) == 0 {
+		return nil
+	}
+	if err := failpoint.Hit(work, failpoint.DispatchAfterResponse); err != nil {
+		return err
+	}
+	r.took = r.cfg.Clock.Now().Sub(r.passed)
+	r.line.resize(nextWindow(r.took))
+	return r.effects(work, taken)
+}
+
+// surplus reports whether the chunk should be left for later: its messages wait for a
+// connection, and the calls that have one do not end.
+func (r *runner) surplus(now time.Time, left int) bool {
+	if !r.flight.oldest().IsZero() || left == 0 && !r.flight.waits() {
+		r.waiting = time.Time{}
+		return false
+	}
+	if r.waiting.IsZero() {
+		r.waiting = now
+	}
+	if now.Sub(r.waiting) < slowCall {
+		return false
+	}
+	r.toSlow()
+	return !r.line.valve.moving(now)
+}
+
+// wait waits until there is something to do: few enough messages are open, or a call is
+// open for so long that somebody must see to it, or the gate is to be looked at.
+func (r *runner) wait(stop context.Context, low int, now time.Time) {
+	until := r.passed.Add(gateEvery)
+	if oldest := r.flight.oldest(); !oldest.IsZero() {
+		for _, limit := range []time.Duration{slowCall, r.cfg.SilentAfter} {
+			if at := oldest.Add(limit); at.After(now) && at.Before(until) {
+				until = at
+			}
+		}
+	} else if at := now.Add(slowCall); at.Before(until) {
+		until = at
+	}
+	t := r.cfg.Clock.NewTimer(until.Sub(now) + time.Millisecond)
+	defer t.Stop()
+	r.flight.wants(low)
+	select {
+	case <-r.flight.wake:
+	case <-t.C():
+	case <-stop.Done():
+	}
+}
+
+// part says that the runner has nothing left to mark.
+func (r *runner) part() {
+	if !r.parted && r.line != nil {
+		r.parted = true
+		r.line.part(r.flight)
+	}
 }
 
 // blockedCheck is how long a chunk of an account that must not send is put off; it
@@ -162,7 +297,7 @@ func (r *runner) start(ctx context.Context) (rest postgres.Rest, ok bool, err er
 // rest says what to do with it.
 func (r *runner) load(ctx context.Context) (rest postgres.Rest, ok bool, err error) {
 	now := r.cfg.Clock.Now()
-	w, err := r.cfg.Store.ChunkWork(ctx, r.chunk)
+	w, err := r.ledger.ChunkWork(ctx, r.chunk)
 	if err != nil {
 		return rest, false, err
 	}
@@ -185,7 +320,7 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 	case w.Blocked:
 		return postgres.Rest{Delay: blockedCheck}, false, nil
 	}
-	r.channel = w.Channel
+	r.equipment = &equipment{channel: w.Channel, files: r.files}
 	if ok, err := r.admitted(ctx); !ok || err != nil {
 		return rest, false, errors.Join(err, r.hold(ctx, &rest))
 	}
@@ -194,13 +329,26 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 	}
 	if r.line, err = r.senders.get(r.channel, r.chunk.Lane); err != nil {
 		r.broken = true
-		err = r.cfg.Store.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error())
+		err = r.ledger.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error())
 		return rest, false, errors.Join(err, r.hold(ctx, &rest))
 	}
 	if err := r.attach(ctx, w); err != nil {
 		return rest, false, err
 	}
-	return rest, true, r.parse(w)
+	if err := r.parse(w); err != nil {
+		return rest, false, err
+	}
+	r.board()
+	return rest, true, nil
+}
+
+// board makes ready to call by the line.
+func (r *runner) board() {
+	r.seat.equip(r.line.connections())
+	r.stored()
+	r.flight = newFlight(r.line, &r.calling, r.settle)
+	r.line.join()
+	r.parted, r.passed = false, r.cfg.Clock.Now()
 }
 
 // bind makes secrets of former versions usable. What does not open stays as it is: who
@@ -223,10 +371,11 @@ func (r *runner) attach(ctx context.Context, w postgres.Work) error {
 	for i, a := range w.Snapshot.Attachments {
 		digests[i] = a.Digest
 	}
-	files, err := r.cfg.Store.Files(ctx, r.chunk.AccountID, digests)
+	files, err := r.ledger.Files(ctx, r.chunk.AccountID, digests)
 	if err != nil {
 		return err
 	}
+	r.files = nil
 	for _, a := range w.Snapshot.Attachments {
 		r.files = append(r.files, channel.NewAttachment(a.Filename, a.MediaType, a.ContentID, files[a.Digest]))
 	}
@@ -245,9 +394,13 @@ func (r *runner) parse(w postgres.Work) (err error) {
 	return err
 }
 
-// reload finds out why the gate was closed. Nothing changed means that the lease is
-// lost, or that what was wrong is mended since: the chunk is let go either way.
+// reload finds out why the gate was closed, when no call is open any more. Nothing changed
+// means that the lease is lost, or that what was wrong is mended since: the chunk is let go
+// either way.
 func (r *runner) reload(ctx context.Context) (postgres.Rest, bool, error) {
+	if err := r.ground(ctx); err != nil {
+		return postgres.Rest{}, false, err
+	}
 	seen, probing := r.channel.SendEpoch, r.probing
 	rest, ok, err := r.load(ctx)
 	if ok && err == nil && r.channel.SendEpoch == seen && r.probing == probing {
@@ -263,31 +416,31 @@ func (r *runner) reserve(stop, work context.Context, want int) (granted int, res
 	if limit == nil {
 		return want, rest, nil
 	}
-	granted, wait, err := r.cfg.Store.Reserve(stop, r.channel.ID, r.chunk.Lane, *limit, want)
+	got, err := r.ledger.Reserve(stop, r.chunk, *limit, want)
 	if stop.Err() != nil {
 		return 0, rest, nil
 	}
-	if err != nil || granted > 0 {
-		return granted, rest, err
+	if err != nil || got.granted > 0 {
+		return got.granted, rest, err
 	}
 	r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byChannel).Inc()
-	if wait > maxWait {
-		return 0, postgres.Rest{Delay: wait}, nil
+	if got.wait > maxWait {
+		return 0, postgres.Rest{Delay: got.wait}, nil
 	}
 	// What is known must not wait with the rest: pass the gate on the spot.
 	if len(r.outcomes) > 0 {
-		if _, err := r.pass(work, r.chunk.CallingUpto); err != nil {
+		if _, _, err := r.pass(work, r.chunk.CallingUpto); err != nil {
 			return 0, rest, err
 		}
 	}
 	// It fails only when stop ends, which the caller sees.
-	_ = clock.Sleep(stop, r.cfg.Clock, wait)
+	_ = clock.Sleep(stop, r.cfg.Clock, got.wait)
 	return 0, rest, nil
 }
 
-// pass stores the outcomes so far and opens the window up to upto, whose
-// messages are sent at once.
-func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
+// pass stores the outcomes so far and opens the gate up to upto. The messages before it are
+// called at once; marked is how many those are.
+func (r *runner) pass(work context.Context, upto int) (open bool, marked int, err error) {
 	next := r.between(r.chunk.CallingUpto, upto)
 	keys := make([]string, len(next))
 	for i, m := range next {
@@ -296,21 +449,32 @@ func (r *runner) pass(work context.Context, upto int) (open bool, err error) {
 	var g postgres.Gate
 	err = r.store(work, len(r.outcomes) > 0, func(ctx context.Context) error {
 		var err error
-		g, err = r.cfg.Store.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, lease, keys, r.outcomes)
+		g, err = r.ledger.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, keys, r.outcomes)
 		return err
 	})
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
-	r.outcomes = r.outcomes[:0]
+	r.outcomes, r.passed = r.outcomes[:0], r.cfg.Clock.Now()
+	r.stored()
 	if !g.Open {
-		return false, nil
+		return false, 0, nil
+	}
+	if len(next) == 0 {
+		return true, 0, nil
 	}
 	if err := failpoint.Hit(work, failpoint.DispatchAfterGate); err != nil {
-		return false, err
+		return false, 0, err
 	}
-	r.sendWindow(work, next, g)
-	return true, failpoint.Hit(work, failpoint.DispatchAfterResponse)
+	return true, r.launch(work, next, g), nil
+}
+
+// stored lets others mark as many messages as have their outcome stored.
+func (r *runner) stored() {
+	if r.unstored > 0 && r.flight != nil {
+		r.flight.line.done(r.unstored)
+		r.unstored = 0
+	}
 }
 
 // between are the messages with an ordinal in [from, upto).
@@ -327,6 +491,10 @@ func (r *runner) between(from, upto int) []postgres.ChunkMessage {
 func (r *runner) store(work context.Context, insist bool, fn func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), storeLimit)
 	defer cancel()
+	if insist {
+		r.storing.Store(true)
+		defer r.storing.Store(false)
+	}
 	defer context.AfterFunc(work, func() {
 		if clock.Sleep(ctx, r.cfg.Clock, lastStore) == nil {
 			cancel()

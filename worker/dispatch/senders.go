@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
@@ -17,18 +18,27 @@ const maxSenders = 2000
 // gets a new sender; the old one lets its sends finish by itself.
 type senders struct {
 	cfg Config
+	// wake lets the lanes look for work: a channel may have more chunks in work than before.
+	wake func()
 
 	mu     sync.Mutex
 	open   map[senderKey]*line
 	valves map[string]*valve // by channel, while it has open connections
+
+	slowMu sync.Mutex
+	slow   map[*valve]struct{}
 }
 
 // senderKey is whose connections they are; the lane is empty where both share them.
 type senderKey struct{ channel, lane string }
 
-func newSenders(cfg Config) *senders {
-	return &senders{cfg: cfg, open: map[senderKey]*line{}, valves: map[string]*valve{}}
+func newSenders(cfg Config, wake func()) *senders {
+	return &senders{cfg: cfg, wake: wake, open: map[senderKey]*line{}, valves: map[string]*valve{}, slow: map[*valve]struct{}{}}
 }
+
+// spare is how many calls a sender takes beyond the channel's connections, which the line
+// sees to: those that try the channel while others have no answer yet.
+const spare = 32
 
 // errNoAdapter: the channel is of a kind that this build does not send.
 var errNoAdapter = errors.New("no adapter serves this channel")
@@ -59,7 +69,7 @@ func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 		return nil, fmt.Errorf("%w: %s by %s", errNoAdapter, c.ChannelType, c.Provider)
 	}
 	part := *c
-	part.Connections = connections
+	part.Connections = max(connections, min(connections+spare, channel.MaxConnections))
 	settings, err := part.Settings(s.cfg.Vault)
 	if err != nil {
 		return nil, err
@@ -70,24 +80,99 @@ func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 	}
 	s.shutOld(c)
 	s.makeRoom()
-	l := &line{
-		sender: sender, epoch: c.SendEpoch, slots: make(chan struct{}, max(connections, 1)), valve: s.valve(c.ID),
-		took: s.cfg.Metrics.durations.WithLabelValues(c.ChannelType, c.Provider),
-	}
-	l.window.Store(window)
+	l := newLine(sender, c.SendEpoch, int(connections), s.valve(c), s.cfg.Metrics.durations.WithLabelValues(c.ChannelType, c.Provider))
 	s.open[key] = l
 	return l, nil
 }
 
 // valve is the channel's; a changed channel got a new one when its old connections were
 // shut.
-func (s *senders) valve(channelID string) *valve {
-	v, ok := s.valves[channelID]
+func (s *senders) valve(c *messaging.Channel) *valve {
+	v, ok := s.valves[c.ID]
 	if !ok {
-		v = &valve{}
-		s.valves[channelID] = v
+		v = &valve{channelID: c.ID, accountID: c.AccountID, changed: s.changed}
+		s.valves[c.ID] = v
 	}
 	return v
+}
+
+// changed keeps the list of slow channels.
+func (s *senders) changed(v *valve, p pace) {
+	s.slowMu.Lock()
+	defer s.slowMu.Unlock()
+	if p == slow {
+		s.slow[v] = struct{}{}
+	} else {
+		delete(s.slow, v)
+		s.wake()
+	}
+}
+
+// forget ends what is known of a channel.
+func (s *senders) forget(channelID string) {
+	v := s.valves[channelID]
+	if v == nil {
+		return
+	}
+	delete(s.valves, channelID)
+	v.mu.Lock()
+	v.changed = nil
+	v.mu.Unlock()
+	s.slowMu.Lock()
+	defer s.slowMu.Unlock()
+	delete(s.slow, v)
+}
+
+// slowOnes are the channels that are slow now, with their accounts.
+func (s *senders) slowOnes() map[string]string {
+	s.slowMu.Lock()
+	defer s.slowMu.Unlock()
+	if len(s.slow) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(s.slow))
+	for v := range s.slow {
+		out[v.channelID] = v.accountID
+	}
+	return out
+}
+
+// known is the pace of a channel, and whether it is moving.
+func (s *senders) known(channelID string) (p pace, moving bool) {
+	s.mu.Lock()
+	v := s.valves[channelID]
+	s.mu.Unlock()
+	if v == nil {
+		return unproven, false
+	}
+	p = v.pace()
+	return p, p == slow && v.moving(s.cfg.Clock.Now())
+}
+
+// proven are the channels of an account that have answered.
+func (s *senders) proven(accountID string) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, v := range s.valves {
+		if v.accountID == accountID && v.pace() != unproven {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// resting reports whether messages of the channel should not wait in memory: it is called
+// by nobody now, or its calls have no answer.
+func (s *senders) resting(channelID string) bool {
+	s.mu.Lock()
+	v := s.valves[channelID]
+	s.mu.Unlock()
+	if v == nil {
+		return false
+	}
+	now := s.cfg.Clock.Now()
+	wait, _ := v.held(now)
+	return wait > 0 || v.pace() == slow && !v.moving(now)
 }
 
 // shutOld closes what was opened for the channel as it was before.
@@ -97,7 +182,7 @@ func (s *senders) shutOld(c *messaging.Channel) {
 		if old, ok := s.open[key]; ok && old.epoch != c.SendEpoch {
 			s.shut(old)
 			delete(s.open, key)
-			delete(s.valves, c.ID)
+			s.forget(c.ID)
 		}
 	}
 }
@@ -110,7 +195,7 @@ func (s *senders) makeRoom() {
 	for key, o := range s.open {
 		s.shut(o)
 		delete(s.open, key)
-		delete(s.valves, key.channel)
+		s.forget(key.channel)
 		return
 	}
 }

@@ -1,12 +1,8 @@
 package dispatch
 
 import (
-	"context"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
@@ -19,10 +15,15 @@ const codeCircuitOpen = "circuit_open"
 // lanes. It shuts with the first answer that asks for it, so that the rest of a window
 // is not called in vain; what other processes must know is in the database.
 type valve struct {
+	channelID, accountID string
+	// changed is told when the channel's pace did; it must not call the valve.
+	changed func(*valve, pace)
+
 	mu      sync.Mutex
 	breaker breaker
 	shut    time.Time // no call before it
 	why     string
+	timing
 }
 
 // held is how long messages wait that must not be called now, and why; 0 if they may.
@@ -32,10 +33,13 @@ func (v *valve) held(now time.Time) (wait time.Duration, why string) {
 	return max(v.shut.Sub(now), 0), v.why
 }
 
-// note takes in what became of a call and reports whether the channel tripped.
-func (v *valve) note(o messaging.Outcome, now time.Time) (tripped bool) {
+// note takes in what became of a call that took so long, and reports whether the channel
+// tripped.
+func (v *valve) note(o messaging.Outcome, took time.Duration, now time.Time) (tripped bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.add(took, now)
+	v.settle()
 	switch {
 	case o.Class == channel.ClassRateLimited.String() || o.Refused():
 		v.close(now.Add(o.RetryIn), o.Class)
@@ -95,31 +99,3 @@ func (b *breaker) add(failed, unknown bool) bool {
 	b.at, b.n = (b.at+1)%tripOf, min(b.n+1, tripOf)
 	return b.run >= tripRun || failed && b.n == tripOf && b.fails*2 >= tripOf
 }
-
-// line is a lane's open connections of a channel: as many calls at once as it has of
-// them, whatever its adapter would allow (catalogue F-53).
-type line struct {
-	sender channel.Sender
-	epoch  int64
-	slots  chan struct{}
-	valve  *valve
-	window atomic.Int32 // how many messages the next window has
-	took   prometheus.Observer
-}
-
-// take waits for a slot; false if the work ends first.
-func (l *line) take(ctx context.Context) bool {
-	select {
-	case l.slots <- struct{}{}:
-		return true
-	default:
-	}
-	select {
-	case l.slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (l *line) free() { <-l.slots }

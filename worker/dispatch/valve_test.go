@@ -49,18 +49,18 @@ func TestValve(t *testing.T) {
 		}
 	}
 	shut(0, "")
-	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 3 * time.Second}, now))
-	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 2 * time.Second}, now))
+	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 3 * time.Second}, time.Millisecond, now))
+	require.False(t, v.note(messaging.Outcome{Class: "rate_limited", RetryIn: 2 * time.Second}, time.Millisecond, now))
 	shut(3*time.Second, "rate_limited")
 	now = now.Add(3 * time.Second)
 	shut(0, "")
-	require.False(t, v.note(messaging.Outcome{Class: "config", RetryIn: time.Second}, now))
+	require.False(t, v.note(messaging.Outcome{Class: "config", RetryIn: time.Second}, time.Millisecond, now))
 	shut(time.Second, "config")
 	v.open()
 	shut(0, "")
 	for range tripRun - 1 {
-		require.False(t, v.note(messaging.Outcome{Class: "unknown"}, now))
+		require.False(t, v.note(messaging.Outcome{Class: "unknown"}, time.Millisecond, now))
 	}
-	require.True(t, v.note(messaging.Outcome{Class: "transient"}, now))
+	require.True(t, v.note(messaging.Outcome{Class: "transient"}, time.Millisecond, now))
 	shut(tripPause, codeCircuitOpen)
 }

@@ -3,108 +3,102 @@ package dispatch
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
-// sendWindow sends messages side by side, as many as there are connections.
-func (r *runner) sendWindow(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) {
-	began := r.cfg.Clock.Now()
-	work, span := r.traceWindow(work)
-	if len(g.Withdrawn) > 0 {
-		list = slices.DeleteFunc(slices.Clone(list), func(m postgres.ChunkMessage) bool { return g.Withdrawn[m.ID] })
-	}
-	r.outcomes = slices.Grow(r.outcomes[:0], len(list))[:len(list)]
-	limits := callLimits{work: work}
-	sideBySide(len(list), cap(r.line.slots), func(i int) { r.outcomes[i] = r.settle(&limits, list[i], g, began) })
-	limits.end()
-	endWindow(span, r.outcomes)
-	r.cfg.Metrics.outcomes(r.channel, r.outcomes)
-	r.took = r.cfg.Clock.Now().Sub(began)
-	r.line.window.Store(int32(nextWindow(int(r.line.window.Load()), r.took)))
+// sentWindow is what one passage of the gate let be called.
+type sentWindow struct {
+	with    *equipment
+	now     func() time.Time
+	limits  *callLimits
+	gate    postgres.Gate
+	probing bool
+	span    trace.Span
+	// left of its n messages have no outcome yet, failed were not sent.
+	n, left, failed int
+	last            string // the message that was taken last
 }
 
-// sideBySide calls do with each of the first n numbers, on at most so many goroutines. Each
-// goroutine starts the next one before its first call, so that calls which wait soon have
-// all of them, and calls which do not are done by a few.
-func sideBySide(n, most int, do func(i int)) {
-	var calling sync.WaitGroup
-	var taken, started atomic.Int64
-	var call func()
-	call = func() {
-		i := int(taken.Add(1)) - 1
-		if i < n-1 && started.Add(1) < int64(most) {
-			calling.Go(call)
-		}
-		for ; i < n; i = int(taken.Add(1)) - 1 {
-			do(i)
+// launch lets the messages be called that the gate was passed for, and returns how many
+// those are.
+func (r *runner) launch(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) int {
+	calls := make([]call, 0, len(list))
+	w := &sentWindow{with: r.equipment, now: r.cfg.Clock.Now, limits: r.limits, gate: g, probing: r.probing}
+	for _, m := range list {
+		if !g.Withdrawn[m.ID] {
+			calls = append(calls, call{ChunkMessage: m, window: w})
 		}
 	}
-	calling.Go(call)
-	calling.Wait()
-}
-
-// settle sends a message, or gives it up where it must not be sent.
-func (r *runner) settle(limits *callLimits, m postgres.ChunkMessage, g postgres.Gate, began time.Time) messaging.Outcome {
-	if code := r.refusal(m, g, began); code != "" {
-		return messaging.Outcome{MessageID: m.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: m.NotAfter != nil}
+	w.n, w.left = len(calls), len(calls)
+	if _, w.span = r.traceWindow(work); w.n == 0 {
+		endWindow(w)
 	}
-	return r.sendOne(limits, m)
+	r.flight.add(calls)
+	return len(calls)
 }
 
-// callLimits are the contexts of a window's calls. One for each call would cost more than
-// many a message.
-type callLimits struct {
-	work context.Context
-
-	mu    sync.Mutex
-	ctx   context.Context // of calls that begin before until
-	until time.Time
-	ends  []context.CancelFunc
-}
-
-// at is the context of a call that begins now.
-func (l *callLimits) at(now time.Time) context.Context {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ctx == nil || now.After(l.until) {
-		ctx, end := context.WithTimeout(l.work, sendLimit)
-		l.ctx, l.until, l.ends = ctx, now.Add(sameLimit), append(l.ends, end)
+// take moves what became of calls to the outcomes that wait for the gate, and returns
+// those.
+func (r *runner) take() []messaging.Outcome {
+	done := r.flight.take()
+	if len(done) == 0 {
+		return nil
 	}
-	return l.ctx
+	r.outcomes = append(r.outcomes, make([]messaging.Outcome, len(done))...)
+	taken := r.outcomes[len(r.outcomes)-len(done):]
+	for i, c := range done {
+		taken[i] = c.outcome
+		taken[i].Ordinal = c.place
+		if !c.silent.Load() {
+			r.unstored++
+		}
+		c.window.count(c.outcome)
+	}
+	r.cfg.Metrics.outcomes(r.channel, taken)
+	return taken
 }
 
-func (l *callLimits) end() {
-	for _, end := range l.ends {
-		end()
+// count takes in an outcome of the window, and ends its span with the last.
+func (w *sentWindow) count(o messaging.Outcome) {
+	if o.Status != messaging.MessageSent {
+		w.failed++
+	}
+	if w.last, w.left = o.MessageID, w.left-1; w.left == 0 {
+		endWindow(w)
 	}
 }
 
-// nextWindow is how many messages the next window has, after one of n took so long.
-func nextWindow(n int, took time.Duration) int {
-	switch {
-	case took > busyWindow:
-		return max(n/2, 1)
-	case took < quickWindow:
-		return min(n*2, wideWindow)
-	case took < busyWindow/4:
-		return min(n*2, window)
+// settle sends a message, or gives it up where it must not be sent. urgent says that the
+// runner should see to it now.
+func (r *runner) settle(c *call) (o messaging.Outcome, urgent bool) {
+	if code := r.refusal(c); code != "" {
+		return messaging.Outcome{MessageID: c.ID, Status: messaging.MessagePermanentlyFailed, Code: code, Expiring: c.NotAfter != nil}, false
 	}
-	return min(n, window)
+	return r.sendOne(c)
+}
+
+// nextWindow is how many messages the next window of a quick channel has, after one that
+// took so long.
+func nextWindow(took time.Duration) int {
+	if took < quickWindow {
+		return wideWindow
+	}
+	return window
 }
 
 // refusal is why a message is given up without being sent; empty if it is sent.
-func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time) string {
+func (r *runner) refusal(c *call) string {
+	suppressed := c.window.gate.Suppressed
 	switch {
-	case len(g.Suppressed) > 0 && g.Suppressed[messaging.AddressKey(r.chunk.ChannelType, m.Address)]:
+	case len(suppressed) > 0 && suppressed[messaging.AddressKey(r.chunk.ChannelType, c.Address)]:
 		return messaging.CodeOptedOut
-	case m.NotAfter != nil && m.NotAfter.Before(now):
+	case c.NotAfter != nil && c.NotAfter.Before(c.began):
 		return messaging.CodeExpired
 	}
 	return ""
@@ -112,52 +106,53 @@ func (r *runner) refusal(m postgres.ChunkMessage, g postgres.Gate, now time.Time
 
 // sendOne calls the provider, unless another call has found out meanwhile that the
 // channel must wait.
-func (r *runner) sendOne(limits *callLimits, m postgres.ChunkMessage) messaging.Outcome {
-	if !r.line.take(limits.work) {
-		return messaging.Held(m.ID, codeCircuitOpen, 0)
+func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
+	with := c.window.with
+	if wait, why := with.line.valve.held(c.began); wait > 0 && !c.window.probing {
+		return messaging.Held(c.ID, why, wait), true
 	}
-	defer r.line.free()
-	began := r.cfg.Clock.Now()
-	if wait, why := r.line.valve.held(began); wait > 0 && !r.probing {
-		return messaging.Held(m.ID, why, wait)
-	}
-	ctx := limits.at(began)
-	res := r.line.sender.Send(ctx, r.render(m))
+	ctx := c.window.limits.at(c.began)
+	res := with.line.sender.Send(ctx, r.render(with, c.ChunkMessage))
 	ended := r.cfg.Clock.Now()
-	r.observe(ctx, m, res, ended.Sub(began))
-	o := messaging.Decide(res, r.channel, m.Attempts, rand.Float64())
-	o.MessageID, o.Ordinal, o.Expiring = m.ID, m.Ordinal, m.NotAfter != nil
-	if r.line.valve.note(o, ended) {
-		r.tripped.Store(true)
+	took := ended.Sub(c.began)
+	r.observe(ctx, with, c.ID, res, took)
+	o = messaging.Decide(res, with.channel, c.Attempts, rand.Float64())
+	o.MessageID, o.Expiring = c.ID, c.NotAfter != nil
+	if c.silent.Load() { // the channel has been judged without it
+		return o, false
 	}
-	return o
+	if with.line.valve.note(o, took, ended) {
+		r.tripped.Store(true)
+		return o, true
+	}
+	return o, o.Refused() || o.Class == channel.ClassRateLimited.String()
 }
 
-func (r *runner) render(m postgres.ChunkMessage) channel.Message {
-	out := channel.Message{ID: m.ID, AccountID: r.chunk.AccountID, ChannelID: r.channel.ID, To: m.Address, CreatedAt: m.CreatedAt}
+func (r *runner) render(with *equipment, m postgres.ChunkMessage) channel.Message {
+	out := channel.Message{ID: m.ID, AccountID: r.chunk.AccountID, ChannelID: with.channel.ID, To: m.Address, CreatedAt: m.CreatedAt}
 	switch {
-	case r.renderer != nil:
-		text := r.renderer.Render(m.Values)
+	case with.renderer != nil:
+		text := with.renderer.Render(m.Values)
 		out.Subject, out.Text, out.HTML = text.Subject, text.Text, text.HTML
 	case m.Body != nil:
 		out.Subject, out.Text, out.HTML = m.Subject, *m.Body, m.HTML
 	}
-	if r.renderer != nil {
-		out.Headers, out.Attachments = r.wayOut(m), r.files
+	if with.renderer != nil {
+		out.Headers, out.Attachments = r.wayOut(with, m), with.files
 	}
-	if out.Subject == "" && r.subject != nil {
-		out.Subject = r.subject.Render(m.Values).Subject
+	if out.Subject == "" && with.subject != nil {
+		out.Subject = with.subject.Render(m.Values).Subject
 	}
 	return out
 }
 
 // wayOut is the one-click way out of group sends (RFC 8058), where the channel can show
 // it.
-func (r *runner) wayOut(m postgres.ChunkMessage) []channel.Header {
-	if !r.cfg.Adapters.Capabilities(r.channel.ChannelType, r.channel.Provider).Unsubscribe {
+func (r *runner) wayOut(with *equipment, m postgres.ChunkMessage) []channel.Header {
+	if !r.cfg.Adapters.Capabilities(with.channel.ChannelType, with.channel.Provider).Unsubscribe {
 		return nil
 	}
-	link := r.cfg.Unsubscriber.URL(messaging.WayOut{AccountID: r.chunk.AccountID, ChannelType: r.channel.ChannelType, Address: m.Address})
+	link := r.cfg.Unsubscriber.URL(messaging.WayOut{AccountID: r.chunk.AccountID, ChannelType: with.channel.ChannelType, Address: m.Address})
 	if link == "" {
 		return nil
 	}

@@ -118,12 +118,15 @@ func (s *Store) ProbeChannel(ctx context.Context, seen Seen, limit time.Duration
 // LeaveProbe lets another chunk try the channel: this one found nothing out.
 func (s *Store) LeaveProbe(ctx context.Context, seen Seen) error {
 	return s.db.InTx(ctx, []string{seen.AccountID}, func(tx *pg.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE channels SET circuit_probe = NULL, circuit_until = now() WHERE account_id = $1 AND id = $2 AND circuit_probe = $3",
+		tag, err := tx.Exec(ctx, "UPDATE channels SET circuit_probe = NULL, circuit_until = now() WHERE account_id = $1 AND id = $2 AND circuit_probe = $3",
 			seen.AccountID, seen.ChannelID, seen.ChunkID)
 		if err != nil {
 			return fmt.Errorf("leave the channel to others: %w", err)
 		}
-		return nil
+		if tag.RowsAffected() == 0 {
+			return nil
+		}
+		return releaseChannel(ctx, tx, seen.ChannelID)
 	})
 }
 

@@ -257,7 +257,7 @@ func (h *history) fanOut(ctx context.Context, r *rand.Rand) error {
 // on the way, sometimes its lease is over before it began.
 func (h *history) dispatch(ctx context.Context, r *rand.Rand) error {
 	lease := time.Duration(r.IntN(2)) * time.Hour
-	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, nil, lease)
+	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, lease)
 	if err != nil || c == nil {
 		return err
 	}

@@ -91,41 +91,42 @@ func chunkEvent(ctx context.Context, tx *pg.Tx, c *Chunk) *eventv1.Event {
 	return newEvent(ctx, tx, "message.dispatch."+c.ChannelType+"."+c.Lane, "dispatch_chunk", c.ID, c.AccountID, map[string]string{"channel_id": c.ChannelID})
 }
 
-// ClaimChunk leases the ready chunk whose turn it is, of the channel types given
-// and none of the channels at their cap; nil if there is none.
-func (s *Store) ClaimChunk(ctx context.Context, lane string, types, capped []string, lease time.Duration) (*Chunk, error) {
-	rows, err := s.db.Query(ctx, `
-		WITH next AS (
-			SELECT id, channel_type, vtime FROM dispatch_chunks
-			WHERE state = 'ready' AND lane = $1 AND channel_type = ANY ($2) AND not_before <= now() AND channel_id <> ALL ($3::uuid[])
-				AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = dispatch_chunks.account_id) AND `+notHeld+`
-			ORDER BY vtime LIMIT 1 FOR UPDATE SKIP LOCKED),
-		clock AS (
-			INSERT INTO lane_clocks (lane, channel_type, vtime) SELECT $1, channel_type, vtime FROM next
-			ON CONFLICT (lane, channel_type) DO UPDATE SET vtime = greatest(lane_clocks.vtime, excluded.vtime))
-		UPDATE dispatch_chunks SET state = 'leased', epoch = epoch + 1, lease_until = now() + $4::interval
-		WHERE id = (SELECT id FROM next)
-		RETURNING `+chunkColumns, lane, types, texts(capped), interval(lease))
+// Skip is what a claim leaves to others, or for later.
+type Skip struct {
+	// Channels and Accounts are left out.
+	Channels, Accounts []string
+	// Fresh accounts are left out but for the Known channels.
+	Fresh, Known []string
+}
+
+// claimChunk compares by hash: there may be hundreds of channels to skip, and thousands of
+// their chunks before the first other one.
+const claimChunk = `
+	WITH next AS (
+		SELECT id, channel_type, vtime FROM dispatch_chunks
+		WHERE state = 'ready' AND lane = $1 AND channel_type = ANY ($2) AND not_before <= now()
+			AND channel_id NOT IN (SELECT unnest($4::uuid[])) AND account_id NOT IN (SELECT unnest($5::uuid[]))
+			AND (account_id NOT IN (SELECT unnest($6::uuid[])) OR channel_id IN (SELECT unnest($7::uuid[])))
+			AND NOT EXISTS (SELECT FROM blocked_accounts b WHERE b.account_id = dispatch_chunks.account_id) AND ` + notHeld + `
+		ORDER BY vtime LIMIT 1 FOR UPDATE SKIP LOCKED),
+	clock AS (
+		INSERT INTO lane_clocks (lane, channel_type, vtime) SELECT $1, channel_type, vtime FROM next
+		ON CONFLICT (lane, channel_type) DO UPDATE SET vtime = greatest(lane_clocks.vtime, excluded.vtime))
+	UPDATE dispatch_chunks SET state = 'leased', epoch = epoch + 1, lease_until = now() + $3::interval
+	WHERE id = (SELECT id FROM next)
+	RETURNING ` + chunkColumns
+
+// ClaimChunk leases the ready chunk whose turn it is, of the channel types given and
+// nothing that is to be skipped; nil if there is none.
+func (s *Store) ClaimChunk(ctx context.Context, lane string, types []string, skip Skip, lease time.Duration) (*Chunk, error) {
+	rows, err := s.db.Query(ctx, claimChunk, lane, types, interval(lease), texts(skip.Channels), texts(skip.Accounts), texts(skip.Fresh), texts(skip.Known))
 	if err != nil {
 		return nil, fmt.Errorf("claim chunk: %w", err)
 	}
 	return optional(pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByName[Chunk]))
 }
 
-// ExtendChunk keeps the lease; ErrFenced says that it is lost.
-func (s *Store) ExtendChunk(ctx context.Context, c *Chunk, lease time.Duration) error {
-	tag, err := s.db.Exec(ctx, "UPDATE dispatch_chunks SET lease_until = now() + $3::interval WHERE id = $1 AND epoch = $2", c.ID, c.Epoch, interval(lease))
-	if err != nil {
-		return fmt.Errorf("extend lease: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrFenced
-	}
-	return nil
-}
-
-// ExtendChunks keeps the leases of chunks that wait in work; lost ones are left
-// to the gate.
+// ExtendChunks keeps the leases of chunks that are in work; lost ones are left to the gate.
 func (s *Store) ExtendChunks(ctx context.Context, list []*Chunk, lease time.Duration) error {
 	if len(list) == 0 {
 		return nil
@@ -135,12 +136,46 @@ func (s *Store) ExtendChunks(ctx context.Context, list []*Chunk, lease time.Dura
 		ids[i], epochs[i] = c.ID, c.Epoch
 	}
 	_, err := s.db.Exec(ctx, `
-		UPDATE dispatch_chunks SET lease_until = now() + $3::interval
-		WHERE id = ANY ($1::uuid[]) AND epoch = ($2::bigint[])[array_position($1::uuid[], id)]`, ids, epochs, interval(lease))
+		UPDATE dispatch_chunks d SET lease_until = now() + $3::interval
+		FROM unnest($1::uuid[], $2::bigint[]) AS held (id, epoch) WHERE d.id = held.id AND d.epoch = held.epoch`, ids, epochs, interval(lease))
 	if err != nil {
 		return fmt.Errorf("extend leases: %w", err)
 	}
 	return nil
+}
+
+// SetAside moves called messages of a chunk into one of their own, which is leased and
+// called whole: the first goes on without them. aside has its id and its messages; the rest
+// is the first one's. Doing it twice is doing it once. ErrFenced says that the lease of
+// from is lost.
+func (s *Store) SetAside(ctx context.Context, from, aside *Chunk, lease time.Duration) error {
+	return s.db.InTx(ctx, []string{from.AccountID}, func(tx *pg.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			INSERT INTO dispatch_chunks (id, account_id, channel_id, channel_type, group_message_id, lane, n, message_ids, first_created_at, last_created_at,
+				calling_upto, created_at, by_type, traceparent, vtime, not_before, state, epoch, lease_until)
+			SELECT $3, account_id, channel_id, channel_type, group_message_id, lane, $5, $4, first_created_at, last_created_at,
+				$5, created_at, by_type, traceparent, vtime, not_before, 'leased', $6, now() + $7::interval
+			FROM dispatch_chunks WHERE id = $1 AND epoch = $2 FOR UPDATE
+			ON CONFLICT (id) DO NOTHING`, from.ID, from.Epoch, aside.ID, aside.MessageIDs, len(aside.MessageIDs), aside.Epoch, interval(lease))
+		if err != nil {
+			return fmt.Errorf("set calls aside: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			var done bool
+			if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM dispatch_chunks WHERE id = $1)", aside.ID).Scan(&done); err != nil || done {
+				return err
+			}
+			return ErrFenced
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE messages SET chunk_id = $5, ordinal = array_position($1::uuid[], id) - 1
+			WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $6 AND status IN ('queued', 'failed')`,
+			aside.MessageIDs, from.First, from.Last, from.AccountID, aside.ID, from.ID)
+		if err != nil {
+			return fmt.Errorf("set called messages aside: %w", err)
+		}
+		return nil
+	})
 }
 
 // ChunkMessage is what dispatch needs of a message.

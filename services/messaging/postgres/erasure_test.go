@@ -250,7 +250,7 @@ func (a *archive) end() {
 	a.t.Helper()
 	ctx := a.t.Context()
 	for {
-		c, err := a.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, nil, time.Hour)
+		c, err := a.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
 		require.NoError(a.t, err)
 		if c == nil {
 			return

@@ -48,7 +48,7 @@ func TestHold(t *testing.T) {
 	h.written(h.open[0], 2, true)
 	h.written(h.open[1], 2, true)
 	claim := func() *Chunk {
-		c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, nil, time.Hour)
+		c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
 		require.NoError(t, err)
 		return c
 	}
@@ -99,7 +99,7 @@ func TestGiveUp(t *testing.T) {
 	require.ErrorIs(t, err, errNotHeld)
 
 	// One of the first send waits for its next attempt.
-	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, nil, time.Hour)
+	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
 	require.NoError(t, err)
 	g, err := h.work.PassGate(ctx, c, 1, h.channel[c.AccountID].SendEpoch, time.Hour, nil, nil)
 	require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestGiveUpPart(t *testing.T) {
 	left, err := h.work.Left(ctx)
 	require.NoError(t, err)
 	require.Zero(t, left, "what is left in the chunk came later")
-	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, nil, time.Hour)
+	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
 	require.NoError(t, err)
 	require.Nil(t, c, "still held")
 }
