@@ -3,6 +3,7 @@ package dispatch
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -25,6 +26,8 @@ type line struct {
 	// runners share ahead, the messages that are marked as called and whose outcome is not
 	// stored. Silent ones do not count.
 	runners, ahead int
+	// gate is how long a passage of the gate takes.
+	gate time.Duration
 	// window is how many messages the next window has, while the channel is quick.
 	window int
 	// starved are runners that wait for others' messages to be done, in their order.
@@ -102,8 +105,23 @@ func (l *line) most() int { return min(2*l.connections(), bulkPerChannel*window)
 // share is how many of them one runner may have marked.
 func (l *line) share() int { return max(l.most()/max(l.runners, 1), 1) }
 
-// step is how many messages done are worth a passage of the gate.
-func step(share int) int { return max(share/4, 1) }
+// step is how many messages done are worth a passage of the gate. Half of a share are calls
+// that are open; of the others so many should be left when the passage begins that none of
+// the connections waits for its end.
+func step(share int, gate, latency time.Duration) int {
+	begun := 0.5
+	if latency > 0 {
+		begun = max(0.5-0.75*gate.Seconds()/latency.Seconds(), 0.125)
+	}
+	return max(int(float64(share)*begun), 1)
+}
+
+// passed takes in how long a passage of the gate took.
+func (l *line) passed(took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gate += (took - l.gate) / 4
+}
 
 // mark lets a runner mark up to want further messages as called, beside those of its own
 // that are open; 0 means that it must wait until there are no more open than low. stored is
@@ -112,7 +130,8 @@ func step(share int) int { return max(share/4, 1) }
 // never more than twice its connections marked without a stored outcome, over all runners,
 // and never more than a quick one: what a crash leaves unknown (ADR 0045).
 func (l *line) mark(f *flight, open, stored, want int) (n, low int, yield bool) {
-	whole := l.valve.pace() == quick
+	p, latency := l.valve.known()
+	whole := p == quick
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if whole {
@@ -124,11 +143,12 @@ func (l *line) mark(f *flight, open, stored, want int) (n, low int, yield bool) 
 		return n, 0, false
 	}
 	share := l.share()
+	enough := step(share, l.gate, latency)
 	n = min(share-open, l.most()-(l.ahead-stored), want)
 	switch turn := slices.Index(l.starved, f); {
-	case open > share-step(share):
-		return 0, share - step(share), false
-	case n < min(step(share), want), turn < 0 && len(l.starved) > 0:
+	case open > share-enough:
+		return 0, share - enough, false
+	case n < min(enough, want), turn < 0 && len(l.starved) > 0:
 		if turn < 0 {
 			l.starved = append(l.starved, f)
 		}

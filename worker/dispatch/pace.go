@@ -79,6 +79,13 @@ func (v *valve) pace() pace {
 	return v.shown
 }
 
+// known is the pace with the mean time of a call.
+func (v *valve) known() (p pace, latency time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.shown, v.mean
+}
+
 // moving reports whether the channel answered lately, as its calls go: who waits for one
 // of its connections will have it.
 func (v *valve) moving(now time.Time) bool {

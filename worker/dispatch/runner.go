@@ -447,6 +447,7 @@ func (r *runner) pass(work context.Context, upto int) (open bool, marked int, er
 		keys[i] = messaging.AddressKey(r.chunk.ChannelType, m.Address)
 	}
 	var g postgres.Gate
+	began := r.cfg.Clock.Now()
 	err = r.store(work, len(r.outcomes) > 0, func(ctx context.Context) error {
 		var err error
 		g, err = r.ledger.PassGate(ctx, r.chunk, upto, r.channel.SendEpoch, keys, r.outcomes)
@@ -456,6 +457,7 @@ func (r *runner) pass(work context.Context, upto int) (open bool, marked int, er
 		return false, 0, err
 	}
 	r.outcomes, r.passed = r.outcomes[:0], r.cfg.Clock.Now()
+	r.flight.line.passed(r.passed.Sub(began))
 	r.stored()
 	if !g.Open {
 		return false, 0, nil
