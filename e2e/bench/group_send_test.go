@@ -74,7 +74,7 @@ type people struct {
 	pages []*accountv1.StreamRecipientsResponse
 }
 
-// groupOf is the id of the contact group with n members; peoplePage divides n.
+// groupOf is the id of the contact group with n members.
 func groupOf(n int) string { return fmt.Sprintf("00000000-0000-7000-9000-%012d", n) }
 
 const peoplePage = 1000
@@ -115,7 +115,11 @@ func (p *people) StreamRecipients(req *accountv1.StreamRecipientsRequest, stream
 			return err
 		}
 	}
-	return nil
+	rest := n % peoplePage
+	if rest == 0 {
+		return nil
+	}
+	return stream.Send(&accountv1.StreamRecipientsResponse{Recipients: p.page(n / peoplePage).Recipients[:rest]})
 }
 
 func (p *people) Verify(context.Context, string) (auth.Claims, error) {
