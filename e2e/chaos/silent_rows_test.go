@@ -23,7 +23,7 @@ func silentRows() []row {
 		{"F-82", "messaging's connections to the database fall silent under load", quick, alone, messagingSilent},
 		{"F-83", "the account service's connections to the database fall silent", quick, alone, accountSilent},
 		{"F-84", "connections to the broker fall silent, idle and in a send", quick, alone, brokerHalfOpen},
-		{"F-85", "the database becomes read-only", quick, alone, readOnly},
+		{"F-79", "the database becomes read-only", quick, alone, readOnly},
 	}
 }
 
