@@ -161,6 +161,7 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	accounts := directory.New(a.deps.Account)
 	a.dispatch = dispatch.New(dispatch.Config{
 		Store: store, Vault: v, Adapters: a.deps.Adapters, Unsubscriber: links, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch,
+		Loops: a.deps.Loops,
 	})
 	a.fanout = fanout.New(store, accounts, a.deps.Adapters, links, a.deps.Clock, a.deps.Logger, a.dispatch, a.deps.Loops)
 	a.fanout.Metrics, a.fanout.Tracing = m.fanout, a.deps.Tracing

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging"
@@ -60,6 +61,8 @@ type Config struct {
 	Metrics *Metrics
 	// Tracing makes spans; nil makes none.
 	Tracing *telemetry.Tracing
+	// Loops get the turns of the lanes and of those who keep leases; nil tells nobody.
+	Loops *jobs.Loops
 	// Runners is how many chunks of a lane are in work at a time; 0 means 64. As many more
 	// may be in work whose provider is slow.
 	Runners int
@@ -183,6 +186,8 @@ func signal(to chan struct{}) {
 // run claims until ctx ends and waits for what is in work.
 func (l *lane) run(ctx, work context.Context) {
 	defer l.running.Wait()
+	turns := l.role.cfg.Loops.Start("dispatch." + l.name)
+	defer turns.End()
 	claim := true
 	for ctx.Err() == nil {
 		select {
@@ -192,8 +197,9 @@ func (l *lane) run(ctx, work context.Context) {
 		}
 		// Not ctx: a claim that is called off may have been made, and would lie until its
 		// lease is over.
+		began := l.role.cfg.Clock.Now()
 		r, err := l.next(work, claim)
-		l.turned.Store(l.role.cfg.Clock.Now().UnixNano())
+		l.turn(turns, began)
 		if err != nil || r == nil {
 			<-l.seats.main
 			if err != nil && ctx.Err() == nil {
@@ -203,6 +209,15 @@ func (l *lane) run(ctx, work context.Context) {
 			continue
 		}
 		l.start(ctx, work, r)
+	}
+}
+
+// turn notes that a turn is over. One that ended by its limit found out nothing.
+func (l *lane) turn(turns *jobs.Turns, began time.Time) {
+	now := l.role.cfg.Clock.Now()
+	if now.Sub(began) < askLimit {
+		l.turned.Store(now.UnixNano())
+		turns.Done()
 	}
 }
 

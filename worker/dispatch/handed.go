@@ -155,17 +155,22 @@ func (h *handed) release(resting func(channelID string) bool) (out []*postgres.C
 
 // keepHanded leaves chunks of channels that rest to anybody, and all of them when ctx ends.
 func (r *Role) keepHanded(ctx, work context.Context) {
+	turns := r.cfg.Loops.Start("dispatch.memory")
+	defer turns.End()
 	for clock.Sleep(ctx, r.cfg.Clock, poll) == nil {
 		r.letGo(work, r.handed.release(r.senders.resting))
+		turns.Done()
 	}
 	r.letGo(work, r.handed.all(true))
 }
 
-// letGo makes chunks ready for anybody that this process did not begin to send.
+// letGo makes chunks ready for anybody that this process did not begin to send. Where the
+// database is away, they are left to their leases.
 func (r *Role) letGo(work context.Context, list []*postgres.Chunk) {
-	for _, c := range list {
+	for i, c := range list {
 		if err := r.ledger.EndChunk(work, c, nil, postgres.Rest{}); err != nil {
-			r.cfg.Logger.WarnContext(work, "chunk left to its lease", "chunk_id", c.ID, "err", err)
+			r.cfg.Logger.WarnContext(work, "chunks left to their leases", "chunks", len(list)-i, "err", err)
+			return
 		}
 	}
 }

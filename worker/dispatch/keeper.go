@@ -58,6 +58,8 @@ func (k *keeper) alive(now time.Time) (list []*postgres.Chunk) {
 // keepLeases extends leases until ctx ends: those of chunks in work, and those of chunks
 // that wait in memory for a lane that makes turns.
 func (r *Role) keepLeases(ctx context.Context) {
+	turns := r.cfg.Loops.Start("dispatch.leases")
+	defer turns.End()
 	for pause := heartbeat; clock.Sleep(ctx, r.cfg.Clock, pause) == nil; {
 		now := r.cfg.Clock.Now()
 		list := r.kept.alive(now)
@@ -65,7 +67,9 @@ func (r *Role) keepLeases(ctx context.Context) {
 			list = append(list, r.handed.all(false)...)
 		}
 		pause = heartbeat
-		if err := r.ledger.ExtendChunks(ctx, list); err != nil && ctx.Err() == nil {
+		if err := r.ledger.ExtendChunks(ctx, list); err == nil {
+			turns.Done()
+		} else if ctx.Err() == nil {
 			pause = extendAgain
 			r.cfg.Logger.WarnContext(ctx, "the leases of chunks in work were not extended", "chunks", len(list), "err", err)
 		}
