@@ -14,7 +14,7 @@ import (
 
 // call is one message that is marked as called, until its outcome is taken.
 type call struct {
-	postgres.ChunkMessage
+	*postgres.ChunkMessage
 
 	window *sentWindow
 	// place is the ordinal that the outcome is stored by: another one in a chunk that the
@@ -46,8 +46,10 @@ type flight struct {
 
 	mu      *sync.Mutex // shared by a flight and what was set aside of it
 	todo    []*call
+	next    int // the first of todo that was not called
 	open    []*call
 	done    []*call
+	taken   []*call // the room of those that were taken last
 	callers int
 	low     int // the runner wants to know when so many are left of todo and open
 }
@@ -71,15 +73,15 @@ func (f *flight) add(calls []call) {
 // before its first call, so that calls which wait soon have all of them, and calls which
 // do not are done by a few.
 func (f *flight) spawn() {
-	if len(f.todo) > 0 && f.callers < f.line.connections() {
+	if f.next < len(f.todo) && f.callers < f.line.connections() {
 		f.callers++
 		f.calling.Go(f.work)
 	}
 }
 
 func (f *flight) work() {
-	for f.line.take(f.halt) {
-		c := f.begin()
+	for first := true; f.line.take(f.halt); first = false {
+		c := f.begin(first)
 		if c == nil {
 			f.line.free()
 			return
@@ -95,18 +97,22 @@ func (f *flight) work() {
 }
 
 // begin takes the next message; nil if there is none, and the caller is one less.
-func (f *flight) begin() *call {
+func (f *flight) begin(first bool) *call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.todo) == 0 {
+	if f.next == len(f.todo) {
 		f.callers--
 		return nil
 	}
-	c := f.todo[0]
-	f.todo = f.todo[1:]
+	c := f.todo[f.next]
+	if f.next++; f.next == len(f.todo) {
+		f.todo, f.next = f.todo[:0], 0
+	}
 	c.began, c.at = c.window.now(), len(f.open)
 	f.open = append(f.open, c)
-	f.spawn()
+	if first {
+		f.spawn()
+	}
 	return c
 }
 
@@ -119,7 +125,7 @@ func (f *flight) land(c *call, o messaging.Outcome, urgent bool) (silent bool) {
 	h.done = append(h.done, c)
 	silent = c.silent.Load()
 	given := c.given
-	if left := len(h.todo) + len(h.open); left <= h.low || urgent {
+	if left := h.count(); left <= h.low || urgent {
 		signal(h.wake)
 	}
 	f.mu.Unlock()
@@ -143,25 +149,33 @@ func (f *flight) remove(c *call) {
 func (f *flight) left() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.todo) + len(f.open)
+	return f.count()
 }
+
+// empty reports whether nothing is marked, and no outcome waits to be taken.
+func (f *flight) empty() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count()+len(f.done) == 0
+}
+
+func (f *flight) count() int { return len(f.todo) - f.next + len(f.open) }
 
 // wants says how few may be left before the runner is woken.
 func (f *flight) wants(low int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.low = low; len(f.todo)+len(f.open) <= low {
+	if f.low = low; f.count() <= low {
 		signal(f.wake)
 	}
 }
 
-// take returns the calls that ended.
+// take returns the calls that ended, until it is called again.
 func (f *flight) take() []*call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	done := f.done
-	f.done = nil
-	return done
+	f.done, f.taken = f.taken[:0], f.done
+	return f.taken
 }
 
 // recall takes back what was not called, and lets nothing more be called. from is the
@@ -175,11 +189,11 @@ func (f *flight) recall() (from, n int) {
 	default:
 		close(f.halt)
 	}
-	if n = len(f.todo); n > 0 {
-		from = f.todo[0].Ordinal
+	if n = len(f.todo) - f.next; n > 0 {
+		from = f.todo[f.next].Ordinal
 		f.line.done(n)
 	}
-	f.todo = nil
+	f.todo, f.next = nil, 0
 	return from, n
 }
 

@@ -148,13 +148,14 @@ func (l *line) mark(f *flight, open, stored, want int) (n, low int, yield bool) 
 	switch turn := slices.Index(l.starved, f); {
 	case open > share-enough:
 		return 0, share - enough, false
-	case n < min(enough, want), turn < 0 && len(l.starved) > 0:
+	case n < min(enough, want), turn != 0 && len(l.starved) > 0:
 		if turn < 0 {
 			l.starved = append(l.starved, f)
 		}
 		return 0, open - 1, true
-	case turn >= 0:
-		l.starved = slices.Delete(l.starved, turn, turn+1)
+	case turn == 0:
+		l.starved = slices.Delete(l.starved, 0, 1)
+		l.feed()
 	}
 	l.ahead += n
 	return n, 0, false

@@ -60,6 +60,7 @@ type runner struct {
 	seat     *seat
 	chunk    *postgres.Chunk
 	messages []postgres.ChunkMessage
+	calls    []call // room for those of one window
 	limits   *callLimits
 	flight   *flight
 	// outcomes wait for the next passage of the gate; unstored is how many of them count as

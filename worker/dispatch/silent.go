@@ -130,6 +130,7 @@ func (r *runner) setAside(work context.Context, until time.Time) error {
 	if aside == nil {
 		return nil
 	}
+	r.calls = nil // they are not this runner's any more
 	c := *r.chunk
 	c.ID, c.Epoch, c.MessageIDs = messaging.NewID(), 1, aside.ids()
 	c.CallingUpto = len(c.MessageIDs)
@@ -171,7 +172,7 @@ func (r *runner) attend(work context.Context) {
 func (f *flight) waits() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.todo) > 0
+	return f.next < len(f.todo)
 }
 
 // allSilent reports whether the flight waits for nothing but calls that are silent.
@@ -183,5 +184,5 @@ func (f *flight) allSilent() bool {
 			return false
 		}
 	}
-	return len(f.todo) == 0
+	return f.next == len(f.todo)
 }

@@ -28,11 +28,11 @@ type sentWindow struct {
 // launch lets the messages be called that the gate was passed for, and returns how many
 // those are.
 func (r *runner) launch(work context.Context, list []postgres.ChunkMessage, g postgres.Gate) int {
-	calls := make([]call, 0, len(list))
+	calls := r.callsFor(len(list))
 	w := &sentWindow{with: r.equipment, now: r.cfg.Clock.Now, limits: r.limits, gate: g, probing: r.probing}
-	for _, m := range list {
-		if !g.Withdrawn[m.ID] {
-			calls = append(calls, call{ChunkMessage: m, window: w})
+	for i := range list {
+		if !g.Withdrawn[list[i].ID] {
+			calls = append(calls, call{ChunkMessage: &list[i], window: w})
 		}
 	}
 	w.n, w.left = len(calls), len(calls)
@@ -41,6 +41,14 @@ func (r *runner) launch(work context.Context, list []postgres.ChunkMessage, g po
 	}
 	r.flight.add(calls)
 	return len(calls)
+}
+
+// callsFor is room for n calls, that of the last ones if all of them have been taken.
+func (r *runner) callsFor(n int) []call {
+	if n > cap(r.calls) || !r.flight.empty() {
+		r.calls = make([]call, 0, n)
+	}
+	return r.calls[:0]
 }
 
 // take moves what became of calls to the outcomes that wait for the gate, and returns
@@ -128,7 +136,7 @@ func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
 	return o, o.Refused() || o.Class == channel.ClassRateLimited.String()
 }
 
-func (r *runner) render(with *equipment, m postgres.ChunkMessage) channel.Message {
+func (r *runner) render(with *equipment, m *postgres.ChunkMessage) channel.Message {
 	out := channel.Message{ID: m.ID, AccountID: r.chunk.AccountID, ChannelID: with.channel.ID, To: m.Address, CreatedAt: m.CreatedAt}
 	switch {
 	case with.renderer != nil:
@@ -148,7 +156,7 @@ func (r *runner) render(with *equipment, m postgres.ChunkMessage) channel.Messag
 
 // wayOut is the one-click way out of group sends (RFC 8058), where the channel can show
 // it.
-func (r *runner) wayOut(with *equipment, m postgres.ChunkMessage) []channel.Header {
+func (r *runner) wayOut(with *equipment, m *postgres.ChunkMessage) []channel.Header {
 	if !r.cfg.Adapters.Capabilities(with.channel.ChannelType, with.channel.Provider).Unsubscribe {
 		return nil
 	}
