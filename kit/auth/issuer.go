@@ -50,7 +50,7 @@ func newIssuer(cfg VerifierConfig) (*issuer, error) {
 	if cfg.GroupsClaim == "" {
 		cfg.GroupsClaim = DefaultGroupsClaim
 	}
-	is := &issuer{cfg: cfg, keys: &keySet{source: cfg.Keys, clock: cfg.Clock}}
+	is := &issuer{cfg: cfg, keys: &keySet{source: cfg.Keys, clock: cfg.Clock, told: told{issuer: cfg.Issuer}}}
 	is.oidc = oidc.NewVerifier(cfg.Issuer, is.keys, &oidc.Config{
 		SkipClientIDCheck: true, // the profile checks client_id or aud
 		SkipExpiryCheck:   true, // checked here, with a clock and a skew
@@ -103,12 +103,34 @@ func (i *issuer) verify(ctx context.Context, raw string, now time.Time) (Claims,
 	if c.AuthTime, err = sessionStart(p); err != nil {
 		return Claims{}, err
 	}
-	if raw, ok := all[i.cfg.GroupsClaim]; ok {
-		if err := json.Unmarshal(raw, &c.Groups); err != nil {
-			return Claims{}, fmt.Errorf("read the groups: %w", err)
+	groups, fair := groupsOf(all[i.cfg.GroupsClaim])
+	if !fair {
+		i.keys.told.oddGroups(ctx, i.cfg.GroupsClaim)
+	}
+	c.Groups = groups
+	return c, nil
+}
+
+// groupsOf reads a claim with groups: a list of texts, or one text, which is one group.
+// Anything else is no group, and is not fair; it does not make the token a bad one.
+func groupsOf(raw json.RawMessage) (groups []string, fair bool) {
+	var claim any
+	if len(raw) == 0 || json.Unmarshal(raw, &claim) != nil || claim == nil {
+		return nil, true // there are none
+	}
+	list, ok := claim.([]any)
+	if !ok {
+		list = []any{claim}
+	}
+	fair = true
+	for _, v := range list {
+		if group, ok := v.(string); ok && group != "" {
+			groups = append(groups, group)
+		} else {
+			fair = false
 		}
 	}
-	return c, nil
+	return groups, fair
 }
 
 // checkProfile refuses what is not an access token for us.

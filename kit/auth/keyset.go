@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -17,12 +18,14 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 )
 
-// Limits of the key set (decision B1).
+// Limits of the key set (ADR 0046, which amends decision B1).
 const (
 	maxJWKS      = 256 << 10        // bytes of a JWKS document
-	refreshFloor = 30 * time.Second // between two refreshes, however many unknown kids come
+	unknownPause = 5 * time.Second  // between two refreshes for kids that are not known, however many come
+	outagePause  = time.Second      // between two tries while the source is down
 	refreshEvery = 10 * time.Minute // a removed key is dropped after at most 15 minutes
 	staleLimit   = 24 * time.Hour   // known keys are good that long while the source is down
+	refreshLimit = 5 * time.Second  // of one try
 	minRSABits   = 2048
 )
 
@@ -54,11 +57,15 @@ type keySet struct {
 	source JWKSSource
 	clock  clock.Clock
 	flight singleflight.Group
+	told   told // of outages
+
+	reading atomic.Bool // a refresh is on its way
 
 	mu        sync.RWMutex
 	keys      map[string]*rsa.PublicKey
 	fetchedAt time.Time // of keys
 	triedAt   time.Time // of the last refresh, good or not
+	failed    error     // of the last refresh
 	changed   func()    // called when a key is gone or new
 }
 
@@ -84,76 +91,143 @@ func (k *keySet) VerifySignature(ctx context.Context, raw string) ([]byte, error
 	return payload, nil
 }
 
-// key finds a key by id, refreshing when it is unknown or the set has aged.
+// key finds a key by id, refreshing when it is unknown or the set has aged. A key that
+// is not known while the source is down is no wrong key: nobody can say that.
 func (k *keySet) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
+	key, state := k.look(kid)
+	switch state {
+	case setServes:
+		if !k.reading.Load() {
+			k.refresh(ctx) // for the next ones; this one need not wait
+		}
+		return key, nil
+	case setMustBeRead:
+		select {
+		case <-k.refresh(ctx):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errKeysUnavailable, ctx.Err())
+		}
+	case setGood:
+		return key, nil
+	case setRests:
+	}
+	return k.known(kid)
+}
+
+// state is what a key set is good for just now, for one key.
+type state int
+
+const (
+	setGood       state = iota // the key is known and may be used
+	setServes                  // it may be used, and the set is to be read again
+	setMustBeRead              // nothing can be said before the set is read again
+	setRests                   // the set was tried a moment ago
+)
+
+// look finds what is known of a key, and what is to be done. A source that was down is
+// asked again after a second; a kid that may not exist asks every five seconds.
+func (k *keySet) look(kid string) (*rsa.PublicKey, state) {
 	now := k.clock.Now()
 	k.mu.RLock()
+	defer k.mu.RUnlock()
 	key, age, sinceTry := k.keys[kid], now.Sub(k.fetchedAt), now.Sub(k.triedAt)
-	k.mu.RUnlock()
-	fresh := key != nil && age < refreshEvery
-	if !fresh && sinceTry >= refreshFloor {
-		if err := k.refresh(ctx); err != nil && (key == nil || age >= staleLimit) {
-			return nil, err
-		}
-		k.mu.RLock()
-		key, age = k.keys[kid], now.Sub(k.fetchedAt)
-		k.mu.RUnlock()
+	usable, aged, down := age < staleLimit, age >= refreshEvery, k.failed != nil
+	pause := outagePause
+	if key == nil && usable && (down || !aged) {
+		pause = unknownPause
 	}
-	if age >= staleLimit {
-		return nil, errKeysUnavailable // none were read yet, or too long ago
+	switch {
+	case key != nil && (!aged || down && usable && sinceTry < pause):
+		return key, setGood
+	case sinceTry < pause:
+		return nil, setRests
+	case key != nil && down && usable:
+		return key, setServes
 	}
-	if key == nil {
+	return nil, setMustBeRead
+}
+
+// known is a key of the set as it is.
+func (k *keySet) known(kid string) (*rsa.PublicKey, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	key, stale := k.keys[kid], k.clock.Now().Sub(k.fetchedAt) >= staleLimit
+	switch {
+	case k.failed != nil && (stale || key == nil):
+		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, k.failed)
+	case stale:
+		return nil, errKeysUnavailable
+	case key == nil:
 		return nil, errUnknownKey
 	}
 	return key, nil
 }
 
-// refresh reads the keys once, for everybody who waits.
-func (k *keySet) refresh(ctx context.Context) error {
-	_, err, _ := k.flight.Do("", func() (any, error) {
+// refresh reads the keys once, for everybody who waits for the channel.
+func (k *keySet) refresh(ctx context.Context) <-chan singleflight.Result {
+	return k.flight.DoChan("", func() (any, error) {
+		k.reading.Store(true)
+		defer k.reading.Store(false)
 		// Who waits first must not end it for the others.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshLimit)
 		defer cancel()
 		doc, err := k.source(ctx)
 		var keys map[string]*rsa.PublicKey
 		if err == nil {
 			keys, err = parseJWKS(doc)
 		}
-		now := k.clock.Now()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.triedAt = now
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errKeysUnavailable, err)
-		}
-		if !sameKeys(k.keys, keys) && k.changed != nil {
-			k.changed()
-		}
-		k.keys, k.fetchedAt = keys, now
+		k.store(ctx, keys, err)
 		return nil, nil
 	})
-	return err
+}
+
+// store keeps what a refresh brought. A failed one leaves the known keys.
+func (k *keySet) store(ctx context.Context, keys map[string]*rsa.PublicKey, err error) {
+	now := k.clock.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.triedAt, k.failed = now, err
+	if err != nil {
+		k.told.outage(ctx, now, err)
+		return
+	}
+	k.told.over(ctx)
+	if !sameKeys(k.keys, keys) && k.changed != nil {
+		k.changed()
+	}
+	k.keys, k.fetchedAt = keys, now
 }
 
 // errKeysUnavailable is a JWKS that cannot be read.
 var errKeysUnavailable = errors.New("the token keys cannot be read")
 
-// parseJWKS reads the RSA signing keys of a JWKS; others are left out.
+// parseJWKS reads the RSA signing keys of a JWKS (RFC 7517); others are left out. A set
+// without any is an error: no issuer signs with nothing, so that such a set says that
+// the issuer has a bad day, not that its keys are gone.
 func parseJWKS(doc []byte) (map[string]*rsa.PublicKey, error) {
 	if len(doc) > maxJWKS {
 		return nil, errors.New("the JWKS is larger than 256 KiB")
 	}
-	var set jose.JSONWebKeySet
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
 	if err := json.Unmarshal(doc, &set); err != nil {
 		return nil, fmt.Errorf("the JWKS is malformed: %w", err)
 	}
 	keys := map[string]*rsa.PublicKey{}
-	for _, jwk := range set.Keys {
+	for _, raw := range set.Keys {
+		var jwk jose.JSONWebKey
+		if json.Unmarshal(raw, &jwk) != nil {
+			continue // of a kind that we do not know, or broken: the others are good all the same
+		}
 		key, ok := jwk.Key.(*rsa.PublicKey)
 		if !ok || jwk.KeyID == "" || key.N.BitLen() < minRSABits || (jwk.Use != "" && jwk.Use != "sig") || (jwk.Algorithm != "" && jwk.Algorithm != string(jose.RS256)) {
 			continue
 		}
 		keys[jwk.KeyID] = key
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("the JWKS has no usable key among %d", len(set.Keys))
 	}
 	return keys, nil
 }

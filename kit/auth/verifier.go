@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -72,6 +73,15 @@ func NewVerifier(cfgs ...VerifierConfig) (*Verifier, error) {
 		v.issuers[cfg.Issuer] = is
 	}
 	return v, nil
+}
+
+// LogTo names the logger that is told, in WARN, of keys that cannot be read, at once and
+// then once a minute, and, once per issuer, of groups that are none. Nobody is told
+// otherwise. It must be called before the first token.
+func (v *Verifier) LogTo(log *slog.Logger) {
+	for _, is := range v.issuers {
+		is.keys.told.log = log
+	}
 }
 
 // forget drops the verified tokens: a key is gone or new.

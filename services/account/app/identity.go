@@ -71,6 +71,7 @@ func (a *App) identify(ctx context.Context, cfg Config, deps Deps, v *vault.Vaul
 	if a.Verifier, err = auth.NewVerifier(append(cfg.Identity.issuers(deps.HTTP, deps.Clock), own)...); err != nil {
 		return nil, nil, err
 	}
+	a.Verifier.LogTo(deps.Logger)
 	if cfg.Identity.Provider == ProviderCognito {
 		return keys, cognito.New(cognito.Config{
 			Settings: cfg.Identity.Cognito, Issuer: cfg.Identity.Cognito.Issuer(), Store: a.store, Mail: a.mail,

@@ -84,6 +84,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if deps.Verifier, err = auth.NewVerifier(append(trusted, own)...); err != nil {
 		return err
 	}
+	deps.Verifier.LogTo(log)
 	if err := pg.EnsureDatabase(ctx, cfg.DatabaseURL.Reveal()); err != nil {
 		return err
 	}
