@@ -137,7 +137,7 @@ func (f fixture) callAs(t *testing.T, w *world.World, over string, a actor, body
 	target, token := w.Target, w.Token(a.name)
 	if a.service != "" {
 		conn := w.Instance.AccountConn(a.service)
-		target.Conns, token = map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.messaging.v1": w.Conn}, ""
+		target.Conns, token = map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.mesh.v1": conn, "turumba.messaging.v1": w.Conn}, ""
 	}
 	return target.Do(t.Context(), over, wire.Call{Method: f.method, Token: token, Body: body})
 }

@@ -105,7 +105,7 @@ func NewLogged(t *testing.T, log io.Writer, env ...string) *World {
 	t.Cleanup(client.CloseIdleConnections)
 	return &World{
 		Target: wire.Target{
-			Conns: map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.messaging.v1": conn},
+			Conns: map[string]grpc.ClientConnInterface{"turumba.account.v1": conn, "turumba.mesh.v1": conn, "turumba.messaging.v1": conn},
 			HTTP:  client, BaseURL: in.URL,
 		},
 		Instance: in, DataDir: dir, Conn: conn, Tokens: b.tokens, Vars: b.vars,

@@ -691,21 +691,21 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x0eaccount_status\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x182R\raccountStatus2\x8b\x01\n" +
 	"\x0eContextService\x12y\n" +
 	"\n" +
-	"GetContext\x12%.turumba.account.v1.GetContextRequest\x1a&.turumba.account.v1.GetContextResponse\"\x1c\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/context\x90\x02\x012\xbc\x04\n" +
-	"\x16InternalContextService\x12\x8e\x01\n" +
-	"\x0eResolveContext\x12).turumba.account.v1.ResolveContextRequest\x1a*.turumba.account.v1.ResolveContextResponse\"%\x8a\xb5\x18\x1e\x1a\x1c\n" +
+	"GetContext\x12%.turumba.account.v1.GetContextRequest\x1a&.turumba.account.v1.GetContextResponse\"\x1c\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/context\x90\x02\x012\xc3\x04\n" +
+	"\x16InternalContextService\x12\x92\x01\n" +
+	"\x0eResolveContext\x12).turumba.account.v1.ResolveContextRequest\x1a*.turumba.account.v1.ResolveContextResponse\")\x8a\xb5\x18\"\x1a \n" +
 	"\tmessaging\n" +
 	"\x06worker\n" +
-	"\agateway\x90\x02\x01\x12\x89\x01\n" +
+	"\agateway\x12\x02\x13\r\x90\x02\x01\x12\x89\x01\n" +
 	"\x13ListBlockedAccounts\x12..turumba.account.v1.ListBlockedAccountsRequest\x1a/.turumba.account.v1.ListBlockedAccountsResponse\"\x11\x8a\xb5\x18\n" +
 	"\x1a\b\n" +
 	"\x06worker\x90\x02\x01\x12\x8c\x01\n" +
 	"\x14ListMessageRetention\x12/.turumba.account.v1.ListMessageRetentionRequest\x1a0.turumba.account.v1.ListMessageRetentionResponse\"\x11\x8a\xb5\x18\n" +
 	"\x1a\b\n" +
-	"\x06worker\x90\x02\x01\x12v\n" +
-	"\tGetSender\x12$.turumba.account.v1.GetSenderRequest\x1a%.turumba.account.v1.GetSenderResponse\"\x1c\x8a\xb5\x18\x15\x1a\x13\n" +
+	"\x06worker\x90\x02\x01\x12y\n" +
+	"\tGetSender\x12$.turumba.account.v1.GetSenderRequest\x1a%.turumba.account.v1.GetSenderResponse\"\x1f\x8a\xb5\x18\x18\x1a\x16\n" +
 	"\tmessaging\n" +
-	"\x06worker\x90\x02\x01B\xd4\x01\n" +
+	"\x06worker\x12\x01\x13\x90\x02\x01B\xd4\x01\n" +
 	"\x16com.turumba.account.v1B\x13ContextServiceProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (

@@ -144,7 +144,7 @@ const (
 // InternalContextService answers the interceptor chains of the other services.
 type InternalContextServiceClient interface {
 	// ResolveContext returns the user and memberships behind a verified token.
-	// NOT_FOUND for a subject without a user.
+	// NOT_FOUND for a subject without a user, UNAUTHENTICATED for a user who may not log in.
 	ResolveContext(ctx context.Context, in *ResolveContextRequest, opts ...grpc.CallOption) (*ResolveContextResponse, error)
 	// ListBlockedAccounts returns the accounts that must not send: suspended and closed
 	// ones.
@@ -211,7 +211,7 @@ func (c *internalContextServiceClient) GetSender(ctx context.Context, in *GetSen
 // InternalContextService answers the interceptor chains of the other services.
 type InternalContextServiceServer interface {
 	// ResolveContext returns the user and memberships behind a verified token.
-	// NOT_FOUND for a subject without a user.
+	// NOT_FOUND for a subject without a user, UNAUTHENTICATED for a user who may not log in.
 	ResolveContext(context.Context, *ResolveContextRequest) (*ResolveContextResponse, error)
 	// ListBlockedAccounts returns the accounts that must not send: suspended and closed
 	// ones.

@@ -407,14 +407,14 @@ const file_turumba_account_v1_recipient_service_proto_rawDesc = "" +
 	"\x11contact_group_ids\x18\x02 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10d\"\x05r\x03\xb0\x01\x01R\x0fcontactGroupIds\x12\x1b\n" +
 	"\x04most\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\x04most\"8\n" +
 	"\x17CountRecipientsResponse\x12\x1d\n" +
-	"\x05count\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05count2\xaf\x02\n" +
-	"\x10RecipientService\x12\x8f\x01\n" +
-	"\x10StreamRecipients\x12+.turumba.account.v1.StreamRecipientsRequest\x1a,.turumba.account.v1.StreamRecipientsResponse\"\x1e\x8a\xb5\x18\x170\x01\x1a\x13\n" +
+	"\x05count\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05count2\xb5\x02\n" +
+	"\x10RecipientService\x12\x92\x01\n" +
+	"\x10StreamRecipients\x12+.turumba.account.v1.StreamRecipientsRequest\x1a,.turumba.account.v1.StreamRecipientsResponse\"!\x8a\xb5\x18\x1a0\x01\x1a\x16\n" +
 	"\tmessaging\n" +
-	"\x06worker\x90\x02\x010\x01\x12\x88\x01\n" +
-	"\x0fCountRecipients\x12*.turumba.account.v1.CountRecipientsRequest\x1a+.turumba.account.v1.CountRecipientsResponse\"\x1c\x8a\xb5\x18\x15\x1a\x13\n" +
+	"\x06worker\x12\x01\x13\x90\x02\x010\x01\x12\x8b\x01\n" +
+	"\x0fCountRecipients\x12*.turumba.account.v1.CountRecipientsRequest\x1a+.turumba.account.v1.CountRecipientsResponse\"\x1f\x8a\xb5\x18\x18\x1a\x16\n" +
 	"\tmessaging\n" +
-	"\x06worker\x90\x02\x01B\xd6\x01\n" +
+	"\x06worker\x12\x01\x13\x90\x02\x01B\xd6\x01\n" +
 	"\x16com.turumba.account.v1B\x15RecipientServiceProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
