@@ -6,8 +6,6 @@ import (
 	"os"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/turumba/turumba/gateway/rest"
 	"github.com/turumba/turumba/kit/clock"
@@ -36,17 +34,20 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer tracing.Close(ctx)
-	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "gateway", c)
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: grpcserver.Gateway, Calls: true, Logger: log, Clock: c, Registry: registry})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = account.Close() }() // nothing is in flight any more
-	messaging, err := cfg.Mesh.Dial(cfg.MessagingAddr, "gateway", c)
+	defer node.Close()
+	account, err := node.Dial("account", cfg.AccountAddr)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = messaging.Close() }() // as above
-	checks := map[string]telemetry.Check{"account": serving(account), "messaging": serving(messaging)}
+	messaging, err := node.Dial("messaging", cfg.MessagingAddr)
+	if err != nil {
+		return err
+	}
+	checks := node.Checks()
 	a, err := New(ctx, cfg.Config, Deps{
 		Backends: rest.Backends{Account: account, Messaging: messaging}, Logger: log, Clock: c, Registry: registry, Tracing: tracing,
 		Ready: func(ctx context.Context) error {
@@ -68,18 +69,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	log.InfoContext(ctx, "gateway is serving", "http", a.Addr().String(), "admin", cfg.Addr)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return node.Run(ctx) })
 	g.Go(func() error { return a.Run(ctx) })
 	return g.Wait()
-}
-
-// serving asks a service whether it serves.
-func serving(conn grpc.ClientConnInterface) telemetry.Check {
-	client := grpc_health_v1.NewHealthClient(conn)
-	return func(ctx context.Context) error {
-		resp, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
-		if err == nil && resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-			err = fmt.Errorf("is %s", resp.GetStatus())
-		}
-		return err
-	}
 }

@@ -3,6 +3,7 @@ package grpcserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -92,7 +93,7 @@ func authorise(ctx context.Context, c *call) (context.Context, error) {
 		return ctx, nil
 	case *optionsv1.Auth_Internal:
 		if !slices.Contains(rule.Internal.GetCallers(), c.Caller.Service) {
-			return nil, denied()
+			return nil, denied().WithMeta(metaIdentity, fmt.Sprintf("%q may not call this RPC", c.Caller.Service))
 		}
 		return ctx, nil
 	case *optionsv1.Auth_OperatorGroup:
@@ -117,6 +118,6 @@ func open(status string, r *rule) bool {
 	return true
 }
 
-func denied() error {
+func denied() *apierr.Error {
 	return apierr.New(errorv1.Reason_REASON_PERMISSION_DENIED, "your role does not allow it")
 }

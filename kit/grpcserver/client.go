@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -41,21 +40,24 @@ const (
 
 // Dial prepares a connection to a service; it connects at the first call.
 // target is a gRPC target, for example "dns:///account:9000"; service is the
-// identity of the caller, empty for one that only forwards users. Calls spread
+// identity of the caller, empty for one outside of the mesh. Calls spread
 // over all addresses of the name, and are retried by their idempotency level
 // only.
 func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, error) {
+	return m.dial(target, service, c, newLink(service, target, nil, c))
+}
+
+func (m Mesh) dial(target, service string, c clock.Clock, l *link) (*grpc.ClientConn, error) {
 	serviceConfig, err := clientServiceConfig()
 	if err != nil {
 		return nil, err
 	}
-	tls, err := m.clientTLS()
+	transport, err := m.clientCredentials()
 	if err != nil {
 		return nil, err
 	}
-	transport := insecure.NewCredentials()
-	if tls != nil {
-		transport = credentials.NewTLS(tls)
+	if transport == nil {
+		transport = insecure.NewCredentials()
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
@@ -72,6 +74,9 @@ func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, err
 		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			return open(traced(ctx), desc, cc, method, opts...)
 		}),
+	}
+	if service != "" {
+		opts = append(opts, grpc.WithChainUnaryInterceptor(l.unary), grpc.WithChainStreamInterceptor(l.stream))
 	}
 	if service != "" && m.ServiceToken != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(serviceCredentials{name: service, token: m.ServiceToken.Reveal(), clock: c}))

@@ -35,12 +35,13 @@ func (s *Server) EdgeConn() grpc.ClientConnInterface { return s.ReaderConn("") }
 // server must not change a message that it has sent, as [grpc.ServerStream] says.
 func (s *Server) ReaderConn(service string) grpc.ClientConnInterface { return s.inproc(service, true) }
 
-func (s *Server) inproc(service string, shared bool) *inprocConn {
+func (s *Server) inproc(service string, shared bool) grpc.ClientConnInterface {
 	told := peer.NewContext(context.Background(), &peer.Peer{Addr: inprocAddr{}})
-	if service != "" {
-		told = context.WithValue(told, inprocServiceKey{}, service)
+	if service == "" {
+		return &inprocConn{server: s, told: told, shared: shared}
 	}
-	return &inprocConn{server: s, told: told, shared: shared}
+	told = context.WithValue(told, inprocServiceKey{}, service)
+	return &judgedConn{ClientConnInterface: &inprocConn{server: s, told: told, shared: shared}, link: newLink(service, s.cfg.Name, s.cfg.Logger, s.cfg.Clock)}
 }
 
 type inprocConn struct {

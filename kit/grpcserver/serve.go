@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -80,18 +79,20 @@ func listener(servers []*Server) (*grpc.Server, error) {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
 	}
-	tls, err := servers[0].cfg.Mesh.serverTLS()
+	creds, err := servers[0].cfg.Mesh.serverCredentials()
 	if err != nil {
 		return nil, err
 	}
-	if tls != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(tls)))
+	if creds != nil {
+		opts = append(opts, grpc.Creds(creds))
 	}
 	g := grpc.NewServer(opts...)
 	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
 	for _, s := range servers {
-		for _, registered := range s.services {
-			g.RegisterService(registered.desc, registered.impl)
+		for name, registered := range s.services {
+			if r[name] == s { // MeshService is of every server, and of a listener once
+				g.RegisterService(registered.desc, registered.impl)
+			}
 		}
 	}
 	return g, nil

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
+	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -84,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.durations, s.steps = telemetry.NewSeries(durations, served.labels), s.chain()
+	meshv1.RegisterMeshServiceServer(s, prover{service: cfg.Name})
 	return s, nil
 }
 

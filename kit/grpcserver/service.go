@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,10 @@ const (
 	MinServiceToken = 32
 )
 
+// metaIdentity is the fact of an error that says why a service's identity is refused,
+// which is told from what an internal RPC answers about somebody else.
+const metaIdentity = "service_identity"
+
 type inprocServiceKey struct{}
 
 // serviceOf proves which service calls: the in-process connection that it was
@@ -39,7 +44,7 @@ func (s *Server) serviceOf(ctx context.Context, md metadata.MD) (string, error) 
 	}
 	name, err := checkServiceToken(first(md, serviceHeader), s.cfg.Mesh.ServiceToken.Reveal(), s.cfg.Clock)
 	if err != nil {
-		return "", apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "this RPC is for services of the mesh").Wrap(err)
+		return "", apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "this RPC is for services of the mesh").WithMeta(metaIdentity, err.Error()).Wrap(err)
 	}
 	return name, nil
 }
@@ -66,17 +71,17 @@ func serviceMAC(token, name, at string) string {
 func checkServiceToken(value, token string, c clock.Clock) (string, error) {
 	parts := strings.Split(value, ".")
 	if token == "" || len(parts) != 3 {
-		return "", errors.New("no service identity")
+		return "", errors.New("no service identity: neither a SERVICE_TOKEN on both sides nor a certificate")
 	}
 	at, err := strconv.ParseInt(parts[1], 10, 64)
 	if err != nil {
 		return "", errors.New("malformed service identity")
 	}
 	if !hmac.Equal([]byte(parts[2]), []byte(serviceMAC(token, parts[0], parts[1]))) {
-		return "", errors.New("wrong service token")
+		return "", errors.New("the two services have different SERVICE_TOKENs")
 	}
 	if age := c.Now().Sub(time.Unix(at, 0)); age > serviceWindow || age < -serviceWindow {
-		return "", errors.New("stale service identity")
+		return "", fmt.Errorf("the clocks of the two services differ by %s", age.Abs().Round(time.Second))
 	}
 	return parts[0], nil
 }

@@ -65,12 +65,14 @@ func Main(ctx context.Context, cfg Settings) error {
 	if deps.PreviousKeys, err = vault.ParsePrevious(cfg.PreviousKeys.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err)
 	}
-	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "worker", c)
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "worker", Calls: true, Logger: log, Clock: c, Registry: registry})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = account.Close() }() // nothing is in flight any more
-	deps.Account = account
+	defer node.Close()
+	if deps.Account, err = node.Dial("account", cfg.AccountAddr); err != nil {
+		return err
+	}
 	broker, err := rabbitmq.Dial(ctx, cfg.AMQPURL.Reveal(), relay.Topology(true, cfg.QuorumQueues), rabbitmq.Options{Name: "worker", Clock: c, Logger: log})
 	if err != nil {
 		return err
@@ -84,13 +86,16 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer a.Close()
-	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "broker": broker.Ready, "loop": loops.Ready}, nil)
+	checks := node.Checks()
+	checks["database"], checks["broker"], checks["loop"] = a.Ready, broker.Ready, loops.Ready
+	admin, err := cfg.Listen(ctx, registry, checks, nil)
 	if err != nil {
 		return err
 	}
 	log.InfoContext(ctx, "worker is working", "roles", cfg.Roles, "admin", cfg.Addr)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return node.Run(ctx) })
 	g.Go(func() error { return a.Run(ctx) })
 	return g.Wait()
 }

@@ -52,6 +52,12 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "account", Serves: true, Logger: log, Clock: c, Registry: registry})
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	cfg.Mesh = node.Mesh()
 	deps := Deps{Logger: log, Clock: c, Registry: registry, Tracing: tracing, Loops: loops}
 	rules, err := egress.ParseAllow(cfg.EgressAllow)
 	if err != nil {
@@ -85,7 +91,9 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
-	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "loop": loops.Ready}, reflection)
+	checks := node.Checks()
+	checks["database"], checks["loop"] = a.Ready, loops.Ready
+	admin, err := cfg.Listen(ctx, registry, checks, reflection)
 	if err != nil {
 		return err
 	}
@@ -93,6 +101,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return grpcserver.Serve(ctx, l, a.Server) })
 	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return node.Run(ctx) })
 	g.Go(func() error { return a.Run(ctx) })
 	return g.Wait()
 }

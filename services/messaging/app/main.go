@@ -73,11 +73,16 @@ func Main(ctx context.Context, cfg Settings) error {
 	if deps.PreviousKeys, err = vault.ParsePrevious(cfg.PreviousKeys.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err)
 	}
-	account, err := cfg.Mesh.Dial(cfg.AccountAddr, "messaging", c)
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "messaging", Serves: true, Calls: true, Logger: log, Clock: c, Registry: registry})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = account.Close() }() // nothing is in flight any more
+	defer node.Close()
+	cfg.Mesh = node.Mesh()
+	account, err := node.Dial("account", cfg.AccountAddr)
+	if err != nil {
+		return err
+	}
 	deps.Account = account
 	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: directory.Keys(account, keysLimit), Clock: c}
 	trusted := cfg.Trusted.Configs(dialer.HTTPClient(egress.HTTPOptions{Timeout: keysLimit}), c)
@@ -93,10 +98,10 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer a.Close()
-	return serve(ctx, cfg, a, deps, registry)
+	return serve(ctx, cfg, a, deps, node, registry)
 }
 
-func serve(ctx context.Context, cfg Settings, a *App, deps Deps, registry *prometheus.Registry) error {
+func serve(ctx context.Context, cfg Settings, a *App, deps Deps, node *grpcserver.Node, registry *prometheus.Registry) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", cfg.GRPCAddr)
 	if err != nil {
@@ -106,7 +111,9 @@ func serve(ctx context.Context, cfg Settings, a *App, deps Deps, registry *prome
 	if err != nil {
 		return err
 	}
-	admin, err := cfg.Listen(ctx, registry, map[string]telemetry.Check{"database": a.Ready, "loop": deps.Loops.Ready}, reflection)
+	checks := node.Checks()
+	checks["database"], checks["loop"] = a.Ready, deps.Loops.Ready
+	admin, err := cfg.Listen(ctx, registry, checks, reflection)
 	if err != nil {
 		return err
 	}
@@ -114,6 +121,7 @@ func serve(ctx context.Context, cfg Settings, a *App, deps Deps, registry *prome
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return grpcserver.Serve(ctx, l, a.Server) })
 	g.Go(func() error { return admin(ctx) })
+	g.Go(func() error { return node.Run(ctx) })
 	g.Go(func() error { return a.Run(ctx) })
 	return g.Wait()
 }
