@@ -476,6 +476,14 @@ var file_turumba_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,50002,opt,name=secret",
 		Filename:      "turumba/options/v1/options.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         50003,
+		Name:          "turumba.options.v1.destination",
+		Tag:           "varint,50003,opt,name=destination",
+		Filename:      "turumba/options/v1/options.proto",
+	},
 }
 
 // Extension fields to descriptorpb.MethodOptions.
@@ -492,10 +500,19 @@ var (
 	//
 	// optional turumba.options.v1.Query query = 50001;
 	E_Query = &file_turumba_options_v1_options_proto_extTypes[1]
-	// The field is write-only: it never appears in a response, log or event.
+	// The field is a secret. It never appears in a log or event, and is stored sealed.
+	// In a request or a resource it is write-only; in the response of an RPC it is told
+	// to the caller, once.
 	//
 	// optional bool secret = 50002;
 	E_Secret = &file_turumba_options_v1_options_proto_extTypes[2]
+	// Whether the field says who gets the secrets of its message, or how they are
+	// protected on the way. Each field beside a secret must say true or false. Stored
+	// secrets open only for the destination for which they were given: who changes it
+	// sends them again.
+	//
+	// optional bool destination = 50003;
+	E_Destination = &file_turumba_options_v1_options_proto_extTypes[3]
 )
 
 var File_turumba_options_v1_options_proto protoreflect.FileDescriptor
@@ -547,7 +564,8 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\x11OPERATOR_ENDSWITH\x10\x10:N\n" +
 	"\x04auth\x12\x1e.google.protobuf.MethodOptions\x18ц\x03 \x01(\v2\x18.turumba.options.v1.AuthR\x04auth:P\n" +
 	"\x05query\x12\x1d.google.protobuf.FieldOptions\x18ц\x03 \x01(\v2\x19.turumba.options.v1.QueryR\x05query:7\n" +
-	"\x06secret\x12\x1d.google.protobuf.FieldOptions\x18҆\x03 \x01(\bR\x06secretB\xcd\x01\n" +
+	"\x06secret\x12\x1d.google.protobuf.FieldOptions\x18҆\x03 \x01(\bR\x06secret:D\n" +
+	"\vdestination\x12\x1d.google.protobuf.FieldOptions\x18ӆ\x03 \x01(\bR\vdestination\x88\x01\x01B\xcd\x01\n" +
 	"\x16com.turumba.options.v1B\fOptionsProtoP\x01Z;github.com/turumba/turumba/gen/turumba/options/v1;optionsv1\xa2\x02\x03TOX\xaa\x02\x12Turumba.Options.V1\xca\x02\x12Turumba\\Options\\V1\xe2\x02\x1eTurumba\\Options\\V1\\GPBMetadata\xea\x02\x14Turumba::Options::V1b\x06proto3"
 
 var (
@@ -574,20 +592,21 @@ var file_turumba_options_v1_options_proto_goTypes = []any{
 	(*descriptorpb.FieldOptions)(nil),  // 6: google.protobuf.FieldOptions
 }
 var file_turumba_options_v1_options_proto_depIdxs = []int32{
-	2, // 0: turumba.options.v1.Auth.internal:type_name -> turumba.options.v1.Internal
-	4, // 1: turumba.options.v1.Internal.answers:type_name -> turumba.error.v1.Reason
-	0, // 2: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
-	0, // 3: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
-	5, // 4: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
-	6, // 5: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
-	6, // 6: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
-	1, // 7: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
-	3, // 8: turumba.options.v1.query:type_name -> turumba.options.v1.Query
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	7, // [7:9] is the sub-list for extension type_name
-	4, // [4:7] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2,  // 0: turumba.options.v1.Auth.internal:type_name -> turumba.options.v1.Internal
+	4,  // 1: turumba.options.v1.Internal.answers:type_name -> turumba.error.v1.Reason
+	0,  // 2: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
+	0,  // 3: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
+	5,  // 4: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
+	6,  // 5: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
+	6,  // 6: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
+	6,  // 7: turumba.options.v1.destination:extendee -> google.protobuf.FieldOptions
+	1,  // 8: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
+	3,  // 9: turumba.options.v1.query:type_name -> turumba.options.v1.Query
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	8,  // [8:10] is the sub-list for extension type_name
+	4,  // [4:8] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_turumba_options_v1_options_proto_init() }
@@ -609,7 +628,7 @@ func file_turumba_options_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_options_v1_options_proto_rawDesc), len(file_turumba_options_v1_options_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   3,
-			NumExtensions: 3,
+			NumExtensions: 4,
 			NumServices:   0,
 		},
 		GoTypes:           file_turumba_options_v1_options_proto_goTypes,
