@@ -22,8 +22,8 @@ type Settings struct {
 	// own identity only proves that the client addresses it tells are true.
 	Mesh grpcserver.Mesh
 	// AccountAddr and MessagingAddr are where the services are reached.
-	AccountAddr   string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
-	MessagingAddr string `env:"MESSAGING_ADDR,required" help:"gRPC target of the messaging service, dns:///host:port"`
+	AccountAddr   string `env:"ACCOUNT_ADDR,required,notEmpty" help:"gRPC target of the account service, dns:///host:port"`
+	MessagingAddr string `env:"MESSAGING_ADDR,required,notEmpty" help:"gRPC target of the messaging service, dns:///host:port"`
 }
 
 // Main serves REST until ctx ends.

@@ -448,3 +448,19 @@ func TestProofNamesTheServices(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, wrong.Ready(t.Context()), "the messaging service answers where the account service is expected")
 }
+
+// TestTargets: an address that cannot be one is told at start, by the setting's name.
+func TestTargets(t *testing.T) {
+	t.Parallel()
+	node, err := grpcserver.Mesh{ServiceToken: token}.Open(t.Context(), grpcserver.NodeConfig{Service: "worker", Calls: true, Logger: slog.New(slog.DiscardHandler), Clock: clock.System()})
+	require.NoError(t, err)
+	t.Cleanup(node.Close)
+	for _, target := range []string{"", "account", "dns:///", "dns:///account", ":9000", "dns:///account:", "http://account", "http://account:9000", "nonsense:at:"} {
+		_, err := node.Dial("account", target)
+		require.ErrorContains(t, err, "ACCOUNT_ADDR: ", target)
+	}
+	for _, target := range []string{"account:9000", "dns:///account:9000", "passthrough:///127.0.0.1:9000", "dns:///[::1]:9000", "dns://10.0.0.1/account:9000", "unix:/run/account.sock"} {
+		_, err := node.Dial("account", target)
+		require.NoError(t, err, target)
+	}
+}

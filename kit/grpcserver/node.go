@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +72,11 @@ func (n *Node) Mesh() Mesh { return n.mesh }
 
 // Dial prepares a connection to a service that this process needs. It is part of Checks
 // from now on, and of Run, which must be called later. It connects at the first call.
+// A target that cannot be one is an error that names the setting, such as ACCOUNT_ADDR.
 func (n *Node) Dial(service, target string) (*Peer, error) {
+	if err := checkTarget(target); err != nil {
+		return nil, fmt.Errorf("%s_ADDR: %w", strings.ToUpper(service), err)
+	}
 	l := newLink(n.cfg.Service, service, n.cfg.Logger, n.cfg.Clock)
 	conn, err := n.mesh.dial(target, n.cfg.Service, n.cfg.Clock, l)
 	if err != nil {
@@ -78,6 +85,27 @@ func (n *Node) Dial(service, target string) (*Peer, error) {
 	p := &Peer{ClientConn: conn, link: l}
 	n.peers = append(n.peers, p)
 	return p, nil
+}
+
+// checkTarget refuses what is no address with a port, which gRPC would take for another
+// or add 443 to.
+func checkTarget(target string) error {
+	scheme, address, named := strings.Cut(target, "://")
+	switch {
+	case strings.HasPrefix(target, "unix:"), strings.HasPrefix(target, "unix-abstract:"):
+		return nil
+	case !named:
+		address = target
+	case scheme == "dns", scheme == "passthrough": // an authority may come first
+		address = address[strings.LastIndexByte(address, '/')+1:]
+	default:
+		address = "" // gRPC knows no such scheme
+	}
+	host, port, err := net.SplitHostPort(address)
+	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil || host == "" {
+		return fmt.Errorf("%q is no address with a port, such as dns:///account:9000", target)
+	}
+	return nil
 }
 
 // Checks are the conditions of readiness: a proved call to each service, and a

@@ -28,7 +28,7 @@ type Settings struct {
 	// Mesh proves the worker to the account service.
 	Mesh grpcserver.Mesh
 	// AccountAddr is where the account service is reached.
-	AccountAddr string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
+	AccountAddr string `env:"ACCOUNT_ADDR,required,notEmpty" help:"gRPC target of the account service, dns:///host:port"`
 	// AMQPURL is the broker.
 	AMQPURL config.Secret `env:"AMQP_URL,required" help:"RabbitMQ: amqp://user:password@host:port/vhost"`
 	// QuorumQueues asks for replicated queues.

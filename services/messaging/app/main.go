@@ -31,7 +31,7 @@ type Settings struct {
 	// GRPCAddr is where the service is reached.
 	GRPCAddr string `env:"GRPC_ADDR" envDefault:"127.0.0.1:9000" flag:"grpc" help:"address that gRPC is served on"`
 	// AccountAddr is where the account service is reached.
-	AccountAddr string `env:"ACCOUNT_ADDR,required" help:"gRPC target of the account service, dns:///host:port"`
+	AccountAddr string `env:"ACCOUNT_ADDR,required,notEmpty" help:"gRPC target of the account service, dns:///host:port"`
 	// Issuer and ClientID are what our own tokens name.
 	Issuer   string `env:"OIDC_ISSUER" envDefault:"http://localhost:8080" help:"issuer of our own tokens"`
 	ClientID string `env:"OIDC_CLIENT_ID" envDefault:"turumba" help:"client_id of our own tokens"`
