@@ -158,6 +158,7 @@ type certificates struct {
 	problem  string    // of the last look; empty: none
 	toldAt   time.Time // of problem
 	warnedAt time.Time // of an end that is near
+	refused  time.Time // when a client's certificate was told of
 }
 
 // openCertificates reads and checks the files at start.
@@ -218,6 +219,28 @@ func (cs *certificates) valid(context.Context) error {
 	return nil
 }
 
+// refuse tells, once a minute, of a client whose certificate is not accepted: it hears no
+// more than that the connection broke (TLS 1.3 ends its own handshake first, RFC 8446
+// section 4.4.2.4).
+func (cs *certificates) refuse(from net.Addr, err error) {
+	var bad *tls.CertificateVerificationError
+	if !errors.As(err, &bad) {
+		return // whoever it was, it showed no certificate
+	}
+	now := cs.clock.Now()
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if !cs.refused.IsZero() && now.Sub(cs.refused) < tellEvery {
+		return
+	}
+	cs.refused = now
+	var names []string
+	if len(bad.UnverifiedCertificates) > 0 {
+		names = bad.UnverifiedCertificates[0].DNSNames
+	}
+	cs.log.Error("the certificate of a caller is not accepted", "from", from.String(), "names", names, "err", bad.Err)
+}
+
 // run looks at the files until ctx ends.
 func (cs *certificates) run(ctx context.Context) {
 	for clock.Sleep(ctx, cs.clock, readAgain) == nil {
@@ -239,7 +262,7 @@ func (m Mesh) clientCredentials() (credentials.TransportCredentials, error) {
 func (m Mesh) credentials(side func(*material) credentials.TransportCredentials) (credentials.TransportCredentials, error) {
 	switch {
 	case m.certs != nil:
-		return renewed{side(m.certs.now.Load()), func() credentials.TransportCredentials { return side(m.certs.now.Load()) }}, nil
+		return renewed{side(m.certs.now.Load()), func() credentials.TransportCredentials { return side(m.certs.now.Load()) }, m.certs.refuse}, nil
 	case m.CertFile == "":
 		return nil, nil
 	}
@@ -258,7 +281,8 @@ func (m Mesh) credentials(side func(*material) credentials.TransportCredentials)
 // Connections that stand go on.
 type renewed struct {
 	credentials.TransportCredentials
-	newest func() credentials.TransportCredentials
+	newest  func() credentials.TransportCredentials
+	refused func(from net.Addr, err error) // told of handshakes that a server ended
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
@@ -268,10 +292,14 @@ func (r renewed) ClientHandshake(ctx context.Context, authority string, conn net
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (r renewed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return r.newest().ServerHandshake(conn)
+	secure, info, err := r.newest().ServerHandshake(conn)
+	if err != nil {
+		r.refused(conn.RemoteAddr(), err)
+	}
+	return secure, info, err
 }
 
 // Clone implements credentials.TransportCredentials.
 func (r renewed) Clone() credentials.TransportCredentials {
-	return renewed{r.TransportCredentials.Clone(), r.newest}
+	return renewed{r.TransportCredentials.Clone(), r.newest, r.refused}
 }

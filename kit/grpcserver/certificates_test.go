@@ -327,7 +327,10 @@ func TestForeignCertificates(t *testing.T) {
 			require.NoError(t, err)
 		} else {
 			require.Error(t, err, name)
-			require.NotEmpty(t, log.lines("level=ERROR", "cannot be reached", "certificate"), "%s: %s", name, log.String())
+			require.NotEmpty(t, log.lines("level=ERROR", "cannot be reached"), "%s: %s", name, log.String())
+		}
+		if name == "that the other refuses" {
+			require.Len(t, account.log.lines("level=ERROR", "certificate of a caller is not accepted", "worker"), 1, account.log.String())
 		}
 		worker.Close()
 	}
