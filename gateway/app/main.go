@@ -10,6 +10,7 @@ import (
 	"github.com/turumba/turumba/gateway/rest"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/grpcserver"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/process"
 	"github.com/turumba/turumba/kit/telemetry"
 )
@@ -34,7 +35,11 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	defer tracing.Close(ctx)
-	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: grpcserver.Gateway, Calls: true, Logger: log, Clock: c, Registry: registry})
+	loops, err := jobs.NewLoops(c, registry)
+	if err != nil {
+		return err
+	}
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: grpcserver.Gateway, Calls: true, Logger: log, Clock: c, Registry: registry, Loops: loops})
 	if err != nil {
 		return err
 	}
@@ -48,6 +53,7 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	checks := node.Checks()
+	checks["loop"] = loops.Ready
 	a, err := New(ctx, cfg.Config, Deps{
 		Backends: rest.Backends{Account: account, Messaging: messaging}, Logger: log, Clock: c, Registry: registry, Tracing: tracing,
 		Ready: func(ctx context.Context) error {

@@ -241,13 +241,6 @@ func (cs *certificates) refuse(from net.Addr, err error) {
 	cs.log.Error("the certificate of a caller is not accepted", "from", from.String(), "names", names, "err", bad.Err)
 }
 
-// run looks at the files until ctx ends.
-func (cs *certificates) run(ctx context.Context) {
-	for clock.Sleep(ctx, cs.clock, readAgain) == nil {
-		cs.look(ctx)
-	}
-}
-
 // serverCredentials are those of a listener; nil without mTLS. Callers are asked for a
 // certificate, which is verified; users have none.
 func (m Mesh) serverCredentials() (credentials.TransportCredentials, error) {

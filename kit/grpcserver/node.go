@@ -19,6 +19,7 @@ import (
 	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
@@ -34,6 +35,8 @@ type NodeConfig struct {
 	Clock clock.Clock
 	// Registry gets the measurements; nil measures for nobody.
 	Registry prometheus.Registerer
+	// Loops get the finished turns; nil tells nobody.
+	Loops *jobs.Loops
 }
 
 // Node is this process among the services of the mesh: its certificate, which is read
@@ -127,21 +130,23 @@ const proveEvery = 10 * time.Second
 
 // Run watches the certificate and the ways to other services until ctx ends.
 func (n *Node) Run(ctx context.Context) error {
-	var g errgroup.Group
-	if n.mesh.certs != nil {
-		g.Go(func() error {
-			n.mesh.certs.run(ctx)
-			return nil
-		})
+	var loops []*jobs.Loop
+	if certs := n.mesh.certs; certs != nil {
+		loops = append(loops, &jobs.Loop{Name: "mesh.certificates", Turn: func(ctx context.Context) (time.Duration, error) {
+			certs.look(ctx)
+			return readAgain, nil
+		}})
 	}
 	for _, p := range n.peers {
-		g.Go(func() error {
-			for ctx.Err() == nil {
-				_ = p.Ready(ctx)                              // the link tells what is wrong
-				_ = clock.Sleep(ctx, n.cfg.Clock, proveEvery) // it fails only when ctx ends
-			}
-			return nil
-		})
+		loops = append(loops, &jobs.Loop{Name: "mesh.proof", Turn: func(ctx context.Context) (time.Duration, error) {
+			_ = p.Ready(ctx) // the link tells what is wrong
+			return proveEvery, nil
+		}})
+	}
+	var g errgroup.Group
+	for _, l := range loops {
+		l.Clock, l.Logger, l.Loops = n.cfg.Clock, n.cfg.Logger, n.cfg.Loops
+		g.Go(func() error { return l.Run(ctx) })
 	}
 	return g.Wait()
 }

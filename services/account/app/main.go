@@ -52,7 +52,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
-	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "account", Serves: true, Logger: log, Clock: c, Registry: registry})
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "account", Serves: true, Logger: log, Clock: c, Registry: registry, Loops: loops})
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func Main(ctx context.Context, cfg Settings) error {
 	if deps.PreviousKeys, err = vault.ParsePrevious(cfg.PreviousKeys.Reveal()); err != nil {
 		return fmt.Errorf("TURUMBA_MASTER_KEY_PREVIOUS: %w", err)
 	}
-	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "messaging", Serves: true, Calls: true, Logger: log, Clock: c, Registry: registry})
+	node, err := cfg.Mesh.Open(ctx, grpcserver.NodeConfig{Service: "messaging", Serves: true, Calls: true, Logger: log, Clock: c, Registry: registry, Loops: loops})
 	if err != nil {
 		return err
 	}
