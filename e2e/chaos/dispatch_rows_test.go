@@ -71,6 +71,7 @@ func killCalling(point failpoint.Point, again int) func(r *trial) {
 func zombies(r *trial) {
 	x, times := r.tenant(0), r.times(20)
 	r.newWorker(r.t, "WORKER_ROLES=upkeep")
+	x.proven()
 	slow(r.t, r.simulator, 300)
 	defer slow(r.t, r.simulator, 0)
 	for range times {
@@ -89,6 +90,7 @@ func zombies(r *trial) {
 // results are kept until it is back.
 func resultsWithoutDatabase(r *trial) {
 	x, times := r.tenant(0), r.times(20)
+	x.proven()
 	for range times {
 		slow(r.t, r.simulator, 300)
 		x.messages(4)

@@ -109,7 +109,7 @@ func throttledWithHint(r *trial) {
 	r.newWorker(r.t, "WORKER_ROLES=dispatch,upkeep")
 	r.faults(sim.Fault{Kind: "throttled", Rate: 1, From: x.from, RetryAfter: int(pause / time.Second)})
 	x.messages(20)
-	r.eventually("the channel is paused", "SELECT paused_until > now() FROM channels WHERE id = $1", x.channel)
+	r.eventually("the channel is paused", "SELECT coalesce(paused_until > now(), false) FROM channels WHERE id = $1", x.channel)
 	asked := r.now()
 	r.faults()
 	other.messages(5)
@@ -142,7 +142,7 @@ func throttledWithoutHint(r *trial) {
 	x := r.texter(connections(16), limit)
 	r.faults(sim.Fault{Kind: "throttled", Rate: 1, From: x.from})
 	x.messages(40)
-	r.eventually("the channel is paused", "SELECT paused_until > now() FROM channels WHERE id = $1", x.channel)
+	r.eventually("the channel is paused", "SELECT coalesce(paused_until > now(), false) FROM channels WHERE id = $1", x.channel)
 	r.faults()
 	x.all("sent")
 	var taken []time.Time

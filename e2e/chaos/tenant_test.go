@@ -151,6 +151,15 @@ func (x *tenant) messages(n int) {
 	}
 }
 
+// proven lets the channel answer once: a channel that has not is called for one message
+// at a time (ADR 0045).
+func (x *tenant) proven() {
+	x.t.Helper()
+	id, err := x.create(x.ctx(), "first")
+	require.NoError(x.t, err)
+	x.eventually("the channel has answered", "SELECT status = 'sent' FROM messages WHERE id = $1", id)
+}
+
 // send starts a send to the whole group.
 func (x *tenant) send() (id string) {
 	x.t.Helper()

@@ -345,7 +345,9 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 
 // board makes ready to call by the line.
 func (r *runner) board() {
-	r.seat.equip(r.line.connections())
+	if r.seat.equip(r.line.connections()) {
+		r.lane.look() // others of a slow channel may have a connection too
+	}
 	r.stored()
 	r.flight = newFlight(r.line, &r.calling, r.settle)
 	r.line.join()

@@ -91,13 +91,17 @@ func (s *seats) account(id string) *accountSeats {
 	return a
 }
 
-// equip says how many connections the channel has in the lane.
-func (t *seat) equip(connections int) {
+// equip says how many connections the channel has in the lane, and reports whether that
+// was not known.
+func (t *seat) equip(connections int) (news bool) {
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
-	if ch := t.of.channels[t.channelID]; ch != nil {
-		ch.connections = connections
+	ch := t.of.channels[t.channelID]
+	if ch == nil {
+		return false
 	}
+	news, ch.connections = ch.connections == 0, connections
+	return news
 }
 
 // move takes the runner to another place; to the one where it is does nothing.
@@ -160,10 +164,12 @@ func (s *seats) full(channelID, accountID string, most int, p pace, moving bool)
 // unless its calls go fast, or at least go on.
 func (c *channelSeats) most(most int, p pace, moving bool) int {
 	switch {
-	case p == unproven || c.connections == 0:
+	case p == unproven:
 		return 1
 	case p != slow:
 		return most
+	case c.connections == 0:
+		return 1
 	case moving:
 		return min(most, c.connections+spareSlow)
 	}

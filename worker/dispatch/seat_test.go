@@ -42,6 +42,13 @@ func TestSeats(t *testing.T) {
 		q.move(nowhere)
 	}
 
+	// A channel that is known has its chunks in work while the first of them is prepared: one
+	// after the other would take a call's time each.
+	paces["f"] = steady
+	prepared := take("f", "f")
+	require.Empty(t, skip().Channels)
+	prepared.move(nowhere)
+
 	// A channel that does not move has as many chunks in work as connections.
 	paces["c"], slowOnes["c"] = quick, "c"
 	for range 2 {
