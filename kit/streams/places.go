@@ -1,0 +1,152 @@
+// Package streams is what long-lived calls need that others do not: a place among a
+// bounded number of them (places.go), and one look at a row for all who watch it
+// (watch.go).
+package streams
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// The most streams that are open at the same time, in one process of a service. More
+// are refused at once with RATE_LIMITED (UNAVAILABLE at the last), and RetryInfo.
+const (
+	// PerCaller is for a user or an API key.
+	PerCaller = 20
+	// PerAccount is for an account.
+	PerAccount = 200
+	// PerProcess is for everybody. A stream costs some 50 KiB.
+	PerProcess = 20_000
+)
+
+// retryAfter is what a refused caller is told to wait.
+const retryAfter = 5 * time.Second
+
+// Places counts the streams that are open. It is safe for concurrent use.
+type Places struct {
+	mu        sync.Mutex
+	taken     int
+	byCaller  map[string]int
+	byAccount map[string]int
+}
+
+// NewPlaces returns places that are all free.
+func NewPlaces() *Places {
+	return &Places{byCaller: map[string]int{}, byAccount: map[string]int{}}
+}
+
+// Take takes a place for a stream of the caller, who may see these accounts. The stream
+// counts in one of them, that with the most room, until Settle says in which; it is
+// refused when none has room. accounts may be empty.
+func (p *Places) Take(caller string, accounts []string) (*Place, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	account := p.roomiest(accounts)
+	switch {
+	case p.taken >= PerProcess:
+		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many streams are open, try again later").WithRetryAfter(retryAfter)
+	case p.byCaller[caller] >= PerCaller:
+		return nil, limited("you have %d streams open, the most there may be", PerCaller)
+	case account != "" && p.byAccount[account] >= PerAccount:
+		return nil, fullAccount()
+	}
+	p.taken++
+	p.byCaller[caller]++
+	if account != "" {
+		p.byAccount[account]++
+	}
+	return &Place{of: p, caller: caller, account: account}, nil
+}
+
+// Open is how many places are taken.
+func (p *Places) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
+}
+
+// roomiest is the account with the fewest streams; empty for none.
+func (p *Places) roomiest(accounts []string) string {
+	if len(accounts) == 0 {
+		return ""
+	}
+	return slices.MinFunc(accounts, func(a, b string) int { return p.byAccount[a] - p.byAccount[b] })
+}
+
+func limited(format string, a ...any) error {
+	return apierr.New(errorv1.Reason_REASON_RATE_LIMITED, format, a...).WithRetryAfter(retryAfter)
+}
+
+func fullAccount() error {
+	return limited("the account has %d streams open, the most there may be", PerAccount)
+}
+
+// Place is one stream's. The zero Place counts nowhere.
+type Place struct {
+	of              *Places
+	caller, account string
+}
+
+// Settle says of which account the stream is, now that this is known. It is refused when
+// that account has no room.
+func (p *Place) Settle(account string) error {
+	if p.of == nil {
+		return nil
+	}
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	switch {
+	case p.caller == "" || p.account == account:
+		return nil
+	case p.of.byAccount[account] >= PerAccount:
+		return fullAccount()
+	}
+	drop(p.of.byAccount, p.account)
+	p.of.byAccount[account]++
+	p.account = account
+	return nil
+}
+
+// Release gives the place back; a second time does nothing.
+func (p *Place) Release() {
+	if p.of == nil {
+		return
+	}
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	if p.caller == "" {
+		return
+	}
+	p.of.taken--
+	drop(p.of.byCaller, p.caller)
+	drop(p.of.byAccount, p.account)
+	p.caller, p.account = "", ""
+}
+
+// drop counts one less; what is not counted any more takes no memory.
+func drop(counts map[string]int, key string) {
+	if counts[key]--; counts[key] <= 0 {
+		delete(counts, key)
+	}
+}
+
+type placeKey struct{}
+
+// WithPlace returns a context of a stream that has the place.
+func WithPlace(ctx context.Context, p *Place) context.Context {
+	return context.WithValue(ctx, placeKey{}, p)
+}
+
+// Settle says of which account the stream of the context is; without a place, as for
+// services of the mesh, it is nobody's.
+func Settle(ctx context.Context, account string) error {
+	if p, ok := ctx.Value(placeKey{}).(*Place); ok {
+		return p.Settle(account)
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package streams_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/streams"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func refused(t *testing.T, err error) {
+	t.Helper()
+	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED), "%v", err)
+	require.Positive(t, apierr.From(err).RetryAfter)
+}
+
+// TestPlaces: 20 for a caller, 200 for an account, and each comes back once.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	p := streams.NewPlaces()
+	var taken []*streams.Place
+	for i := range streams.PerAccount {
+		place, err := p.Take(fmt.Sprint("caller", i/streams.PerCaller), []string{"A"})
+		require.NoError(t, err)
+		taken = append(taken, place)
+	}
+	_, err := p.Take("caller0", []string{"B"})
+	refused(t, err) // the caller, wherever
+	_, err = p.Take("another", []string{"A"})
+	refused(t, err) // the account, whoever
+	taken[0].Release()
+	taken[0].Release()
+	_, err = p.Take("another", []string{"A"})
+	require.NoError(t, err)
+	_, err = p.Take("yet another", []string{"A"})
+	refused(t, err)
+	require.Equal(t, streams.PerAccount, p.Open())
+}
+
+// TestPlacesOfSeveralAccounts: a stream that may see a full account counts in another
+// one, until it is known to be the full one's.
+func TestPlacesOfSeveralAccounts(t *testing.T) {
+	t.Parallel()
+	p := streams.NewPlaces()
+	for i := range streams.PerAccount {
+		_, err := p.Take(fmt.Sprint("caller", i), []string{"A"})
+		require.NoError(t, err)
+	}
+	place, err := p.Take("of both", []string{"A", "B"})
+	require.NoError(t, err)
+	ctx := streams.WithPlace(t.Context(), place)
+	refused(t, streams.Settle(ctx, "A"))
+	require.NoError(t, streams.Settle(ctx, "B"))
+	require.NoError(t, streams.Settle(context.Background(), "A"), "a service's stream is nobody's")
+	place.Release()
+	require.NoError(t, place.Settle("B"), "after the end nothing counts")
+	require.Equal(t, streams.PerAccount, p.Open())
+}
+
+// TestPlacesAddUp takes, settles and releases in any order.
+func TestPlacesAddUp(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := streams.NewPlaces()
+		open := map[*streams.Place]string{}
+		names := rapid.SampledFrom([]string{"A", "B", "C"})
+		for range rapid.IntRange(0, 300).Draw(t, "steps") {
+			caller := names.Draw(t, "caller")
+			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			case 0, 1:
+				if place, err := p.Take(caller, []string{names.Draw(t, "account")}); err == nil {
+					open[place] = caller
+				}
+			case 2:
+				for place := range open {
+					_ = place.Settle(caller)
+					break
+				}
+			case 3:
+				for place := range open {
+					place.Release()
+					delete(open, place)
+					break
+				}
+			}
+			of := map[string]int{}
+			for _, who := range open {
+				of[who]++
+				if of[who] > streams.PerCaller {
+					t.Fatalf("%s has %d streams", who, of[who])
+				}
+			}
+			if p.Open() != len(open) {
+				t.Fatalf("%d of %d", p.Open(), len(open))
+			}
+		}
+		for place := range open {
+			place.Release()
+		}
+		for range streams.PerCaller {
+			if _, err := p.Take("A", []string{"A"}); err != nil {
+				t.Fatalf("a place was lost: %v", err)
+			}
+		}
+	})
+}
