@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/turumba/turumba/cmd/turumba/single"
@@ -20,7 +19,7 @@ import (
 // mesh is everything in one process, as `turumba up` runs it, and a client outside.
 type mesh struct {
 	*single.Instance
-	conn *grpc.ClientConn
+	conn *grpcserver.Conn
 	dir  string
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc"
 
 	"github.com/turumba/turumba/cmd/turumba/single"
 	"github.com/turumba/turumba/e2e/chaos/fault"
@@ -43,7 +42,7 @@ type world struct {
 	other *fault.Proxy
 
 	account, messaging, worker, gateway *program
-	accountConn, messagingConn          *grpc.ClientConn
+	accountConn, messagingConn          *grpcserver.Conn
 	rest                                string // URL of the gateway
 	watch                               *watch
 }
@@ -158,7 +157,7 @@ func proxied(t *testing.T, network, listen, target string) *fault.Proxy {
 	return p
 }
 
-func dial(t *testing.T, addr string) *grpc.ClientConn {
+func dial(t *testing.T, addr string) *grpcserver.Conn {
 	t.Helper()
 	conn, err := grpcserver.Mesh{}.Dial("passthrough:///"+addr, "", clock.System())
 	require.NoError(t, err)

@@ -35,7 +35,7 @@ const Password = "correct horse battery staple"
 type builder struct {
 	t         *testing.T
 	in        *single.Instance
-	conn      *grpc.ClientConn
+	conn      *grpcserver.Conn
 	vars      map[string]string
 	tokens    map[string]string
 	auth      accountv1.AuthServiceClient
@@ -54,7 +54,7 @@ type World struct {
 	Instance *single.Instance
 	DataDir  string
 	// Conn is a connection as a client outside the mesh has it.
-	Conn *grpc.ClientConn
+	Conn *grpcserver.Conn
 	// Tokens are the access tokens by caller name.
 	Tokens map[string]string
 	// Vars are the ids and names that requests use as ${name}.

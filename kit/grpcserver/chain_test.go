@@ -152,7 +152,7 @@ func start(t *testing.T) world {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- grpcserver.Serve(ctx, l, s) }()
-	dial := func(service string) *grpc.ClientConn {
+	dial := func(service string) *grpcserver.Conn {
 		conn, err := grpcserver.Mesh{ServiceToken: token}.Dial("passthrough:///"+l.Addr().String(), service, clock.System())
 		require.NoError(t, err)
 		return conn

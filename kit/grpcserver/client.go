@@ -38,15 +38,7 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// Dial prepares a connection to a service; it connects at the first call.
-// target is a gRPC target, for example "dns:///account:9000"; service is the
-// identity of the caller, empty for one outside of the mesh. Calls spread
-// over all addresses of the name, and are retried by their idempotency level
-// only.
-func (m Mesh) Dial(target, service string, c clock.Clock) (*grpc.ClientConn, error) {
-	return m.dial(target, service, c, newLink(service, target, nil, c))
-}
-
+// dial prepares one connection to a service; Dial tells what of. l judges what comes back.
 func (m Mesh) dial(target, service string, c clock.Clock, l *link) (*grpc.ClientConn, error) {
 	serviceConfig, err := clientServiceConfig()
 	if err != nil {

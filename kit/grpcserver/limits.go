@@ -9,57 +9,98 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/streams"
 )
 
 const (
 	streamIdle  = 60 * time.Second // without a message either way
 	streamGrace = 60 * time.Second // after the token has expired
+	// unwindLimit is how long the handler of a stream that was ended has to return, before
+	// its caller is told without it: a handler that waits for a caller who does not read
+	// goes on when the transport has ended the stream.
+	unwindLimit = time.Second
 )
 
-// limitStream ends a stream that is idle, and one whose token has expired.
+// limitStream gives a stream its place and ends it when it is idle, when its token has
+// expired, and when the server stops.
 func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
-	ctx, cancel := context.WithCancelCause(ss.Context())
+	place, err := s.place(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(streams.WithPlace(ss.Context(), place))
+	defer cancel(nil)
 	w := &watchedStream{ServerStream: ss, ctx: ctx, now: s.cfg.Clock.Now}
 	w.touch()
-	done := make(chan struct{})
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		s.watch(w, c.Caller.TokenExpiry, cancel, done)
-	}()
-	err := c.nextStream(w)
-	close(done)
-	<-watching
-	if cause := context.Cause(ctx); err != nil && cause != nil && ss.Context().Err() == nil {
-		err = cause
+	stop, left, err := s.open.begin(ctx, c.method)
+	if err != nil {
+		place.Release()
+		return err
 	}
-	cancel(nil)
-	return err
+	ended := make(chan error, 1)
+	go func() {
+		defer left()
+		defer place.Release()
+		ended <- s.recoverStream(c, w)
+	}()
+	cause, err := s.watch(w, c, stop, ended)
+	if cause == nil {
+		return err
+	}
+	cancel(cause)
+	unwound := s.cfg.Clock.NewTimer(unwindLimit)
+	defer unwound.Stop()
+	select {
+	case err := <-ended:
+		if err == nil || ss.Context().Err() != nil {
+			return err // it came to its own end
+		}
+	case <-unwound.C():
+	}
+	return cause
 }
 
-// watch cancels the stream at its limits; done ends the watch.
-func (s *Server) watch(w *watchedStream, expiry time.Time, cancel context.CancelCauseFunc, done <-chan struct{}) {
+// place is the stream's among those that may be open. Services of the mesh need none:
+// nobody's streams hold up what the product itself does.
+func (s *Server) place(c *call) (*streams.Place, error) {
+	if c.Caller.Service != "" {
+		return &streams.Place{}, nil
+	}
+	return s.places.Take(callerKey(c), c.Scope)
+}
+
+// callerKey tells callers apart: a user, whatever the token, an API key, a subject
+// without a user, an address.
+func callerKey(c *call) string {
+	caller := c.Caller
+	switch {
+	case caller.UserID != "":
+		return "user " + caller.UserID
+	case caller.APIKeyID != "":
+		return "key " + caller.APIKeyID
+	case caller.Subject != "":
+		return "subject " + caller.Issuer + " " + caller.Subject
+	}
+	return "address " + c.Client.IP
+}
+
+// watch waits for the end of the handler, or for a reason to end the stream.
+func (s *Server) watch(w *watchedStream, c *call, stop <-chan struct{}, ended <-chan error) (cause, err error) {
 	for {
-		now := s.cfg.Clock.Now()
-		wait := time.Unix(0, w.last.Load()).Add(streamIdle).Sub(now)
-		if wait <= 0 {
-			cancel(apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the stream was idle for 60 s"))
-			return
-		}
-		if !expiry.IsZero() {
-			left := expiry.Add(streamGrace).Sub(now)
-			if left <= 0 {
-				cancel(apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token has expired"))
-				return
-			}
-			wait = min(wait, left)
+		wait, over := w.left(c.Caller)
+		if over != nil {
+			return over, nil
 		}
 		timer := s.cfg.Clock.NewTimer(wait)
 		select {
-		case <-timer.C():
-		case <-done:
+		case err := <-ended:
 			timer.Stop()
-			return
+			return nil, err
+		case <-stop:
+			timer.Stop()
+			return errStopping, nil
+		case <-timer.C():
 		}
 	}
 }
@@ -72,6 +113,23 @@ type watchedStream struct {
 	last atomic.Int64
 }
 
+// left is how long the stream may go on without a message, or why it may not.
+func (w *watchedStream) left(caller auth.Caller) (time.Duration, error) {
+	now := w.now()
+	wait := time.Unix(0, w.last.Load()).Add(streamIdle).Sub(now)
+	if wait <= 0 {
+		return 0, apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the stream was idle for 60 s")
+	}
+	if caller.TokenExpiry.IsZero() {
+		return wait, nil
+	}
+	left := caller.TokenExpiry.Add(streamGrace).Sub(now)
+	if left <= 0 {
+		return 0, apierr.New(errorv1.Reason_REASON_UNAUTHENTICATED, "the token has expired")
+	}
+	return min(wait, left), nil
+}
+
 func (w *watchedStream) touch() { w.last.Store(w.now().UnixNano()) }
 
 // Context implements grpc.ServerStream.
@@ -79,12 +137,18 @@ func (w *watchedStream) Context() context.Context { return w.ctx }
 
 // SendMsg implements grpc.ServerStream.
 func (w *watchedStream) SendMsg(m any) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
 	w.touch()
 	return w.ServerStream.SendMsg(m)
 }
 
 // RecvMsg implements grpc.ServerStream.
 func (w *watchedStream) RecvMsg(m any) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
 	err := w.ServerStream.RecvMsg(m)
 	w.touch()
 	return err

@@ -81,11 +81,11 @@ func (n *Node) Dial(service, target string) (*Peer, error) {
 		return nil, fmt.Errorf("%s_ADDR: %w", strings.ToUpper(service), err)
 	}
 	l := newLink(n.cfg.Service, service, n.cfg.Logger, n.cfg.Clock)
-	conn, err := n.mesh.dial(target, n.cfg.Service, n.cfg.Clock, l)
+	conn, err := n.mesh.open(target, n.cfg.Service, n.cfg.Clock, l)
 	if err != nil {
 		return nil, err
 	}
-	p := &Peer{ClientConn: conn, link: l}
+	p := &Peer{Conn: conn, link: l}
 	n.peers = append(n.peers, p)
 	return p, nil
 }
@@ -166,7 +166,7 @@ const (
 
 // Peer is a connection to a service that this process needs.
 type Peer struct {
-	*grpc.ClientConn
+	*Conn
 	link   *link
 	flight singleflight.Group
 

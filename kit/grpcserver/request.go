@@ -214,6 +214,9 @@ func (s *Server) observe(ctx context.Context, c *call, span trace.Span, start ti
 	}
 	s.durations.Of(served{c.method, code}).Observe(took.Seconds())
 	level := levelOf(code)
+	if e == errStopping { // as many as are open, and by plan
+		level = slog.LevelDebug
+	}
 	if !s.cfg.Logger.Enabled(ctx, level) {
 		return
 	}

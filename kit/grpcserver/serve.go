@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,10 +25,10 @@ const (
 )
 
 // Serve serves the services of all servers on l, each behind its own chain,
-// until ctx ends, then lets open calls finish. The first server's TLS setting
-// counts.
+// until ctx ends, then lets open calls finish and ends streams (drain.go), also those
+// of the in-process connections. The first server's TLS setting counts.
 func Serve(ctx context.Context, l net.Listener, servers ...*Server) error {
-	g, err := listener(servers)
+	g, calls, err := listener(servers)
 	if err != nil {
 		return err
 	}
@@ -38,39 +39,55 @@ func Serve(ctx context.Context, l net.Listener, servers ...*Server) error {
 		return fmt.Errorf("serve gRPC: %w", err)
 	case <-ctx.Done():
 	}
-	drain(g, servers[0])
+	drain(g, calls, servers)
 	if err := <-failed; err != nil {
 		return fmt.Errorf("serve gRPC: %w", err)
 	}
 	return nil
 }
 
-// drain lets open calls finish within drainLimit.
-func drain(g *grpc.Server, s *Server) {
-	drained := make(chan struct{})
+// drain ends streams and lets open calls finish within drainLimit.
+func drain(g *grpc.Server, calls *inFlight, servers []*Server) {
+	c := servers[0].cfg.Clock
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var ending sync.WaitGroup
+	for _, s := range servers {
+		ending.Go(func() { s.open.drain(ctx, c) })
+	}
+	drained, settled := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(drained)
 		g.GracefulStop()
-		close(drained)
 	}()
-	timer := s.cfg.Clock.NewTimer(drainLimit)
+	go func() {
+		defer close(settled)
+		ending.Wait()
+		calls.settled(ctx, c)
+	}()
+	timer := c.NewTimer(drainLimit)
 	defer timer.Stop()
 	select {
 	case <-drained:
+	case <-settled:
+		g.Stop()
 	case <-timer.C():
 		g.Stop()
-		<-drained
 	}
+	<-drained
+	cancel()
+	<-settled
 }
 
 // listener is a gRPC server with the services of all servers.
-func listener(servers []*Server) (*grpc.Server, error) {
-	r := router{}
+func listener(servers []*Server) (*grpc.Server, *inFlight, error) {
+	r := router{of: map[string]*Server{}, calls: &inFlight{}}
 	for _, s := range servers {
 		if err := s.Check(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for name := range s.services {
-			r[name] = s
+			r.of[name] = s
 		}
 	}
 	opts := []grpc.ServerOption{
@@ -81,7 +98,7 @@ func listener(servers []*Server) (*grpc.Server, error) {
 	}
 	creds, err := servers[0].cfg.Mesh.serverCredentials()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if creds != nil {
 		opts = append(opts, grpc.Creds(creds))
@@ -95,20 +112,26 @@ func listener(servers []*Server) (*grpc.Server, error) {
 			}
 		}
 	}
-	return g, nil
+	return g, r.calls, nil
 }
 
-// router finds the chain of a call by its service. The health service, which
-// has no product data, has none.
-type router map[string]*Server
+// router finds the chain of a call by its service, and counts calls. The health service,
+// which has no product data, has no chain; so it has no streams either, as nothing would
+// limit them: its Watch is UNIMPLEMENTED, by which clients know to go without.
+type router struct {
+	of    map[string]*Server
+	calls *inFlight
+}
 
-func (r router) of(fullMethod string) *Server {
+func (r router) server(fullMethod string) *Server {
 	service, _, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
-	return r[service]
+	return r.of[service]
 }
 
 func (r router) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if s := r.of(info.FullMethod); s != nil {
+	r.calls.enter()
+	defer r.calls.leave()
+	if s := r.server(info.FullMethod); s != nil {
 		return s.serveUnary(ctx, req, info, handler)
 	}
 	if _, ok := info.Server.(grpc_health_v1.HealthServer); ok {
@@ -118,11 +141,10 @@ func (r router) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 func (r router) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if s := r.of(info.FullMethod); s != nil {
+	r.calls.enter()
+	defer r.calls.leave()
+	if s := r.server(info.FullMethod); s != nil {
 		return s.serveStream(srv, ss, info, handler)
-	}
-	if _, ok := srv.(grpc_health_v1.HealthServer); ok {
-		return handler(srv, ss)
 	}
 	return status.Error(codes.Unimplemented, "unknown service")
 }
@@ -130,7 +152,7 @@ func (r router) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 // Reflection returns a server that describes the services of the servers and
 // serves nothing else, for the admin listener.
 func Reflection(servers ...*Server) (*grpc.Server, error) {
-	of, err := listener(servers)
+	of, _, err := listener(servers)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
@@ -58,6 +59,8 @@ type Server struct {
 	durations *telemetry.Series[served]
 	tracer    trace.Tracer
 	steps     []step
+	places    *streams.Places
+	open      *openStreams
 }
 
 // registered is a service as the in-process connection needs it.
@@ -74,7 +77,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver")}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(), open: newOpenStreams()}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},
