@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
-	"google.golang.org/grpc"
 
 	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
 	"github.com/turumba/turumba/kit/auth"

@@ -107,7 +107,7 @@ func listener(servers []*Server) (*grpc.Server, *inFlight, error) {
 	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
 	for _, s := range servers {
 		for name, registered := range s.services {
-			if r[name] == s { // MeshService is of every server, and of a listener once
+			if r.of[name] == s { // MeshService is of every server, and of a listener once
 				g.RegisterService(registered.desc, registered.impl)
 			}
 		}
