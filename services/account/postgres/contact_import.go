@@ -107,6 +107,12 @@ func (s *Store) Import(ctx context.Context, scope []string, id string) (*account
 		"SELECT "+importColumns+" FROM contact_imports WHERE account_id = ANY ($1::uuid[]) AND id = $2", scope, id)
 }
 
+// WatchedImports returns those of the imports that the scope has, in no order.
+func (s *Store) WatchedImports(ctx context.Context, scope, ids []string) ([]*account.Import, error) {
+	return pg.Read(ctx, s.db, scope, pg.All[account.Import],
+		"SELECT "+importColumns+" FROM contact_imports WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($2::uuid[])", scope, ids)
+}
+
 // Imports returns a page of the scope's imports.
 func (s *Store) Imports(ctx context.Context, scope []string, r query.Request) (*query.Page[*account.Import], error) {
 	c, err := query.Compile(s.imports, r, scope)

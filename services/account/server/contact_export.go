@@ -8,6 +8,7 @@ import (
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/services/account/contactcsv"
 )
 
@@ -59,6 +60,9 @@ func (s *Server) ExportContactImportErrors(req *accountv1.ExportContactImportErr
 	ctx := stream.Context()
 	im, err := s.store.Import(ctx, auth.ScopeFrom(ctx), req.GetContactImportId())
 	if err != nil {
+		return err
+	}
+	if err := streams.Settle(ctx, im.AccountID); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(sender(func(data []byte) error {

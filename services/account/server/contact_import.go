@@ -22,16 +22,15 @@ import (
 	"github.com/turumba/turumba/kit/idempotency"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/kit/streams"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/contactcsv"
+	"github.com/turumba/turumba/services/account/postgres"
 )
 
 const (
 	chunkSize  = 1 << 20 // bytes of a file that are stored at once
 	flushLimit = 5 * time.Second
-	watchEvery = 500 * time.Millisecond
-	// repeatAfter keeps the stream of an import that waits its turn from being idle.
-	repeatAfter = 30 * time.Second
 )
 
 // ImportContacts implements accountv1.ContactImportServiceServer.
@@ -87,6 +86,9 @@ type upload struct {
 func (s *Server) newUpload(ctx context.Context, set *accountv1.ContactImportSettings) (*upload, error) {
 	im, err := s.uploadOf(ctx, set)
 	if err != nil {
+		return nil, err
+	}
+	if err := streams.Settle(ctx, im.AccountID); err != nil {
 		return nil, err
 	}
 	if err := s.contacts.CheckGroups(ctx, im.AccountID, set.GetContactGroupIds()); err != nil {
@@ -286,26 +288,19 @@ func (s *Server) CancelContactImport(ctx context.Context, req *accountv1.CancelC
 
 // WatchContactImport implements accountv1.ContactImportServiceServer.
 func (s *Server) WatchContactImport(req *accountv1.WatchContactImportRequest, stream grpc.ServerStreamingServer[accountv1.WatchContactImportResponse]) error {
-	ctx := stream.Context()
-	var shown, sent time.Time
-	for {
-		im, err := s.store.Import(ctx, auth.ScopeFrom(ctx), req.GetContactImportId())
-		if err != nil {
-			return err
-		}
-		if now := s.clock.Now(); !im.UpdatedAt.Equal(shown) || now.Sub(sent) > repeatAfter {
-			if err := stream.Send(&accountv1.WatchContactImportResponse{ContactImport: toProtoImport(im)}); err != nil {
-				return err
+	return s.watched.Watch(stream.Context(), auth.ScopeFrom(stream.Context()), req.GetContactImportId(), stream.Send)
+}
+
+// watchImports looks at imports for all who watch them.
+func watchImports(store *postgres.Store, c clock.Clock) *streams.Watcher[*accountv1.WatchContactImportResponse] {
+	return streams.NewWatcher(c, apierr.NotFound("contact import"), func(ctx context.Context, scope, ids []string) ([]streams.State[*accountv1.WatchContactImportResponse], error) {
+		found, err := store.WatchedImports(ctx, scope, ids)
+		return mapAll(found, func(im *account.Import) streams.State[*accountv1.WatchContactImportResponse] {
+			return streams.State[*accountv1.WatchContactImportResponse]{
+				ID: im.ID, Account: im.AccountID, Changed: im.UpdatedAt, Final: im.Final(), Row: &accountv1.WatchContactImportResponse{ContactImport: toProtoImport(im)},
 			}
-			shown, sent = im.UpdatedAt, now
-		}
-		if im.Final() {
-			return nil
-		}
-		if err := clock.Sleep(ctx, s.clock, watchEvery); err != nil {
-			return err
-		}
-	}
+		}), err
+	})
 }
 
 func toProtoImport(im *account.Import) *accountv1.ContactImport {

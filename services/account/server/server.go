@@ -7,6 +7,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
 )
@@ -57,11 +58,12 @@ type Server struct {
 	publicURL string
 	retention int32 // of messages, in days, where an account says nothing
 	changed   func()
+	watched   *streams.Watcher[*accountv1.WatchContactImportResponse]
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed}
+	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed, watched: watchImports(cfg.Store, cfg.Clock)}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)

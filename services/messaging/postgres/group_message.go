@@ -93,6 +93,12 @@ func (s *Store) GroupMessage(ctx context.Context, scope []string, id string) (*m
 		"SELECT "+groupColumns+" FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = $2 AND deleted_at IS NULL", scope, id)
 }
 
+// WatchedGroupMessages returns those of the sends that the scope has, in no order.
+func (s *Store) WatchedGroupMessages(ctx context.Context, scope, ids []string) ([]*messaging.GroupMessage, error) {
+	return pg.Read(ctx, s.db, scope, pg.All[messaging.GroupMessage],
+		"SELECT "+groupColumns+" FROM group_messages WHERE account_id = ANY ($1::uuid[]) AND id = ANY ($2::uuid[]) AND deleted_at IS NULL", scope, ids)
+}
+
 // SendExists reports whether the account has, or had, the send.
 func (s *Store) SendExists(ctx context.Context, accountID, id string) (bool, error) {
 	return pg.Read(ctx, s.db, []string{accountID}, func(rows pgx.Rows) (bool, error) { return pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool]) },

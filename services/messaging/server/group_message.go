@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -15,7 +14,9 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/services/messaging"
+	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
 // maxMetadata is the most free data of a send, in bytes of JSON.
@@ -313,31 +314,21 @@ func (s *Server) DeleteGroupMessage(ctx context.Context, req *messagingv1.Delete
 	return &messagingv1.DeleteGroupMessageResponse{}, nil
 }
 
-// watchEvery is the least time between two states of a watched send.
-const watchEvery = 500 * time.Millisecond
-
 // WatchGroupMessage implements messagingv1.GroupMessageServiceServer.
 func (s *Server) WatchGroupMessage(req *messagingv1.WatchGroupMessageRequest, stream grpc.ServerStreamingServer[messagingv1.WatchGroupMessageResponse]) error {
-	ctx := stream.Context()
-	var shown time.Time
-	for {
-		g, err := s.store.GroupMessage(ctx, auth.ScopeFrom(ctx), req.GetGroupMessageId())
-		if err != nil {
-			return err
-		}
-		if !g.UpdatedAt.Equal(shown) {
-			if err := stream.Send(&messagingv1.WatchGroupMessageResponse{GroupMessage: toProtoGroup(g)}); err != nil {
-				return err
+	return s.sends.Watch(stream.Context(), auth.ScopeFrom(stream.Context()), req.GetGroupMessageId(), stream.Send)
+}
+
+// watchSends looks at sends for all who watch them.
+func watchSends(store *postgres.Store, c clock.Clock) *streams.Watcher[*messagingv1.WatchGroupMessageResponse] {
+	return streams.NewWatcher(c, apierr.NotFound("group message"), func(ctx context.Context, scope, ids []string) ([]streams.State[*messagingv1.WatchGroupMessageResponse], error) {
+		found, err := store.WatchedGroupMessages(ctx, scope, ids)
+		return mapAll(found, func(g *messaging.GroupMessage) streams.State[*messagingv1.WatchGroupMessageResponse] {
+			return streams.State[*messagingv1.WatchGroupMessageResponse]{
+				ID: g.ID, Account: g.AccountID, Changed: g.UpdatedAt, Final: g.Final(), Row: &messagingv1.WatchGroupMessageResponse{GroupMessage: toProtoGroup(g)},
 			}
-			shown = g.UpdatedAt
-		}
-		if g.Final() {
-			return nil
-		}
-		if err := clock.Sleep(ctx, s.clock, watchEvery); err != nil {
-			return err
-		}
-	}
+		}), err
+	})
 }
 
 // ListSkippedRecipients implements messagingv1.GroupMessageServiceServer.

@@ -18,6 +18,7 @@ import (
 	"github.com/turumba/turumba/kit/idempotency"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/quota"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/services/messaging"
 )
 
@@ -52,6 +53,9 @@ func (s *Server) SendMessages(stream grpc.ClientStreamingServer[messagingv1.Send
 	}
 	accountID, err := auth.ScopeFrom(ctx).Target(first.GetSettings().GetAccountId(), auth.From(ctx))
 	if err != nil {
+		return err
+	}
+	if err := streams.Settle(ctx, accountID); err != nil {
 		return err
 	}
 	in := &streamReader{items: make(chan *streamItem, maxWaiting)}

@@ -9,6 +9,7 @@ import (
 
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
@@ -61,11 +62,12 @@ type Server struct {
 	clock     clock.Clock
 
 	unsubscriber *messaging.Unsubscriber
+	sends        *streams.Watcher[*messagingv1.WatchGroupMessageResponse]
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, vault: cfg.Vault, adapters: cfg.Adapters, directory: cfg.Directory, clock: cfg.Clock, unsubscriber: cfg.Unsubscriber}
+	s := &Server{store: cfg.Store, vault: cfg.Vault, adapters: cfg.Adapters, directory: cfg.Directory, clock: cfg.Clock, unsubscriber: cfg.Unsubscriber, sends: watchSends(cfg.Store, cfg.Clock)}
 	messagingv1.RegisterChannelServiceServer(r, s)
 	messagingv1.RegisterTemplateServiceServer(r, s)
 	messagingv1.RegisterGroupMessageServiceServer(r, s)
