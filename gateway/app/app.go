@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
 	"github.com/turumba/turumba/gateway/rest"
 	"github.com/turumba/turumba/kit/clock"
@@ -55,7 +56,7 @@ type App struct {
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	handler, err := rest.NewHandler(ctx, rest.Config{
 		Backends: deps.Backends, Logger: deps.Logger, CORSOrigins: cfg.CORSOrigins, TrustedProxies: cfg.TrustedProxies, Clock: deps.Clock, Ready: deps.Ready,
-		Registry: deps.Registry, Tracing: deps.Tracing,
+		Registry: deps.Registry, Tracing: deps.Tracing, MaxStreams: connections() / 2,
 	})
 	if err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve REST on %s: %w (set HTTP_ADDR to a free address)", cfg.HTTPAddr, err)
 	}
-	return &App{listener: l, server: &http.Server{
+	return &App{listener: netutil.LimitListener(l, connections()), server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -43,6 +41,9 @@ func errorBody(e *apierr.Error, requestID string) body {
 
 // writeError answers with err, whatever went wrong and wherever.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	if stopped := stopCause(r.Context()); stopped != nil {
+		err = stopped
+	}
 	e := restError(err)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -51,9 +52,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Reason == errorv1.Reason_REASON_UNAUTHENTICATED {
 		h.Set("WWW-Authenticate", `Bearer realm="turumba"`)
 	}
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
-	}
+	retryAfter(h, e)
 	out, merr := json.Marshal(errorBody(e, h.Get(headerRequestID)))
 	if merr != nil {
 		out = []byte(`{"detail":"internal error","code":"INTERNAL"}`)

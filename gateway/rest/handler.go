@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -42,6 +43,8 @@ type Config struct {
 	Tracing *telemetry.Tracing
 	// Clock drives the time limits of slow clients.
 	Clock clock.Clock
+	// MaxStreams is how many streams may be open at the same time; 0 is the default.
+	MaxStreams int
 	// Ready tells whether the process can serve; nil error means ready.
 	Ready func(context.Context) error
 }
@@ -53,7 +56,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	top := byHand(cfg, calls)
-	router := newRouter(cfg.Clock.Now, calls, top)
+	router := newRouter(&streamGate{clock: cfg.Clock, most: int64(cmp.Or(cfg.MaxStreams, MaxStreams))}, calls, top)
 	top.HandleFunc("/", router.refuse)
 
 	observe, err := newObserver(cfg)

@@ -173,14 +173,15 @@ func noun(path string) string {
 // limits, and no query parameter that the request has no field for. It leads straight
 // to the handler of the route.
 type router struct {
-	now    func() time.Time
-	routes map[string][]*route // by noun
-	others http.Handler        // paths outside the contract, and routes that are served by hand
+	now     func() time.Time
+	streams *streamGate
+	routes  map[string][]*route // by noun
+	others  http.Handler        // paths outside the contract, and routes that are served by hand
 }
 
 // newRouter leads routes to the transcoder, except those that others has a pattern for.
-func newRouter(now func() time.Time, calls *transcoder, others *http.ServeMux) *router {
-	t := &router{now: now, routes: map[string][]*route{}, others: others}
+func newRouter(streams *streamGate, calls *transcoder, others *http.ServeMux) *router {
+	t := &router{now: streams.clock.Now, streams: streams, routes: map[string][]*route{}, others: others}
 	for _, s := range contractRoutes() {
 		s.handler = others
 		example := &http.Request{Method: s.verb, URL: &url.URL{Path: s.path}}
@@ -223,7 +224,7 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.stream {
-		serveStream(w, r, s.handler)
+		t.streams.serve(w, r, s)
 		return
 	}
 	s.handler.ServeHTTP(w, r)

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package app
+
+// openFiles is how many files the process may have open: no limit is known.
+func openFiles() uint64 { return 4 * maxConnections }
