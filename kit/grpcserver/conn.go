@@ -128,7 +128,7 @@ func (c *Conn) Close() error {
 	c.mu.Unlock()
 	err := c.ClientConn.Close()
 	for _, s := range conns {
-		err = errors.Join(err, s.ClientConn.Close())
+		err = errors.Join(err, s.Close())
 	}
 	return err
 }

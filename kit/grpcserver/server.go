@@ -82,8 +82,11 @@ func New(cfg Config) (*Server, error) {
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},
 	}, []string{"rpc", "code"})
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "turumba_rpc_open_streams", Help: "Streams of people and API keys that are open.", ConstLabels: prometheus.Labels{"service": cfg.Name},
+	}, func() float64 { return float64(s.places.Open()) })
 	if cfg.Registry != nil {
-		if err := cfg.Registry.Register(durations); err != nil {
+		if err := errors.Join(cfg.Registry.Register(durations), cfg.Registry.Register(open)); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}

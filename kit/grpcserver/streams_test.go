@@ -73,7 +73,7 @@ func TestStreamsAreNamedByTheirEnd(t *testing.T) {
 	for _, r := range streamRPCs(t) {
 		name := string(r.method.Name())
 		ends := strings.HasPrefix(name, "Export") || strings.HasPrefix(name, "Import") || strings.HasPrefix(name, "Send") || name == "StreamRecipients"
-		require.True(t, ends != strings.HasPrefix(name, "Watch"), "%s: does it come to an end by itself?", name)
+		require.NotEqual(t, ends, strings.HasPrefix(name, "Watch"), "%s: does it come to an end by itself?", name)
 	}
 }
 
@@ -160,13 +160,14 @@ func serveStreams(t *testing.T, handle func(ss grpc.ServerStream) error) (e *end
 	return e, s, l.Addr().String(), stop
 }
 
-// open begins a stream; result is how it ended.
-func open(ctx context.Context, t *testing.T, conn grpc.ClientConnInterface, path string) (stream grpc.ClientStream, result <-chan error) {
+// open begins a stream; result is how it ended, over that it has.
+func open(ctx context.Context, t *testing.T, conn grpc.ClientConnInterface, path string) (result <-chan error, over <-chan struct{}) {
 	t.Helper()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, path)
 	require.NoError(t, err)
-	ended := make(chan error, 1)
+	ended, end := make(chan error, 1), make(chan struct{})
 	go func() {
+		defer close(end)
 		for {
 			if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
 				ended <- err
@@ -174,7 +175,7 @@ func open(ctx context.Context, t *testing.T, conn grpc.ClientConnInterface, path
 			}
 		}
 	}()
-	return stream, ended
+	return ended, end
 }
 
 // TestEveryStreamHasItsPlace walks the contract: of each streaming RPC that people call,
@@ -231,8 +232,8 @@ type placed struct {
 func (p *placed) admitted(ctx context.Context) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
-	_, result := open(ctx, p.t, p.conn, p.path)
-	p.t.Cleanup(func() { cancel(); <-result })
+	result, over := open(ctx, p.t, p.conn, p.path)
+	p.t.Cleanup(func() { cancel(); <-over })
 	select {
 	case <-p.e.began:
 	case err := <-result:
@@ -251,7 +252,7 @@ func (p *placed) fill(who string, n int) (leave context.CancelFunc) {
 
 func (p *placed) refused(who string) {
 	p.t.Helper()
-	_, result := open(as(p.t.Context(), who), p.t, p.conn, p.path)
+	result, _ := open(as(p.t.Context(), who), p.t, p.conn, p.path)
 	err := <-result
 	require.Equal(p.t, codes.ResourceExhausted, status.Code(err), "%v", err)
 	require.True(p.t, apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED))
@@ -263,15 +264,12 @@ func (p *placed) returned(who string) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool {
 		ctx, cancel := context.WithCancel(as(p.t.Context(), who))
-		_, result := open(ctx, p.t, p.conn, p.path)
-		defer func() { cancel(); <-result }()
+		result, over := open(ctx, p.t, p.conn, p.path)
+		defer func() { cancel(); <-over }()
 		select {
 		case <-p.e.began:
 			return true
-		case err := <-result:
-			result2 := make(chan error, 1)
-			result2 <- err
-			result = result2
+		case <-result:
 			return false
 		}
 	}, 10*time.Second, 20*time.Millisecond)
@@ -294,7 +292,7 @@ func TestPlacesComeBack(t *testing.T) {
 			t.Parallel()
 			_, s, _, _ := serveStreams(t, handle)
 			for range 3 * streams.PerCaller {
-				_, result := open(as(t.Context(), "u/A"), t, s.Conn(""), watchPath)
+				result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), watchPath)
 				require.False(t, apierr.HasReason(errorOf(<-result), errorv1.Reason_REASON_RATE_LIMITED))
 			}
 		})
@@ -363,7 +361,7 @@ func TestStopEndsStreams(t *testing.T) {
 					require.Positive(t, apierr.From(err).RetryAfter)
 				}
 			}
-			_, result := open(as(t.Context(), "u/A"), t, s.Conn(""), c.path)
+			result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), c.path)
 			require.Equal(t, codes.Unavailable, status.Code(<-result), "a server that stops takes no streams")
 		})
 	}
@@ -374,11 +372,11 @@ func TestStopLeavesOwnServices(t *testing.T) {
 	t.Parallel()
 	e, s, _, stop := serveStreams(t, untilDone)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, result := open(ctx, t, s.Conn("worker"), "/turumba.account.v1.RecipientService/StreamRecipients")
+	result, _ := open(ctx, t, s.Conn("worker"), "/turumba.account.v1.RecipientService/StreamRecipients")
 	<-e.began
 	stop()
 	require.Empty(t, result)
-	_, after := open(ctx, t, s.Conn("worker"), "/turumba.account.v1.RecipientService/StreamRecipients")
+	after, _ := open(ctx, t, s.Conn("worker"), "/turumba.account.v1.RecipientService/StreamRecipients")
 	<-e.began
 	cancel()
 	require.Equal(t, codes.Canceled, status.Code(<-result))
