@@ -913,7 +913,9 @@ export interface paths {
         /**
          * Watch contact import
          * @description WatchContactImport streams the import whenever its counts change, at most twice
-         *     a second, and ends with its final state.
+         *     a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
+         *     streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
+         *     stream can be opened again at once, and begins with the present state.
          */
         get: operations["ContactImportService_WatchContactImport"];
         put?: never;
@@ -1165,7 +1167,9 @@ export interface paths {
         /**
          * Watch group message
          * @description WatchGroupMessage streams the send whenever its counters change, at most twice
-         *     a second, and ends with its final state.
+         *     a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
+         *     streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
+         *     stream can be opened again at once, and begins with the present state.
          */
         get: operations["GroupMessageService_WatchGroupMessage"];
         put?: never;

@@ -47,7 +47,9 @@ type ContactImportServiceClient interface {
 	// GetContactImport returns one import.
 	GetContactImport(ctx context.Context, in *GetContactImportRequest, opts ...grpc.CallOption) (*GetContactImportResponse, error)
 	// WatchContactImport streams the import whenever its counts change, at most twice
-	// a second, and ends with its final state.
+	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
+	// streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
+	// stream can be opened again at once, and begins with the present state.
 	WatchContactImport(ctx context.Context, in *WatchContactImportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchContactImportResponse], error)
 	// CancelContactImport ends an import; contacts that it made stay. INVALID_STATE
 	// when it has ended.
@@ -164,7 +166,9 @@ type ContactImportServiceServer interface {
 	// GetContactImport returns one import.
 	GetContactImport(context.Context, *GetContactImportRequest) (*GetContactImportResponse, error)
 	// WatchContactImport streams the import whenever its counts change, at most twice
-	// a second, and ends with its final state.
+	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
+	// streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
+	// stream can be opened again at once, and begins with the present state.
 	WatchContactImport(*WatchContactImportRequest, grpc.ServerStreamingServer[WatchContactImportResponse]) error
 	// CancelContactImport ends an import; contacts that it made stay. INVALID_STATE
 	// when it has ended.
