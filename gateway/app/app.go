@@ -54,9 +54,10 @@ type App struct {
 
 // New listens, so that a port that is taken is known before anything starts.
 func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
+	most, streams := connections(openFiles())
 	handler, err := rest.NewHandler(ctx, rest.Config{
 		Backends: deps.Backends, Logger: deps.Logger, CORSOrigins: cfg.CORSOrigins, TrustedProxies: cfg.TrustedProxies, Clock: deps.Clock, Ready: deps.Ready,
-		Registry: deps.Registry, Tracing: deps.Tracing, MaxStreams: connections() / 2,
+		Registry: deps.Registry, Tracing: deps.Tracing, MaxStreams: streams,
 	})
 	if err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve REST on %s: %w (set HTTP_ADDR to a free address)", cfg.HTTPAddr, err)
 	}
-	return &App{listener: netutil.LimitListener(l, connections()), server: &http.Server{
+	return &App{listener: netutil.LimitListener(l, most), server: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
