@@ -51,7 +51,7 @@ const (
 
 // rows are all of them, in the order in which they start.
 func rows() []row {
-	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows(), providerRows(), silentRows(), slowRows(), meshRows(), restoreRows())
+	return slices.Concat(apiRows(), relayRows(), consumeRows(), fanoutRows(), dispatchRows(), providerRows(), silentRows(), slowRows(), meshRows(), streamRows(), restoreRows())
 }
 
 // trial is a row in the making, on one of the meshes.
