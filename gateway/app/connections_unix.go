@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package app
 
@@ -11,5 +11,5 @@ func openFiles() uint64 {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Cur == 0 {
 		return 4 * maxConnections
 	}
-	return uint64(limit.Cur)
+	return limit.Cur
 }
