@@ -50,12 +50,11 @@ func Serve(ctx context.Context, l net.Listener, servers ...*Server) error {
 func drain(g *grpc.Server, calls *inFlight, servers []*Server) {
 	c := servers[0].cfg.Clock
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	var ending sync.WaitGroup
 	for _, s := range servers {
 		ending.Go(func() { s.open.drain(ctx, c) })
 	}
-	drained, settled := make(chan struct{}), make(chan struct{})
+	drained, streamless, settled := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(drained)
 		g.GracefulStop()
@@ -63,17 +62,21 @@ func drain(g *grpc.Server, calls *inFlight, servers []*Server) {
 	go func() {
 		defer close(settled)
 		ending.Wait()
+		close(streamless)
 		calls.settled(ctx, c)
 	}()
 	timer := c.NewTimer(drainLimit)
 	defer timer.Stop()
 	select {
 	case <-drained:
+		select { // the in-process ones
+		case <-streamless:
+		case <-timer.C():
+		}
 	case <-settled:
-		g.Stop()
 	case <-timer.C():
-		g.Stop()
 	}
+	g.Stop()
 	<-drained
 	cancel()
 	<-settled

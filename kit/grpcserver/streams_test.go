@@ -367,6 +367,18 @@ func TestStopEndsStreams(t *testing.T) {
 	}
 }
 
+// TestStopLetsInProcessStreamsEnd: also where the network has nothing to wait for.
+func TestStopLetsInProcessStreamsEnd(t *testing.T) {
+	t.Parallel()
+	e, s, _, stop := serveStreams(t, func(ss grpc.ServerStream) error {
+		return clock.Sleep(ss.Context(), clock.System(), 300*time.Millisecond)
+	})
+	result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), exportPath)
+	<-e.began
+	stop()
+	require.ErrorIs(t, <-result, io.EOF)
+}
+
 // TestStopLeavesOwnServices: what runs in the same process may finish what it does.
 func TestStopLeavesOwnServices(t *testing.T) {
 	t.Parallel()
