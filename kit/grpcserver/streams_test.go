@@ -264,12 +264,12 @@ func (p *placed) returned(who string) {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool {
 		ctx, cancel := context.WithCancel(as(p.t.Context(), who))
-		result, over := open(ctx, p.t, p.conn, p.path)
+		_, over := open(ctx, p.t, p.conn, p.path)
 		defer func() { cancel(); <-over }()
 		select {
 		case <-p.e.began:
 			return true
-		case <-result:
+		case <-over:
 			return false
 		}
 	}, 10*time.Second, 20*time.Millisecond)
