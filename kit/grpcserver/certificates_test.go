@@ -199,7 +199,7 @@ func TestRenewedCertificates(t *testing.T) {
 		require.True(t, ok)
 		return info.State.PeerCertificates[0].SerialNumber.String()
 	}
-	dial := func() *grpc.ClientConn {
+	dial := func() *grpcserver.Conn {
 		conn, err := worker.node.Mesh().Dial("dns:///"+l.Addr().String(), "worker", clock.System())
 		require.NoError(t, err)
 		return conn
