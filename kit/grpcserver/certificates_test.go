@@ -24,6 +24,7 @@ import (
 	"github.com/turumba/turumba/kit/config"
 	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/kit/grpcserver/certtest"
+	"github.com/turumba/turumba/kit/jobs"
 )
 
 // today is real: the handshakes of the standard library know no other time.
@@ -119,7 +120,8 @@ func TestEndOfCertificates(t *testing.T) {
 	end := today().Add(20 * 24 * time.Hour).Truncate(time.Second)
 	ca := certtest.NewCA(t, end) // which ends before what it signed
 	f := ca.Write(t, t.TempDir(), valid("worker"))
-	node, err := meshOf(f).Open(t.Context(), grpcserver.NodeConfig{Service: "worker", Calls: true, Logger: log.logger(), Clock: now, Registry: registry})
+	loops := loopsOf(t, now)
+	node, err := meshOf(f).Open(t.Context(), grpcserver.NodeConfig{Service: "worker", Calls: true, Logger: log.logger(), Clock: now, Registry: registry, Loops: loops})
 	require.NoError(t, err)
 	got, err := testutil.GatherAndCount(registry, "turumba_mesh_certificate_expiry_timestamp_seconds")
 	require.NoError(t, err)
@@ -130,9 +132,9 @@ turumba_mesh_certificate_expiry_timestamp_seconds %g
 `, float64(end.Unix())))))
 	runs(t, node)
 	pass := func(d time.Duration) {
-		require.NoError(t, now.WaitForTimers(t.Context(), 1))
+		waitForRest(t, now, loops)
 		now.Advance(d)
-		require.NoError(t, now.WaitForTimers(t.Context(), 1))
+		waitForRest(t, now, loops)
 	}
 	pass(5 * 24 * time.Hour)
 	require.Empty(t, log.lines("level=WARN"))
@@ -145,6 +147,23 @@ turumba_mesh_certificate_expiry_timestamp_seconds %g
 	require.NoError(t, node.Checks()["certificate"](t.Context()))
 	pass(14 * 24 * time.Hour)
 	require.ErrorContains(t, node.Checks()["certificate"](t.Context()), "has expired")
+}
+
+func loopsOf(t *testing.T, now clock.Clock) *jobs.Loops {
+	t.Helper()
+	loops, err := jobs.NewLoops(now, prometheus.NewRegistry())
+	require.NoError(t, err)
+	return loops
+}
+
+// waitForRest waits until the loop that looks at the certificates rests, in each process.
+func waitForRest(t *testing.T, now *clock.Fake, processes ...*jobs.Loops) {
+	t.Helper()
+	now.Advance(1) // ages what is under way, not what rests
+	for _, loops := range processes {
+		require.Eventually(t, func() bool { age, runs := loops.Ages()["mesh.certificates"]; return runs && age == 0 }, 10*time.Second, time.Millisecond)
+	}
+	require.NoError(t, now.WaitForTimers(t.Context(), len(processes)))
 }
 
 // runs runs a node until the test ends.
@@ -163,14 +182,15 @@ func runs(t *testing.T, n *grpcserver.Node) {
 type side struct {
 	files certtest.Files
 	log   *logged
+	loops *jobs.Loops
 	node  *grpcserver.Node
 }
 
 func newSide(t *testing.T, ca *certtest.CA, service string, serves, calls bool, now clock.Clock) side {
 	t.Helper()
-	s := side{files: ca.Write(t, t.TempDir(), valid(service)), log: &logged{}}
+	s := side{files: ca.Write(t, t.TempDir(), valid(service)), log: &logged{}, loops: loopsOf(t, now)}
 	var err error
-	s.node, err = meshOf(s.files).Open(t.Context(), grpcserver.NodeConfig{Service: service, Serves: serves, Calls: calls, Logger: s.log.logger(), Clock: now})
+	s.node, err = meshOf(s.files).Open(t.Context(), grpcserver.NodeConfig{Service: service, Serves: serves, Calls: calls, Logger: s.log.logger(), Clock: now, Loops: s.loops})
 	require.NoError(t, err)
 	runs(t, s.node)
 	return s
@@ -236,7 +256,7 @@ func TestRenewedCertificates(t *testing.T) {
 		return b
 	}
 	pass := func() { // less than 10 s
-		require.NoError(t, now.WaitForTimers(t.Context(), 2))
+		waitForRest(t, now, account.loops, worker.loops)
 		now.Advance(6 * time.Second)
 	}
 	taken := 0
