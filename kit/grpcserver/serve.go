@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -40,7 +41,8 @@ func Serve(ctx context.Context, l net.Listener, servers ...*Server) error {
 	case <-ctx.Done():
 	}
 	drain(g, calls, servers)
-	if err := <-failed; err != nil {
+	// Who is stopped before Serve began is told ErrServerStopped.
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve gRPC: %w", err)
 	}
 	return nil
