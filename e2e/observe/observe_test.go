@@ -136,7 +136,7 @@ func metrics(t *testing.T, url string) {
 	for _, name := range wanted {
 		require.Contains(t, text, "\n"+name, "missing")
 	}
-	unit := regexp.MustCompile(`_(total|seconds|count|depth|rate|info|connections|requests|in_work)$`)
+	unit := regexp.MustCompile(`_(total|seconds|count|depth|rate|info|connections|streams|requests|in_work)$`)
 	documented, err := os.ReadFile("../../docs/recipes/operating.md")
 	require.NoError(t, err)
 	for line := range strings.Lines(text) {
