@@ -23,7 +23,13 @@ type call struct {
 	steps   []step // still to come
 	unary   grpc.UnaryHandler
 	stream  grpc.StreamHandler
-	service any // what a stream's handler is called on
+	service any // what the handler is called on
+	// handler is the contract's code for a unary RPC, which wants to decode the request.
+	handler grpc.MethodHandler
+	// copied gives the request of a call within the process; nil where it comes in frames.
+	copied func(m any) error
+	// asks says that the caller only wants to know whether the call would be let in.
+	asks bool
 	// clientStreams says that the caller sends many messages.
 	clientStreams bool
 }
@@ -52,7 +58,9 @@ func (s *Server) chain() []step {
 		look("authenticate", s.authenticate),                       // who is it
 		look("enrich", s.enrich),                                   // what may they do where
 		look("authorise", authorise),                               // the RPC's rule becomes the scope
+		around("admit", s.admitUnary, s.admitStream),               // who only asks has the answer
 		around("stream limits", nil, s.limitStream),                // a stream ends when idle, and after its token
+		around("receive", s.receiveUnary, s.receiveStream),         // only now a byte of the message is read
 		around("validate", s.validateUnary, s.validateStream),      // the field rules of the contract
 		around("idempotency", idempotencyUnary, idempotencyStream), // the same key gets the same answer
 	}
@@ -65,10 +73,11 @@ func around(name string, unary func(context.Context, *call, any) (any, error), s
 	return step{name: name, unary: unary, stream: stream}
 }
 
-// serveUnary is the chain as gRPC wants it.
-func (s *Server) serveUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	c := &call{method: info.FullMethod, steps: s.steps, unary: handler}
-	return c.next(ctx, req)
+// serveUnary runs the chain of a unary call. There is no request until a step receives
+// it, before the first that needs it.
+func (s *Server) serveUnary(ctx context.Context, c *call) (any, error) {
+	c.steps = s.steps
+	return c.next(ctx, nil)
 }
 
 // next runs the rest of the chain and the handler of a unary call. A step calls it
@@ -125,10 +134,11 @@ type contextStream struct {
 // Context implements grpc.ServerStream.
 func (s *contextStream) Context() context.Context { return s.ctx }
 
-// find finds the rule of the RPC. An RPC without one is denied.
+// find finds the rule of the RPC. An RPC without one is denied, and so is a call whose
+// messages are compressed.
 func (s *Server) find(ctx context.Context, c *call) (context.Context, error) {
 	if c.rule = s.rules[c.method]; c.rule == nil {
 		return nil, apierr.New(errorv1.Reason_REASON_NOT_IMPLEMENTED, "no such RPC")
 	}
-	return ctx, nil
+	return ctx, plain(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // rule is what the contract says of one RPC.
@@ -26,6 +27,8 @@ type rule struct {
 	// id is the only field of the request, and a UUID is all that it may be; nil where
 	// there is more.
 	id protoreflect.FieldDescriptor
+	// limit is the most bytes of a message of the request.
+	limit int
 }
 
 // ruleOf reads the rule of an RPC from its descriptor. An RPC without an access
@@ -40,7 +43,14 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 		return nil, fmt.Errorf("%s has no idempotency_level", md.FullName())
 	}
 	r := &rule{auth: auth, reads: opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS}
-	r.id = onlyID(md.Input())
+	limits, err := bounds.Of(md)
+	if err != nil {
+		return nil, err
+	}
+	if auth.GetPublic() && (md.IsStreamingClient() || md.IsStreamingServer()) {
+		return nil, fmt.Errorf("%s is a public stream, which nothing would end", md.FullName())
+	}
+	r.limit, r.id = limits.Wire, onlyID(md.Input())
 	fields := md.Input().Fields()
 	if mask := fields.ByName("update_mask"); mask != nil {
 		for i := range fields.Len() {

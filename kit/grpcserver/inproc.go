@@ -150,7 +150,9 @@ func (c *inprocConn) Invoke(ctx context.Context, method string, in, out any, opt
 	ctx, cancel := context.WithTimeout(ctx, unaryLimit)
 	defer cancel()
 	t := &inprocTransport{method: method}
-	resp, err := desc.Handler(impl, c.serverContext(ctx, t), func(m any) error { return copyMessage(m, in) }, c.server.serveUnary)
+	resp, err := c.server.serveUnary(c.serverContext(ctx, t), &call{
+		method: method, service: impl, handler: desc.Handler, copied: func(m any) error { return copyMessage(m, in) },
+	})
 	t.tell(opts)
 	if err != nil {
 		return wireError(err)

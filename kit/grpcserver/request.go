@@ -69,6 +69,9 @@ func (s *Server) identify(ctx context.Context, c *call) (context.Context, error)
 	}
 	c.Client = s.client(ctx, c.md)
 	delete(c.md, forwardedFor)
+	if _, asks := c.md[checkOnly]; asks {
+		c.asks = true
+	}
 	ctx = auth.WithCall(metadata.NewIncomingContext(ctx, c.md), &c.Call)
 	id := first(c.md, "x-request-id")
 	if !fairID(id) {
@@ -211,6 +214,9 @@ func (s *Server) observe(ctx context.Context, c *call, span trace.Span, start ti
 		if levelOf(code) == slog.LevelError {
 			span.SetStatus(otelcodes.Error, "")
 		}
+	}
+	if c.asks && code == codes.OK {
+		return // the call itself is still to come
 	}
 	s.durations.Of(served{c.method, code}).Observe(took.Seconds())
 	level := levelOf(code)

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
@@ -20,7 +19,6 @@ import (
 
 // Limits of a listener.
 const (
-	maxMessage = 9 << 20         // bytes of one request; the REST face allows 8 MiB
 	maxStreams = 1000            // concurrent calls of one connection
 	drainLimit = 8 * time.Second // for open calls after the stop was asked for
 )
@@ -95,12 +93,10 @@ func listener(servers []*Server) (*grpc.Server, *inFlight, error) {
 			r.of[name] = s
 		}
 	}
-	opts := []grpc.ServerOption{
-		grpc.UnaryInterceptor(r.unary), grpc.StreamInterceptor(r.stream),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
+	opts := append(listenerLimits(), grpc.StreamInterceptor(r.stream), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
-	}
+	)
 	creds, err := servers[0].cfg.Mesh.serverCredentials()
 	if err != nil {
 		return nil, nil, err
@@ -109,20 +105,18 @@ func listener(servers []*Server) (*grpc.Server, *inFlight, error) {
 		opts = append(opts, grpc.Creds(creds))
 	}
 	g := grpc.NewServer(opts...)
-	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
+	g.RegisterService(healthService(), health.NewServer())
 	for _, s := range servers {
 		for name, registered := range s.services {
 			if r.of[name] == s { // MeshService is of every server, and of a listener once
-				g.RegisterService(registered.desc, registered.impl)
+				g.RegisterService(s.gated(registered.desc, r.calls), registered.impl)
 			}
 		}
 	}
 	return g, r.calls, nil
 }
 
-// router finds the chain of a call by its service, and counts calls. The health service,
-// which has no product data, has no chain; so it has no streams either, as nothing would
-// limit them: its Watch is UNIMPLEMENTED, by which clients know to go without.
+// router finds the chain of a stream by its service, and counts streams.
 type router struct {
 	of    map[string]*Server
 	calls *inFlight
@@ -131,18 +125,6 @@ type router struct {
 func (r router) server(fullMethod string) *Server {
 	service, _, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
 	return r.of[service]
-}
-
-func (r router) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	r.calls.enter()
-	defer r.calls.leave()
-	if s := r.server(info.FullMethod); s != nil {
-		return s.serveUnary(ctx, req, info, handler)
-	}
-	if _, ok := info.Server.(grpc_health_v1.HealthServer); ok {
-		return handler(ctx, req)
-	}
-	return nil, status.Error(codes.Unimplemented, "unknown service")
 }
 
 func (r router) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -161,7 +143,7 @@ func Reflection(servers ...*Server) (*grpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	admin := grpc.NewServer()
+	admin := grpc.NewServer(listenerLimits()...)
 	reflection.Register(&described{Server: admin, of: of})
 	return admin, nil
 }

@@ -14,6 +14,7 @@ import (
 	"buf.build/go/protovalidate"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
@@ -61,6 +62,8 @@ type Server struct {
 	steps     []step
 	places    *streams.Places
 	open      *openStreams
+	decoding  *semaphore.Weighted // bytes of large messages being read and decoded
+	strangers strangers
 }
 
 // registered is a service as the in-process connection needs it.
@@ -77,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(), open: newOpenStreams()}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(), open: newOpenStreams(), decoding: semaphore.NewWeighted(maxDecoding)}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},

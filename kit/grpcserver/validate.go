@@ -17,6 +17,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/idempotency"
 )
 
@@ -59,6 +60,9 @@ func (s *Server) validate(r *rule, req any) error {
 	var fields []apierr.Field
 	if r.mask != nil {
 		fields = unknownPaths(m, r)
+	}
+	for _, v := range bounds.FreeOf(m.ProtoReflect()) {
+		fields = append(fields, apierr.Field{Field: inResource(v.Field, r), Message: v.Message})
 	}
 	err := s.validator.Validate(m)
 	if err == nil && len(fields) == 0 {
@@ -113,6 +117,14 @@ func violations(invalid *protovalidate.ValidationError, m proto.Message, r *rule
 		out = append(out, apierr.Field{Field: path, Message: v.Proto.GetMessage()})
 	}
 	return out
+}
+
+// inResource is the path of a field as in the resource, where the request changes one.
+func inResource(path string, r *rule) string {
+	if r.resource == nil {
+		return path
+	}
+	return strings.TrimPrefix(path, string(r.resource.Name())+".")
 }
 
 func maskOf(m proto.Message, r *rule) []string {

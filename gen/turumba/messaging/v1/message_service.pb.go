@@ -1568,14 +1568,14 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8e\x01\n" +
 	"\x14ListMessagesResponse\x12<\n" +
 	"\x04data\x18\x01 \x03(\v2\x1d.turumba.messaging.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xb5\r\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta2\xbb\r\n" +
 	"\x0eMessageService\x12\xa2\x01\n" +
 	"\rCreateMessage\x12*.turumba.messaging.v1.CreateMessageRequest\x1a+.turumba.messaging.v1.CreateMessageResponse\"8\x8a\xb5\x18\x118\x01\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*b\amessage\"\f/v1/messages\x90\x02\x02\x12\xb1\x01\n" +
 	"\x13BatchCreateMessages\x120.turumba.messaging.v1.BatchCreateMessagesRequest\x1a1.turumba.messaging.v1.BatchCreateMessagesResponse\"5\x8a\xb5\x18\x118\x01\n" +
-	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa1\x01\n" +
-	"\fSendMessages\x12).turumba.messaging.v1.SendMessagesRequest\x1a*.turumba.messaging.v1.SendMessagesResponse\"8\x8a\xb5\x18\x130\x018\x01\n" +
-	"\rmessages.send\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/messages/stream\x90\x02\x02(\x01\x12\xa6\x01\n" +
+	"\rmessages.send\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/messages/batch\x90\x02\x02\x12\xa7\x01\n" +
+	"\fSendMessages\x12).turumba.messaging.v1.SendMessagesRequest\x1a*.turumba.messaging.v1.SendMessagesResponse\">\x8a\xb5\x18\x130\x018\x01\n" +
+	"\rmessages.send\x90\xb5\x18\x80\x80 \x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/messages/stream\x90\x02\x02(\x01\x12\xa6\x01\n" +
 	"\x0fEstimateMessage\x12,.turumba.messaging.v1.EstimateMessageRequest\x1a-.turumba.messaging.v1.EstimateMessageResponse\"6\x8a\xb5\x18\x0f\n" +
 	"\rmessages.send\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/messages/estimate\x90\x02\x01\x12\xb4\x01\n" +
 	"\rCancelMessage\x12*.turumba.messaging.v1.CancelMessageRequest\x1a+.turumba.messaging.v1.CancelMessageResponse\"J\x8a\xb5\x18\x0f\n" +

@@ -1,0 +1,148 @@
+package grpcserver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// checkOnly is the metadata of a call that only asks whether it would be let in: the
+// chain answers after the permission of the RPC, and reads no message.
+const checkOnly = "x-check-only"
+
+// Admit asks the server behind conn whether the call of ctx (its outgoing metadata) may
+// make the RPC: token, session, permission and account are looked at, nothing else. A
+// gateway asks before it reads a body (ADR 0041). The errors are those of the call.
+func Admit(ctx context.Context, conn grpc.ClientConnInterface, method string) error {
+	if c, ok := conn.(*inprocConn); ok {
+		return c.admit(ctx, method)
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, checkOnly, "1")
+	return conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{})
+}
+
+// admit asks within the process, streams by the same steps as other calls.
+func (c *inprocConn) admit(ctx context.Context, method string) error {
+	if _, _, err := c.server.service(method); err != nil {
+		return wireError(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, unaryLimit)
+	defer cancel()
+	t := &inprocTransport{method: method}
+	_, err := c.server.serveUnary(c.serverContext(ctx, t), &call{method: method, asks: true})
+	return wireError(err)
+}
+
+// admitUnary ends a call that only asks.
+func (s *Server) admitUnary(ctx context.Context, c *call, req any) (any, error) {
+	if c.asks {
+		return &emptypb.Empty{}, nil
+	}
+	return c.next(ctx, req)
+}
+
+func (s *Server) admitStream(c *call, ss grpc.ServerStream) error {
+	if c.asks {
+		return ss.SendMsg(&emptypb.Empty{})
+	}
+	return c.nextStream(ss)
+}
+
+// gated is the service for a listener: its unary handlers run the chain before they
+// read the request, which interceptors of gRPC cannot. calls counts those in hand.
+func (s *Server) gated(desc *grpc.ServiceDesc, calls *inFlight) *grpc.ServiceDesc {
+	out := *desc
+	out.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		method := "/" + desc.ServiceName + "/" + m.MethodName
+		out.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: func(srv any, ctx context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			calls.enter()
+			defer calls.leave()
+			return s.serveUnary(ctx, &call{method: method, service: srv, handler: m.Handler})
+		}}
+	}
+	return &out
+}
+
+// Calls of public RPCs whose message has not come yet cost a goroutine and their headers,
+// and nobody is known who made them. So many may wait, from one address and in all;
+// services of the mesh have the message when they call, and do not count.
+const (
+	strangersByAddress = 16
+	strangersInAll     = 256
+)
+
+// strangers counts calls of public RPCs that wait for their message.
+type strangers struct {
+	mu    sync.Mutex
+	total int
+	by    map[string]int
+}
+
+func (s *strangers) enter(address string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[string]int{}
+	}
+	if s.total >= strangersInAll || s.by[address] >= strangersByAddress {
+		return false
+	}
+	s.total++
+	s.by[address]++
+	return true
+}
+
+func (s *strangers) leave(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total--
+	if s.by[address]--; s.by[address] == 0 {
+		delete(s.by, address)
+	}
+}
+
+var errManyStrangers = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many calls wait for their message").WithRetryAfter(time.Second)
+
+// patience ends the wait for messages when ctx ends, which a read from the transport
+// does not look at; somebody without a token has strangerLimit. done ends the patience.
+func (s *Server) patience(ctx context.Context, c *call, f frames) (done func(), err error) {
+	if _, public := c.rule.auth.GetRule().(*optionsv1.Auth_Public); !public {
+		stop := giveUp(ctx, f)
+		return func() { stop() }, nil
+	}
+	address := c.Client.IP
+	known := s.fromService(ctx, c.md)
+	if !known && !s.strangers.enter(address) {
+		return nil, errManyStrangers
+	}
+	ctx, cancel := context.WithTimeout(ctx, strangerLimit)
+	stop := giveUp(ctx, f)
+	return func() {
+		stop()
+		cancel()
+		if !known {
+			s.strangers.leave(address)
+		}
+	}, nil
+}
+
+// giveUp ends the stream of a call with its context: whoever reads from it is woken.
+func giveUp(ctx context.Context, f frames) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		_ = f.WriteStatus(causeOf(ctx)) // the stream may be over already
+	})
+}
+
+func causeOf(ctx context.Context) *status.Status {
+	return apierr.From(context.Cause(ctx)).GRPCStatus()
+}
