@@ -34,6 +34,13 @@ type Config struct {
 // drainTime is how long open requests may take after the stop was asked for.
 const drainTime = 8 * time.Second
 
+// What the listener takes from whom it does not know (ADR 0041).
+const (
+	// maxHeaders is the most bytes of a header block; net/http reads 4 KiB more, which
+	// makes 16.
+	maxHeaders = 12 << 10
+)
+
 // Deps are what the gateway stands on.
 type Deps struct {
 	Backends rest.Backends
@@ -71,7 +78,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    maxHeaders,
 		ErrorLog:          slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
 	}}, nil
 }

@@ -24,8 +24,9 @@ const (
 	// maxUpload is the most bytes of an upload: a file of 1 GiB and what multipart
 	// adds; the service counts the file itself.
 	maxUpload = 1<<30 + 1<<20
-	// maxFields is the most bytes of the form fields before the file.
+	// maxFields is the most bytes of a form before its file, and maxAfter after it.
 	maxFields = 64 << 10
+	maxAfter  = 8 << 10
 	// uploadPiece is how many bytes of the file one message carries.
 	uploadPiece = 256 << 10
 	// idleLimit is how long a client may neither send nor read (decision C8).
@@ -51,7 +52,7 @@ func (f *csvFiles) register(top *http.ServeMux) {
 func (f *csvFiles) importContacts(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel() // a file that breaks off is not complete
-	im, replayed, err := f.upload(ctx, w, r)
+	im, replayed, err := f.upload(ctx, r)
 	if err != nil {
 		writeError(w, r, err)
 		return
@@ -71,10 +72,7 @@ func (f *csvFiles) importContacts(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // the client went away; the import goes on
 }
 
-func (f *csvFiles) upload(ctx context.Context, w http.ResponseWriter, r *http.Request) (im *accountv1.ContactImport, replayed bool, err error) {
-	if err := openBody(w, r, f.now); err != nil {
-		return nil, false, err
-	}
+func (f *csvFiles) upload(ctx context.Context, r *http.Request) (im *accountv1.ContactImport, replayed bool, err error) {
 	settings, file, err := openUpload(r)
 	if err != nil {
 		return nil, false, err
@@ -132,7 +130,7 @@ func uploadError(err error) error {
 	case errors.As(err, &own), errors.As(err, &tooLarge):
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "no byte of the file came for %d s; continue with contact_import_id and offset", idleLimit/time.Second)
+		return apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the file came too slowly; continue with contact_import_id and offset")
 	}
 	return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "the body cannot be read to its end").Wrap(err)
 }
@@ -143,20 +141,20 @@ func openUpload(r *http.Request) (*accountv1.ContactImportSettings, io.Reader, e
 	values := r.URL.Query()
 	mt, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
-	case r.Header.Get("Content-Encoding") != "":
-		return nil, nil, apierr.New(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed")
 	case r.Header.Get("Content-Type") == "", err == nil && mt == "text/csv":
 		settings, err := uploadSettings(values, params["charset"], "")
 		return settings, r.Body, err
 	case err == nil && mt == "multipart/form-data":
-		return openForm(multipart.NewReader(r.Body, params["boundary"]), values)
+		head := &formHead{r: r.Body}
+		head.rearm(maxFields)
+		return openForm(head, multipart.NewReader(head, params["boundary"]), values)
 	}
 	return nil, nil, apierr.New(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "the body must be text/csv or multipart/form-data")
 }
 
 // openForm reads the fields up to the file.
-func openForm(form *multipart.Reader, values url.Values) (*accountv1.ContactImportSettings, io.Reader, error) {
-	for left := maxFields; ; {
+func openForm(head *formHead, form *multipart.Reader, values url.Values) (*accountv1.ContactImportSettings, io.Reader, error) {
+	for {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
 			return nil, nil, apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").
@@ -166,24 +164,49 @@ func openForm(form *multipart.Reader, values url.Values) (*accountv1.ContactImpo
 			return nil, nil, uploadError(err)
 		}
 		if part.FileName() != "" {
+			head.file = true
 			settings, err := uploadSettings(values, "", part.FileName())
-			return settings, &formFile{Part: part, form: form}, err
+			return settings, &formFile{Part: part, head: head, form: form}, err
 		}
-		value, err := io.ReadAll(io.LimitReader(part, int64(left)+1))
+		value, err := io.ReadAll(part)
 		if err != nil {
 			return nil, nil, uploadError(err)
 		}
-		if left -= len(value); left < 0 {
-			return nil, nil, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the fields before the file are larger than 64 KiB")
-		}
 		values.Add(part.FormName(), string(value))
 	}
+}
+
+// formHead is a form outside its file. Whatever is in it, names, headers of parts and
+// values, has room for so many bytes; the file is counted by its service.
+type formHead struct {
+	r    io.Reader
+	left int
+	file bool // the file is being read
+}
+
+// rearm counts from here on, besides what the reader of the form has read ahead.
+func (h *formHead) rearm(most int) { h.file, h.left = false, most }
+
+var errLargeForm = apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the form is larger than 64 KiB without its file")
+
+// Read implements io.Reader.
+func (h *formHead) Read(p []byte) (int, error) {
+	if h.file {
+		return h.r.Read(p)
+	}
+	if h.left <= 0 {
+		return 0, errLargeForm
+	}
+	n, err := h.r.Read(p[:min(len(p), h.left)])
+	h.left -= n
+	return n, err
 }
 
 // formFile is the file of a form; nothing may come after it, as its settings would
 // come too late.
 type formFile struct {
 	*multipart.Part
+	head *formHead
 	form *multipart.Reader
 }
 
@@ -193,6 +216,7 @@ func (f *formFile) Read(p []byte) (int, error) {
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
+	f.head.rearm(maxAfter)
 	switch _, after := f.form.NextPart(); {
 	case after == nil:
 		return n, apierr.New(errorv1.Reason_REASON_UNKNOWN_PARAMETER, "the file must be the last part of the form")
@@ -216,28 +240,6 @@ func uploadSettings(values url.Values, charset, fileName string) (*accountv1.Con
 		s.FileName = fileName
 	}
 	return s, nil
-}
-
-// openBody lets a body take its time, unless nobody sends it: not a byte is read then.
-func openBody(w http.ResponseWriter, r *http.Request, now func() time.Time) error {
-	if r.Header.Get("Authorization") == "" {
-		return apierr.Unauthenticated(errors.New("the upload has no token"))
-	}
-	r.Body = &patientBody{ReadCloser: r.Body, rc: http.NewResponseController(w), now: now}
-	return nil
-}
-
-// patientBody is a body that may take as long as it likes while bytes come.
-type patientBody struct {
-	io.ReadCloser
-	rc  *http.ResponseController
-	now func() time.Time
-}
-
-// Read implements io.Reader.
-func (b *patientBody) Read(p []byte) (int, error) {
-	_ = b.rc.SetReadDeadline(b.now().Add(idleLimit)) // a writer without deadlines (tests) is served without
-	return b.ReadCloser.Read(p)
 }
 
 func (f *csvFiles) exportContacts(w http.ResponseWriter, r *http.Request) {

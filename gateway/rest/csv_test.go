@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -35,6 +36,14 @@ type files struct {
 
 func (f *files) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
 	return apierr.NotFound("nothing")
+}
+
+// Admit lets in whoever has a token.
+func (f *files) Admit(ctx context.Context, _ string) error {
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get("authorization")) == 0 {
+		return apierr.Unauthenticated(errors.New("no token"))
+	}
+	return nil
 }
 
 func (f *files) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {

@@ -12,6 +12,10 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // errTrailing is a body with something after its JSON value.
@@ -20,6 +24,9 @@ var errTrailing = errors.New("unexpected data after the JSON value")
 // decodeMessage reads REST JSON into m: strict (an unknown key is an error),
 // with enum words or full names.
 func decodeMessage(data []byte, m proto.Message) error {
+	if err := bounds.JSON(data, m.ProtoReflect().Descriptor()); err != nil {
+		return beyond(err)
+	}
 	if needsWords(m.ProtoReflect().Descriptor()) {
 		named, err := renameEnums(data, m.ProtoReflect().Descriptor())
 		if errors.Is(err, io.EOF) { // the transcoder takes io.EOF for an empty body
@@ -34,6 +41,15 @@ func decodeMessage(data []byte, m proto.Message) error {
 		return errors.New(plainJSONError(err))
 	}
 	return nil
+}
+
+// beyond tells of a body that would become more than the contract has room for.
+func beyond(err error) error {
+	var v *bounds.Violation
+	if errors.As(err, &v) {
+		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "%s", v)
+	}
+	return errors.New("the body is not valid JSON")
 }
 
 // plainJSONError drops the package name and the odd non-breaking space that

@@ -23,9 +23,6 @@ import (
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
-// maxBody is the most bytes of a JSON body; larger ones are answered with 413.
-const maxBody = 8 << 20
-
 // Config is what the REST face needs.
 type Config struct {
 	// Backends are the services behind the routes.
@@ -69,7 +66,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	}
 	h := noStore(router)
 	h = trimSlash(h)
-	h = limited(h)
+	h = newBodies(cfg.Clock.Now).guard(h)
 	h = compress(h)
 	h = cors(cfg.CORSOrigins, h)
 	h = requestID(h)
@@ -91,7 +88,7 @@ func byHand(cfg Config, calls *transcoder) *http.ServeMux {
 		imports: accountv1.NewContactImportServiceClient(cfg.Backends.Account),
 	}
 	files.register(top)
-	lines := &messageLines{calls: calls, now: cfg.Clock.Now, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
+	lines := &messageLines{calls: calls, messages: messagingv1.NewMessageServiceClient(cfg.Backends.Messaging)}
 	top.HandleFunc("POST "+messagesPath, lines.send)
 	(&wayOut{calls: calls, suppressions: messagingv1.NewSuppressionServiceClient(cfg.Backends.Messaging)}).register(top)
 	return top
@@ -136,27 +133,6 @@ func fairID(id string) bool {
 	return strings.IndexFunc(id, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
 	}) < 0
-}
-
-// limited caps the body and refuses what no route could mean.
-func limited(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.URL.RawQuery) > 16<<10 {
-			writeError(w, r, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the query string is larger than 16 KiB"))
-			return
-		}
-		limit := int64(maxBody)
-		switch strings.TrimSuffix(r.URL.Path, "/") {
-		case importPath:
-			limit = maxUpload
-		case messagesPath:
-			limit = maxLines
-		}
-		if r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(w, r.Body, limit)
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // trimSlash accepts a trailing slash on collections: /v1/contacts/ is the list.

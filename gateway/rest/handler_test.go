@@ -22,9 +22,15 @@ import (
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
+// admitting is a far side that lets everybody in.
+type admitting struct{}
+
+func (admitting) Admit(context.Context, string) error { return nil }
+
 // recorder is the far side of the transcoder: it keeps the last call and gives
 // the answer that the test set.
 type recorder struct {
+	admitting
 	method string
 	in     proto.Message
 	md     metadata.MD
@@ -88,7 +94,7 @@ func TestEveryFailureHasOneShape(t *testing.T) {
 		{"parameter that the path fills", "GET", "/v1/templates/" + id + "?template_id=" + id, "", nil, 400, "UNKNOWN_PARAMETER", "template_id"},
 		{"limit is no number", "GET", "/v1/templates?limit=ten", "", nil, 400, "UNKNOWN_PARAMETER", "whole number"},
 		{"limit twice", "GET", "/v1/templates?limit=1&limit=2", "", nil, 400, "UNKNOWN_PARAMETER", "twice|2 times"},
-		{"large body", "POST", "/v1/templates", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, nil, 413, "PAYLOAD_TOO_LARGE", "limit"},
+		{"large body", "POST", "/v1/templates", `{"name":"` + strings.Repeat("x", 8<<20) + `"}`, nil, 413, "PAYLOAD_TOO_LARGE", "limit"},
 		{"long query", "GET", "/v1/templates?filter=" + strings.Repeat("x", 17<<10), "", nil, 413, "PAYLOAD_TOO_LARGE", "16 KiB"},
 	}
 	for _, c := range cases {

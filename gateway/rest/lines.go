@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/grpc"
@@ -32,7 +31,6 @@ const (
 // transcoder cannot carry; it leads through the same RPC and the same chain.
 type messageLines struct {
 	calls    *transcoder
-	now      func() time.Time
 	messages messagingv1.MessageServiceClient
 }
 
@@ -40,7 +38,7 @@ type messageLines struct {
 func (l *messageLines) send(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel() // a body that breaks off breaks the stream off
-	resp, err := l.forward(ctx, w, r)
+	resp, err := l.forward(ctx, r)
 	if err != nil {
 		writeError(w, r, err)
 		return
@@ -55,10 +53,7 @@ func (l *messageLines) send(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // the client went away; the messages are stored
 }
 
-func (l *messageLines) forward(ctx context.Context, w http.ResponseWriter, r *http.Request) (*messagingv1.SendMessagesResponse, error) {
-	if err := openBody(w, r, l.now); err != nil {
-		return nil, err
-	}
+func (l *messageLines) forward(ctx context.Context, r *http.Request) (*messagingv1.SendMessagesResponse, error) {
 	if err := linesOnly(r); err != nil {
 		return nil, err
 	}
@@ -82,7 +77,7 @@ func (l *messageLines) forward(ctx context.Context, w http.ResponseWriter, r *ht
 
 func linesOnly(r *http.Request) error {
 	mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mt != "application/x-ndjson" || r.Header.Get("Content-Encoding") != "" {
+	if err != nil || mt != "application/x-ndjson" {
 		return apierr.New(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "the body must be application/x-ndjson, not compressed")
 	}
 	return nil
@@ -125,7 +120,7 @@ func lineError(err error, line int) error {
 	case errors.Is(err, bufio.ErrTooLong):
 		return apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "line %d is longer than %d MiB", line, maxLine>>20)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "no byte came for %d s; send the messages again with the same keys", idleLimit/time.Second)
+		return apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the messages came too slowly; send them again with the same keys")
 	}
 	return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "the body cannot be read to its end; send the messages again with the same keys").Wrap(err)
 }

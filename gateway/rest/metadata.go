@@ -11,13 +11,32 @@ import (
 // forwarded are the headers that the contract knows, and their names in gRPC. Identity
 // headers (x-account-ids, Grpc-Metadata-*) never pass; the chain removes them once
 // more. The trace goes by the context.
-var forwarded = [...]struct{ header, key string }{
-	{"Authorization", "authorization"},
-	{headerRequestID, "x-request-id"},
-	{"Idempotency-Key", "idempotency-key"},
-	{"User-Agent", "user-agent"},
-	{"Accept-Language", "accept-language"},
-	{"Tracestate", "tracestate"},
+var forwarded = [...]struct {
+	header, key string
+	most        int
+}{
+	{"Authorization", "authorization", 8<<10 + 16}, // one that is cut is no token: those have 8 KiB
+	{headerRequestID, "x-request-id", 64},
+	{"Idempotency-Key", "idempotency-key", 256}, // nor is this a key: those have 255
+	{"User-Agent", "user-agent", 256},
+	{"Accept-Language", "accept-language", 256},
+	{"Tracestate", "tracestate", 512},
+}
+
+// fitting are values that fit into the headers of a call: the first of many, cut short,
+// which are refused or ignored all the same.
+func fitting(values []string, most int) []string {
+	if len(values) == 1 && len(values[0]) <= most {
+		return values
+	}
+	out := make([]string, 0, 2)
+	for _, v := range values[:min(len(values), 2)] {
+		if len(values) > 1 {
+			most = min(most, 64)
+		}
+		out = append(out, v[:min(len(v), most)])
+	}
+	return out
 }
 
 // outgoing is what the services are told of a request besides its message: what it
@@ -26,7 +45,7 @@ func outgoing(r *http.Request) metadata.MD {
 	md := make(metadata.MD, len(forwarded)+1)
 	for _, f := range forwarded {
 		if values := printable(r.Header[f.header]); len(values) > 0 {
-			md[f.key] = values
+			md[f.key] = fitting(values, f.most)
 		}
 	}
 	if client, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {

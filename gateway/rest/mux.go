@@ -33,7 +33,8 @@ type Backends struct {
 // they are registered at would look for the route once more.
 type transcoder struct {
 	mux      *runtime.ServeMux
-	handlers map[string]runtime.HandlerFunc // by the full name of the RPC
+	handlers map[string]runtime.HandlerFunc      // by the full name of the RPC
+	conns    map[string]grpc.ClientConnInterface // likewise
 
 	registered []runtime.HandlerFunc // of the service that is being added, in order
 	problems   []error
@@ -41,7 +42,7 @@ type transcoder struct {
 
 // newTranscoder registers every service of the contract that has REST routes.
 func newTranscoder(ctx context.Context, b Backends) (*transcoder, error) {
-	t := &transcoder{handlers: map[string]runtime.HandlerFunc{}}
+	t := &transcoder{handlers: map[string]runtime.HandlerFunc{}, conns: map[string]grpc.ClientConnInterface{}}
 	t.mux = newMux(func(next runtime.HandlerFunc) runtime.HandlerFunc {
 		t.registered = append(t.registered, next)
 		return next
@@ -85,7 +86,7 @@ func add[C any](
 		return
 	}
 	for i, rpc := range rpcs {
-		t.handlers[rpc] = t.registered[i]
+		t.handlers[rpc], t.conns[rpc] = t.registered[i], conn
 	}
 }
 

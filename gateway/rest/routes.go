@@ -16,6 +16,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // Limits of one exchange with a slow client. Routes marked (stream) in the
@@ -34,6 +35,9 @@ type route struct {
 	names    []string        // of the variables, as many as segments
 	params   map[string]bool // query parameters that the request has fields for
 	stream   bool
+	public   bool         // nobody is asked for a token
+	upload   bool         // the body comes in pieces, and may take its time
+	limit    int64        // bytes of the body
 	handler  http.Handler // set by the router
 }
 
@@ -88,8 +92,9 @@ func routeOf(md protoreflect.MethodDescriptor) *route {
 	auth, _ := proto.GetExtension(md.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
 	r := &route{
 		rpc: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()), verb: verb, path: path, segments: strings.Split(path[1:], "/"),
-		params: map[string]bool{}, stream: auth.GetStream(),
+		params: map[string]bool{}, stream: auth.GetStream(), public: auth.GetPublic(), upload: md.IsStreamingClient(),
 	}
+	r.limit = bodyLimit(r, md)
 	r.names = make([]string, len(r.segments))
 	if rule.GetBody() == "" || md.IsStreamingClient() {
 		fields := md.Input().Fields()
@@ -107,6 +112,22 @@ func routeOf(md protoreflect.MethodDescriptor) *route {
 		}
 	}
 	return r
+}
+
+// bodyLimit is the most bytes of the body of a route: what the contract has room for, and
+// for uploads what their service takes, which counts itself.
+func bodyLimit(r *route, md protoreflect.MethodDescriptor) int64 {
+	switch r.path {
+	case importPath:
+		return maxUpload
+	case messagesPath:
+		return maxLines
+	}
+	limits, err := bounds.Of(md)
+	if err != nil {
+		return 0 // the service of the RPC does not start, and says why
+	}
+	return int64(limits.JSON)
 }
 
 // routeTo is the route of an RPC.
@@ -175,13 +196,15 @@ func noun(path string) string {
 type router struct {
 	now     func() time.Time
 	streams *streamGate
+	door    *door
 	routes  map[string][]*route // by noun
 	others  http.Handler        // paths outside the contract, and routes that are served by hand
 }
 
 // newRouter leads routes to the transcoder, except those that others has a pattern for.
 func newRouter(streams *streamGate, calls *transcoder, others *http.ServeMux) *router {
-	t := &router{now: streams.clock.Now, streams: streams, routes: map[string][]*route{}, others: others}
+	now := streams.clock.Now
+	t := &router{now: now, streams: streams, door: newDoor(now, calls.conns), routes: map[string][]*route{}, others: others}
 	for _, s := range contractRoutes() {
 		s.handler = others
 		example := &http.Request{Method: s.verb, URL: &url.URL{Path: s.path}}
@@ -208,12 +231,8 @@ func (t *router) find(verb, path string) *route {
 func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := t.find(r.Method, r.URL.Path)
 	if s == nil || !s.stream {
-		rc := http.NewResponseController(w)
 		// A writer without deadlines (tests) is served without them.
-		if r.Body != http.NoBody {
-			_ = rc.SetReadDeadline(t.now().Add(readLimit))
-		}
-		_ = rc.SetWriteDeadline(t.now().Add(writeLimit))
+		_ = http.NewResponseController(w).SetWriteDeadline(t.now().Add(writeLimit))
 	}
 	if s == nil {
 		t.others.ServeHTTP(w, r)
@@ -223,11 +242,36 @@ func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
+	if err := t.openBody(r, s); err != nil {
+		writeError(w, r, err)
+		return
+	}
 	if s.stream {
 		t.streams.serve(w, r, s)
 		return
 	}
 	s.handler.ServeHTTP(w, r)
+}
+
+// openBody lets the body of a request be read, if there is one, once its caller may make
+// the call.
+func (t *router) openBody(r *http.Request, s *route) error {
+	body, ok := r.Body.(*gatedBody)
+	if !ok {
+		return nil
+	}
+	if err := t.door.admit(r, s); err != nil {
+		return err
+	}
+	switch {
+	case s.upload:
+		body.open(s.limit, uploadLimit, false)
+	case s.public:
+		body.open(s.limit, slowAfter, true)
+	default:
+		body.open(s.limit, readLimit, true)
+	}
+	return nil
 }
 
 // refuse answers requests that no route and no page is for.

@@ -22,16 +22,29 @@ const checkOnly = "x-check-only"
 // Admit asks the server behind conn whether the call of ctx (its outgoing metadata) may
 // make the RPC: token, session, permission and account are looked at, nothing else. A
 // gateway asks before it reads a body (ADR 0041). The errors are those of the call.
+//
+// No message is sent: a server that does not know the question cannot take it for a call.
 func Admit(ctx context.Context, conn grpc.ClientConnInterface, method string) error {
-	if c, ok := conn.(*inprocConn); ok {
-		return c.admit(ctx, method)
+	if c, ok := conn.(interface {
+		Admit(ctx context.Context, method string) error
+	}); ok {
+		return c.Admit(ctx, method)
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, checkOnly, "1")
-	return conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{})
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, checkOnly, "1"))
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+	if err != nil {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	return stream.RecvMsg(&emptypb.Empty{})
 }
 
-// admit asks within the process, streams by the same steps as other calls.
-func (c *inprocConn) admit(ctx context.Context, method string) error {
+// Admit is the question within the process; streams are asked by the same steps as other
+// calls.
+func (c *inprocConn) Admit(ctx context.Context, method string) error {
 	if _, _, err := c.server.service(method); err != nil {
 		return wireError(err)
 	}

@@ -22,6 +22,8 @@ const (
 	// maxUnread is the most bytes of a message that the chain does not read itself:
 	// a question after the health.
 	maxUnread = 4 << 10
+	// maxConnections is how many connections may be open at once.
+	maxConnections = 4 << 10
 	// handshakeLimit is how long a new connection may take until it can carry calls.
 	handshakeLimit = 10 * time.Second
 )

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // Limits of a listener.
@@ -32,7 +34,7 @@ func Serve(ctx context.Context, l net.Listener, servers ...*Server) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- g.Serve(l) }()
+	go func() { failed <- g.Serve(bounds.Listener(l, maxConnections)) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve gRPC: %w", err)

@@ -1,0 +1,206 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+)
+
+// Limits of bodies in time (ADR 0041). A body has slowAfter for its first bytes and must
+// then have come at minRate on the average.
+const (
+	slowAfter = 10 * time.Second
+	minRate   = 1 << 10 // bytes a second
+	// uploadLimit is how long an upload may take at most.
+	uploadLimit = time.Hour
+	// refusedLimit is how long a connection whose body is not wanted stays for the client
+	// to read the answer.
+	refusedLimit = time.Second
+)
+
+// Limits of bodies in memory. Bodies that are read whole count for what they say they
+// have, once it is more than uncounted; those that find no room for roomWait are refused.
+const (
+	maxReading = 64 << 20
+	uncounted  = 64 << 10
+	roomWait   = 5 * time.Second
+)
+
+// bodies guards the bodies of all requests: none is read before its route has opened it,
+// which it does after the call was let in.
+type bodies struct {
+	now     func() time.Time
+	reading *semaphore.Weighted
+}
+
+func newBodies(now func() time.Time) *bodies {
+	return &bodies{now: now, reading: semaphore.NewWeighted(maxReading)}
+}
+
+// guard closes the body of every request, and refuses what no route could mean.
+func (b *bodies) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.URL.RawQuery) > 16<<10 {
+			writeError(w, r, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the query string is larger than 16 KiB"))
+			return
+		}
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body := &gatedBody{src: r.Body, rc: http.NewResponseController(w), now: b.now, length: r.ContentLength, reading: b.reading, ctx: r.Context()}
+		defer body.release()
+		r.Body, w = body, &gatedWriter{ResponseWriter: w, body: body}
+		if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+			writeError(w, r, apierr.New(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// gatedBody is the body of a request.
+type gatedBody struct {
+	src     io.ReadCloser
+	rc      *http.ResponseController
+	now     func() time.Time
+	ctx     context.Context
+	length  int64 // as the client says; -1 where it does not
+	reading *semaphore.Weighted
+	held    int64
+
+	opened bool
+	whole  bool // it is read into memory as a whole
+	limit  int64
+	within time.Duration
+	start  time.Time
+
+	read int64
+	done bool // came to its end
+	err  error
+}
+
+var errClosedBody = errors.New("the body was read before the call was let in")
+
+// open lets a body be read: limit bytes within a time, as a whole or piece by piece.
+func (b *gatedBody) open(limit int64, within time.Duration, whole bool) {
+	b.opened, b.limit, b.within, b.whole, b.start = true, limit, within, whole, b.now()
+}
+
+// Read implements io.Reader.
+func (b *gatedBody) Read(p []byte) (int, error) {
+	if b.err == nil && b.read == 0 {
+		b.err = b.begin()
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	// A writer without deadlines (tests) is served without.
+	_ = b.rc.SetReadDeadline(b.deadline())
+	if left := b.limit - b.read + 1; int64(len(p)) > left {
+		p = p[:left]
+	}
+	n, err := b.src.Read(p)
+	if b.read += int64(n); b.read > b.limit {
+		n, err = 0, &http.MaxBytesError{Limit: b.limit}
+	}
+	if errors.Is(err, io.EOF) {
+		b.done = true
+		_ = b.rc.SetReadDeadline(time.Time{}) // or it ends the call that the body was for
+	}
+	b.err = err
+	return n, err
+}
+
+// begin is the first read: too much is refused unread, and what is read whole waits for
+// room.
+func (b *gatedBody) begin() error {
+	switch {
+	case !b.opened:
+		return apierr.Internal(errClosedBody)
+	case b.length > b.limit:
+		return &http.MaxBytesError{Limit: b.limit}
+	case !b.whole || b.held > 0:
+		return nil
+	}
+	n := b.length
+	if n < 0 {
+		n = b.limit
+	}
+	if n <= uncounted {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, roomWait)
+	defer cancel()
+	if err := b.reading.Acquire(ctx, n); err != nil {
+		return apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large bodies at once").WithRetryAfter(time.Second).Wrap(err)
+	}
+	b.held = n
+	return nil
+}
+
+// deadline is when the next bytes must have come.
+func (b *gatedBody) deadline() time.Time {
+	slow := b.start.Add(slowAfter + time.Duration(b.read)*time.Second/minRate)
+	last := b.start.Add(b.within)
+	if idle := b.now().Add(idleLimit); idle.Before(slow) {
+		slow = idle
+	}
+	if last.Before(slow) {
+		return last
+	}
+	return slow
+}
+
+func (b *gatedBody) release() {
+	if b.held > 0 {
+		b.reading.Release(b.held)
+		b.held = 0
+	}
+}
+
+// Close implements io.Closer.
+func (b *gatedBody) Close() error { return b.src.Close() }
+
+// gatedWriter answers a request whose body was not read to its end by closing the
+// connection: the server would wait for the rest of it otherwise.
+type gatedWriter struct {
+	http.ResponseWriter
+	body *gatedBody
+	told bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (g *gatedWriter) WriteHeader(code int) {
+	g.end()
+	g.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements io.Writer.
+func (g *gatedWriter) Write(p []byte) (int, error) {
+	g.end()
+	return g.ResponseWriter.Write(p)
+}
+
+func (g *gatedWriter) end() {
+	if g.told {
+		return
+	}
+	g.told = true
+	if g.body.done || g.body.length == g.body.read {
+		return
+	}
+	g.Header().Set("Connection", "close")
+	_ = g.body.rc.SetReadDeadline(g.body.now().Add(refusedLimit)) // as above
+}
+
+// Unwrap lets http.ResponseController through.
+func (g *gatedWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }
