@@ -52,7 +52,8 @@ func (b *bodies) guard(next http.Handler) http.Handler {
 			writeError(w, r, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the query string is larger than 16 KiB"))
 			return
 		}
-		if r.Body == nil || r.Body == http.NoBody {
+		if r.Body == nil || r.ContentLength == 0 {
+			r.Body = http.NoBody
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -40,7 +40,7 @@ func (f *files) Invoke(context.Context, string, any, any, ...grpc.CallOption) er
 
 // Admit lets in whoever has a token.
 func (f *files) Admit(ctx context.Context, _ string) error {
-	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get("authorization")) == 0 {
+	if md, _ := metadata.FromOutgoingContext(ctx); strings.Join(md.Get("authorization"), "") == "" {
 		return apierr.Unauthenticated(errors.New("no token"))
 	}
 	return nil

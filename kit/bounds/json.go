@@ -331,3 +331,28 @@ func nonZero(number string) bool {
 	}
 	return false
 }
+
+// FreeJSON holds free data that is kept as JSON to its limits; it says what is wrong, or
+// nothing. It is for what was put together here, from pieces that were each within them.
+func FreeJSON(raw []byte) string {
+	if len(raw) == 0 {
+		return ""
+	}
+	s := jsonScan{b: raw}
+	f := freeJSON{jsonScan: &s}
+	err := f.value(0)
+	var v *Violation
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &v):
+		return v.Message
+	}
+	return "is not JSON"
+}
+
+// TooDeep reports whether stored JSON is nested deeper than free data may be: clients of
+// protobuf cannot read what is nested much deeper, nor anything in the same answer.
+func TooDeep(raw []byte) bool {
+	return len(raw) > 2*MaxFreeDepth && FreeJSON(raw) == tooDeep
+}

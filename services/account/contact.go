@@ -11,6 +11,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 const (
@@ -97,6 +98,9 @@ func (c *Contact) Normalise(country string) error {
 	if len(c.Metadata) > MaxMetadata {
 		return errMetadataSize
 	}
+	if wrong := bounds.FreeJSON(c.Metadata); wrong != "" {
+		return InvalidField("metadata", wrong)
+	}
 	if c.Timezone != "" {
 		if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "Local" {
 			return InvalidField("timezone", "is not an IANA time zone, for example Africa/Addis_Ababa")
@@ -131,6 +135,9 @@ func mergedMetadata(base, over json.RawMessage) (json.RawMessage, error) {
 	}
 	if len(out) > MaxMetadata {
 		return nil, errMetadataSize
+	}
+	if wrong := bounds.FreeJSON(out); wrong != "" {
+		return nil, InvalidField("metadata", wrong)
 	}
 	return out, nil
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	"github.com/turumba/turumba/kit/bounds"
 	account "github.com/turumba/turumba/services/account"
 )
 
@@ -102,9 +103,11 @@ func toProtoRecipient(c *account.Contact) *accountv1.Recipient {
 	}
 }
 
-// toStruct reads stored free data; what we stored is always an object.
+// toStruct reads stored free data; what we stored is always an object. What was stored
+// before nesting had a limit is left out where it is beyond: it would make every answer
+// unreadable that it is in.
 func toStruct(raw json.RawMessage) *structpb.Struct {
-	if len(raw) == 0 {
+	if len(raw) == 0 || bounds.TooDeep(raw) {
 		return nil
 	}
 	s := &structpb.Struct{}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
@@ -148,9 +149,11 @@ func toProtoSkip(s *messaging.Skip) *messagingv1.SkippedRecipient {
 	return &messagingv1.SkippedRecipient{ContactId: s.ContactID, DeliveryAddress: s.Address, Reason: s.Reason, CreatedAt: stamp(s.CreatedAt)}
 }
 
-// toStruct reads stored free data; what we stored is always an object.
+// toStruct reads stored free data; what we stored is always an object. What was stored
+// before nesting had a limit is left out where it is beyond: it would make every answer
+// unreadable that it is in.
 func toStruct(raw []byte) *structpb.Struct {
-	if len(raw) == 0 {
+	if len(raw) == 0 || bounds.TooDeep(raw) {
 		return nil
 	}
 	s := &structpb.Struct{}

@@ -11,6 +11,7 @@ import (
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
@@ -199,6 +200,9 @@ func invalid(field, message string) error {
 func fromStruct(in *structpb.Struct) ([]byte, error) {
 	if len(in.GetFields()) == 0 {
 		return nil, nil
+	}
+	if wrong := bounds.Free(in); wrong != "" {
+		return nil, invalid("metadata", wrong)
 	}
 	raw, err := protojson.Marshal(in)
 	if err != nil {
