@@ -284,7 +284,7 @@ func (m *services) restSlow(rpcs []protoreflect.MethodDescriptor) (out []attack)
 		out = append(out, m.eachRoute(rpcs, func(verb, path string) attack {
 			return func(ctx context.Context) {
 				var g errgroup.Group
-				for range 8 {
+				for range 2 {
 					g.Go(func() error {
 						m.hold(ctx, verb+" "+path+" HTTP/1.1\r\nHost: x\r\n"+token+"X-Long: "+strings.Repeat("x", 11<<10)+"\r\nContent-Length: 900\r\n\r\n{")
 						return nil
@@ -383,9 +383,10 @@ func (m *services) grpcHeaders(rpcs []protoreflect.MethodDescriptor) []attack {
 	})
 }
 
-// grpcSlow are calls whose message never comes, a hundred on each connection, with all
-// the headers that are let in.
+// grpcSlow are calls whose message never comes, 40 on each connection, with all the
+// headers that are let in.
 func (m *services) grpcSlow(rpcs []protoreflect.MethodDescriptor) []attack {
+	const streams = 40
 	return m.eachRPC(rpcs, func(addr, path string) attack {
 		return func(ctx context.Context) {
 			c, ok := openH2(ctx, addr)
@@ -393,11 +394,11 @@ func (m *services) grpcSlow(rpcs []protoreflect.MethodDescriptor) []attack {
 				return
 			}
 			defer c.close()
-			for i := range 100 {
+			for i := range streams {
 				c.headers(uint32(2*i+1), path, hpack.HeaderField{Name: "x-long", Value: strings.Repeat("~", 12<<10)})
 				c.data(uint32(2*i+1), []byte{0, 0, 0})
 			}
-			c.wait(ctx, 100)
+			c.wait(ctx, streams)
 		}
 	})
 }
@@ -494,7 +495,7 @@ func (c *h2) headers(stream uint32, path string, fields ...hpack.HeaderField) {
 		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path}, {Name: ":authority", Value: "x"},
 		{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
 	}, fields...) {
-		f.Sensitive = true // in full, each time
+		f.Sensitive = true    // in full, each time
 		_ = enc.WriteField(f) // into memory
 	}
 	c.locked(func() error {

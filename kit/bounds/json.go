@@ -32,7 +32,7 @@ func JSON(data []byte, md protoreflect.MessageDescriptor) error {
 		return err
 	}
 	s := jsonScan{b: data}
-	err = s.value(m, 1, "")
+	err = s.value(m, 1)
 	if errors.Is(err, errSyntax) {
 		if json.Valid(data) {
 			return ErrMalformed // the scan is wrong, and what it did not count may be anything
@@ -63,36 +63,36 @@ func (s *jsonScan) next() byte {
 }
 
 // value walks a value that should be of type m; nil is a type without anything to count.
-func (s *jsonScan) value(m *message, depth int, path string) error {
+func (s *jsonScan) value(m *message, depth int) error {
 	switch {
 	case m != nil && m.free:
-		f := freeJSON{jsonScan: s, path: path, start: s.i}
+		f := freeJSON{jsonScan: s, start: s.i}
 		if err := f.value(0); err != nil {
 			return err
 		}
-		return s.count(f.values, field0(path))
+		return s.count(f.values)
 	case m == nil || m.opaque || s.next() != '{':
-		return s.skip(depth, path)
+		return s.skip(depth)
 	}
 	return s.object(func(key []byte) error {
 		f := m.byName[string(key)]
 		if f == nil {
-			return s.skip(depth+1, path)
+			return s.skip(depth + 1)
 		}
-		return s.field(f, depth+1, path)
+		return within(f.name, s.field(f, depth+1))
 	})
 }
 
-func (s *jsonScan) field(f *field, depth int, path string) error {
+func (s *jsonScan) field(f *field, depth int) error {
 	n := 0
 	item := func() error {
 		if n++; n > f.most {
-			return &Violation{Field: path + f.name, Message: tooManyItems(f)}
+			return &Violation{Message: tooManyItems(f)}
 		}
-		if err := s.count(1, path+f.name); err != nil {
+		if err := s.count(1); err != nil {
 			return err
 		}
-		return s.value(f.message, depth+1, path+f.name+".")
+		return s.value(f.message, depth+1)
 	}
 	switch c := s.next(); {
 	case f.isMap && c == '{':
@@ -100,9 +100,9 @@ func (s *jsonScan) field(f *field, depth int, path string) error {
 	case f.many && !f.isMap && c == '[':
 		return s.array(item)
 	case f.many:
-		return s.skip(depth, path)
+		return s.skip(depth)
 	}
-	return s.value(f.message, depth, path+f.name+".")
+	return s.value(f.message, depth)
 }
 
 // object walks the entries of an object whose brace is next.
@@ -209,16 +209,16 @@ func (s *jsonScan) word() ([]byte, error) {
 }
 
 // skip walks a value in which nothing is counted but how deep it is.
-func (s *jsonScan) skip(depth int, path string) error {
+func (s *jsonScan) skip(depth int) error {
 	if depth > maxJSONDepth {
-		return &Violation{Field: field0(path), Message: fmt.Sprintf("is nested more than %d deep", maxJSONDepth)}
+		return &Violation{Message: fmt.Sprintf("is nested more than %d deep", maxJSONDepth)}
 	}
 	var err error
 	switch s.next() {
 	case '{':
-		return s.object(func([]byte) error { return s.skip(depth+1, path) })
+		return s.object(func([]byte) error { return s.skip(depth + 1) })
 	case '[':
-		return s.array(func() error { return s.skip(depth+1, path) })
+		return s.array(func() error { return s.skip(depth + 1) })
 	case '"':
 		_, err = s.text()
 	default:
@@ -230,13 +230,12 @@ func (s *jsonScan) skip(depth int, path string) error {
 // freeJSON walks free data.
 type freeJSON struct {
 	*jsonScan
-	path         string
 	start        int
 	keys, values int
 }
 
 func (f *freeJSON) wrong(message string) error {
-	return &Violation{Field: field0(f.path), Message: message}
+	return &Violation{Message: message}
 }
 
 // value walks a value with depth objects and lists around it.

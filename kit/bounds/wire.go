@@ -27,29 +27,41 @@ func Wire(b []byte, md protoreflect.MessageDescriptor) error {
 		return err
 	}
 	s := wireScan{}
-	return s.message(b, m, "")
+	return s.message(b, m)
 }
 
 // wireScan walks an encoded message.
 type wireScan struct{ values int }
 
-// count counts n values of a field.
-func (s *wireScan) count(n int, path string) error {
+// count counts n values.
+func (s *wireScan) count(n int) error {
 	if s.values += n; s.values > MaxValues {
-		return &Violation{Field: path, Message: fmt.Sprintf("makes the request more than %d values", MaxValues)}
+		return &Violation{Message: fmt.Sprintf("makes the request more than %d values", MaxValues)}
 	}
 	return nil
+}
+
+// within is an error of what is in a field, with the way to it.
+func within(field string, err error) error {
+	var v *Violation
+	if err == nil || !errors.As(err, &v) {
+		return err
+	}
+	if v.Field == "" {
+		return &Violation{Field: field, Message: v.Message}
+	}
+	return &Violation{Field: field + "." + v.Field, Message: v.Message}
 }
 
 // onStack is how many fields a message has at most whose items are counted on the stack.
 const onStack = 48
 
-func (s *wireScan) message(b []byte, m *message, path string) error {
+func (s *wireScan) message(b []byte, m *message) error {
 	if m.free {
-		return s.free(b, m, path)
+		return s.free(b, m)
 	}
 	if m.opaque {
-		return s.flat(b, path)
+		return s.flat(b)
 	}
 	var few [onStack]int32
 	counts := few[:]
@@ -67,8 +79,8 @@ func (s *wireScan) message(b []byte, m *message, path string) error {
 			return ErrMalformed
 		}
 		if f := m.fields[num]; f != nil {
-			if err := s.field(f, typ, b[:n], &counts[f.index], path); err != nil {
-				return err
+			if err := s.field(f, typ, b[:n], &counts[f.index]); err != nil {
+				return within(f.name, err)
 			}
 		}
 		b = b[n:]
@@ -77,7 +89,7 @@ func (s *wireScan) message(b []byte, m *message, path string) error {
 }
 
 // field counts one occurrence of a field, and looks into it.
-func (s *wireScan) field(f *field, typ protowire.Type, b []byte, count *int32, path string) error {
+func (s *wireScan) field(f *field, typ protowire.Type, b []byte, count *int32) error {
 	items := 1
 	var inside []byte
 	if typ == protowire.BytesType {
@@ -89,12 +101,12 @@ func (s *wireScan) field(f *field, typ protowire.Type, b []byte, count *int32, p
 	*count = int32(min(int(*count)+items, MaxValues+1))
 	switch {
 	case f.many && int(*count) > f.most:
-		return &Violation{Field: path + f.name, Message: tooManyItems(f)}
+		return &Violation{Message: tooManyItems(f)}
 	case !f.many && f.message != nil && *count > 1:
-		return &Violation{Field: path + f.name, Message: "is given twice"} // decoders merge, which adds up
+		return &Violation{Message: "is given twice"} // decoders merge, which adds up
 	}
 	if f.many || f.message != nil {
-		if err := s.count(items, path+f.name); err != nil {
+		if err := s.count(items); err != nil {
 			return err
 		}
 	}
@@ -102,9 +114,9 @@ func (s *wireScan) field(f *field, typ protowire.Type, b []byte, count *int32, p
 		return nil
 	}
 	if f.isMap {
-		return s.entry(f, inside, path)
+		return s.entry(f, inside)
 	}
-	return s.message(inside, f.message, path+f.name+".")
+	return s.message(inside, f.message)
 }
 
 func tooManyItems(f *field) string {
@@ -115,7 +127,7 @@ func tooManyItems(f *field) string {
 }
 
 // entry looks into the value of an entry of a map, which is its field 2.
-func (s *wireScan) entry(f *field, b []byte, path string) error {
+func (s *wireScan) entry(f *field, b []byte) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeField(b)
 		if n < 0 {
@@ -124,7 +136,7 @@ func (s *wireScan) entry(f *field, b []byte, path string) error {
 		if num == 2 && typ == protowire.BytesType {
 			_, _, tag := protowire.ConsumeTag(b)
 			value, _ := protowire.ConsumeBytes(b[tag:])
-			if err := s.message(value, f.message, path+f.name+"."); err != nil {
+			if err := s.message(value, f.message); err != nil {
 				return err
 			}
 		}
@@ -134,16 +146,16 @@ func (s *wireScan) entry(f *field, b []byte, path string) error {
 }
 
 // flat counts the fields of a well-known type, such as the paths of a FieldMask.
-func (s *wireScan) flat(b []byte, path string) error {
+func (s *wireScan) flat(b []byte) error {
 	for n := 0; len(b) > 0; n++ {
 		_, _, size := protowire.ConsumeField(b)
 		if size < 0 {
 			return ErrMalformed
 		}
 		if n >= maskPaths {
-			return &Violation{Field: field0(path), Message: fmt.Sprintf("has more than %d items", maskPaths)}
+			return &Violation{Message: fmt.Sprintf("has more than %d items", maskPaths)}
 		}
-		if err := s.count(1, field0(path)); err != nil {
+		if err := s.count(1); err != nil {
 			return err
 		}
 		b = b[size:]
@@ -162,20 +174,12 @@ func packed(b []byte) (n int) {
 	return n
 }
 
-// field0 is a path without the dot that goes before the next name.
-func field0(path string) string {
-	if path == "" {
-		return path
-	}
-	return path[:len(path)-1]
-}
-
 // free holds encoded free data to its limits. Value, Struct and ListValue are told apart
 // by where they stand: a Struct's field 1 are entries, a ListValue's are values, and a
 // Value's fields 5 and 6 are one of each.
-func (s *wireScan) free(b []byte, m *message, path string) error {
+func (s *wireScan) free(b []byte, m *message) error {
 	if len(b) > MaxFreeBytes {
-		return &Violation{Field: field0(path), Message: tooLarge}
+		return &Violation{Message: tooLarge}
 	}
 	w := freeScan{}
 	var wrong string
@@ -191,9 +195,9 @@ func (s *wireScan) free(b []byte, m *message, path string) error {
 		return ErrMalformed
 	}
 	if wrong != "" {
-		return &Violation{Field: field0(path), Message: wrong}
+		return &Violation{Message: wrong}
 	}
-	return s.count(w.values, field0(path))
+	return s.count(w.values)
 }
 
 const malformed = "malformed"

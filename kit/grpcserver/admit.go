@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
-	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
 )
 
@@ -90,8 +89,8 @@ func (s *Server) gated(desc *grpc.ServiceDesc, calls *inFlight) *grpc.ServiceDes
 // and nobody is known who made them. So many may wait, from one address and in all;
 // services of the mesh have the message when they call, and do not count.
 const (
-	strangersByAddress = 16
-	strangersInAll     = 256
+	strangersByAddress = 8
+	strangersInAll     = maxArriving / 2
 )
 
 // strangers counts calls of public RPCs that wait for their message.
@@ -129,7 +128,7 @@ var errManyStrangers = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many 
 // patience ends the wait for messages when ctx ends, which a read from the transport
 // does not look at; somebody without a token has strangerLimit. done ends the patience.
 func (s *Server) patience(ctx context.Context, c *call, f frames) (done func(), err error) {
-	if _, public := c.rule.auth.GetRule().(*optionsv1.Auth_Public); !public {
+	if !c.rule.auth.GetPublic() {
 		stop := giveUp(ctx, f)
 		return func() { stop() }, nil
 	}
@@ -138,11 +137,12 @@ func (s *Server) patience(ctx context.Context, c *call, f frames) (done func(), 
 	if !known && !s.strangers.enter(address) {
 		return nil, errManyStrangers
 	}
-	ctx, cancel := context.WithTimeout(ctx, strangerLimit)
-	stop := giveUp(ctx, f)
+	waiting, cancel := context.WithTimeout(ctx, strangerLimit)
+	stop := giveUp(waiting, f)
 	return func() {
 		stop()
 		cancel()
+		arrived(ctx)
 		if !known {
 			s.strangers.leave(address)
 		}

@@ -58,6 +58,7 @@ func (s *Server) chain() []step {
 		look("authenticate", s.authenticate),                       // who is it
 		look("enrich", s.enrich),                                   // what may they do where
 		look("authorise", authorise),                               // the RPC's rule becomes the scope
+		look("arrived", arrive),                                    // its place is another's now
 		around("admit", s.admitUnary, s.admitStream),               // who only asks has the answer
 		around("stream limits", nil, s.limitStream),                // a stream ends when idle, and after its token
 		around("receive", s.receiveUnary, s.receiveStream),         // only now a byte of the message is read
@@ -77,7 +78,11 @@ func around(name string, unary func(context.Context, *call, any) (any, error), s
 // it, before the first that needs it.
 func (s *Server) serveUnary(ctx context.Context, c *call) (any, error) {
 	c.steps = s.steps
-	return c.next(ctx, nil)
+	resp, err := c.next(ctx, nil)
+	if err != nil {
+		refused(ctx) // unless it got as far as its identity
+	}
+	return resp, err
 }
 
 // next runs the rest of the chain and the handler of a unary call. A step calls it
@@ -102,6 +107,7 @@ func (c *call) next(ctx context.Context, req any) (any, error) {
 // serveStream is the chain as gRPC wants it.
 func (s *Server) serveStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	c := &call{method: info.FullMethod, steps: s.steps, service: srv, stream: handler, clientStreams: info.IsClientStream}
+	defer refused(ss.Context()) // unless it got as far as its identity
 	return c.nextStream(ss)
 }
 

@@ -95,7 +95,7 @@ func listener(servers []*Server) (*grpc.Server, *inFlight, error) {
 			r.of[name] = s
 		}
 	}
-	opts := append(listenerLimits(), grpc.StreamInterceptor(r.stream), grpc.MaxConcurrentStreams(maxStreams),
+	opts := append(listenerLimits(), grpc.StreamInterceptor(r.stream), grpc.MaxConcurrentStreams(maxStreams), grpc.InTapHandle(newArrivals(servers[0]).tap),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
 	)
