@@ -45,7 +45,7 @@ func decodeMessage(data []byte, m proto.Message) error {
 
 // beyond tells of a body that would become more than the contract has room for.
 func beyond(err error) error {
-	var v *bounds.Violation
+	var v *bounds.ExcessError
 	if errors.As(err, &v) {
 		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "%s", v)
 	}

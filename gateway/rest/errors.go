@@ -92,7 +92,7 @@ func ownError(reason errorv1.Reason, text string) *apierr.Error {
 	if reason != errorv1.Reason_REASON_VALIDATION_FAILED {
 		return apierr.New(reason, "%s", text)
 	}
-	field, message, _ := strings.Cut(text, " ") // a bounds.Violation
+	field, message, _ := strings.Cut(text, " ") // a bounds.ExcessError
 	return apierr.New(reason, "the request is not valid").WithFields(apierr.Field{Field: field, Message: message})
 }
 

@@ -23,8 +23,8 @@ const (
 	MaxFreeBytes = 64 << 10
 )
 
-// Violation is free data beyond its limits.
-type Violation struct {
+// ExcessError is what a request has beyond its limits.
+type ExcessError struct {
 	// Field is the path of the field, as in contact.metadata.
 	Field string
 	// Message says what is wrong, to be read after the field's name.
@@ -32,9 +32,9 @@ type Violation struct {
 }
 
 // Error implements error.
-func (v *Violation) Error() string { return v.Field + " " + v.Message }
+func (v *ExcessError) Error() string { return v.Field + " " + v.Message }
 
-// Messages of violations.
+// Messages of errors.
 var (
 	tooDeep    = fmt.Sprintf("is nested more than %d deep", MaxFreeDepth)
 	tooManyKey = fmt.Sprintf("has more than %d keys", MaxFreeKeys)
@@ -107,16 +107,16 @@ func (c *freeCount) value(v *structpb.Value, depth int) string {
 }
 
 // FreeOf holds all free data in a message to its limits, by type: no field is named.
-func FreeOf(m protoreflect.Message) []Violation {
+func FreeOf(m protoreflect.Message) []ExcessError {
 	if !hasFree(m.Descriptor()) {
 		return nil
 	}
-	var out []Violation
+	var out []ExcessError
 	walkFree(m, "", &out)
 	return out
 }
 
-func walkFree(m protoreflect.Message, path string, out *[]Violation) {
+func walkFree(m protoreflect.Message, path string, out *[]ExcessError) {
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		at := path + string(fd.Name())
 		switch {
@@ -140,8 +140,8 @@ func walkFree(m protoreflect.Message, path string, out *[]Violation) {
 }
 
 // checkFree holds a message at path that is free data, or contains some.
-func checkFree(m protoreflect.Message, path string, out *[]Violation) {
-	wrong := ""
+func checkFree(m protoreflect.Message, path string, out *[]ExcessError) {
+	var wrong string
 	switch free := m.Interface().(type) {
 	case *structpb.Struct:
 		wrong = Free(free)
@@ -154,7 +154,7 @@ func checkFree(m protoreflect.Message, path string, out *[]Violation) {
 		return
 	}
 	if wrong != "" {
-		*out = append(*out, Violation{Field: path, Message: wrong})
+		*out = append(*out, ExcessError{Field: path, Message: wrong})
 	}
 }
 

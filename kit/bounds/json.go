@@ -22,7 +22,7 @@ var errSyntax = errors.New("the JSON cannot be followed")
 
 // JSON counts what REST JSON would become, before it is decoded, as Wire does; free data
 // is held to its limits, and its numbers to what a double can hold. Text that is no JSON
-// is the decoder's to refuse. Its errors are a *Violation or ErrMalformed.
+// is the decoder's to refuse. Its errors are a *ExcessError or ErrMalformed.
 func JSON(data []byte, md protoreflect.MessageDescriptor) error {
 	if len(data) <= unscanned && !hasFree(md) {
 		return nil
@@ -87,7 +87,7 @@ func (s *jsonScan) field(f *field, depth int) error {
 	n := 0
 	item := func() error {
 		if n++; n > f.most {
-			return &Violation{Message: tooManyItems(f)}
+			return &ExcessError{Message: tooManyItems(f)}
 		}
 		if err := s.count(1); err != nil {
 			return err
@@ -211,7 +211,7 @@ func (s *jsonScan) word() ([]byte, error) {
 // skip walks a value in which nothing is counted but how deep it is.
 func (s *jsonScan) skip(depth int) error {
 	if depth > maxJSONDepth {
-		return &Violation{Message: fmt.Sprintf("is nested more than %d deep", maxJSONDepth)}
+		return &ExcessError{Message: fmt.Sprintf("is nested more than %d deep", maxJSONDepth)}
 	}
 	var err error
 	switch s.next() {
@@ -235,7 +235,7 @@ type freeJSON struct {
 }
 
 func (f *freeJSON) wrong(message string) error {
-	return &Violation{Message: message}
+	return &ExcessError{Message: message}
 }
 
 // value walks a value with depth objects and lists around it.
@@ -244,13 +244,13 @@ func (f *freeJSON) value(depth int) error {
 	if f.values++; f.values > MaxFreeValues+1 { // the outermost is none of its values
 		return f.wrong(tooMany)
 	}
-	switch {
-	case c == '{' || c == '[':
+	switch c {
+	case '{', '[':
 		if depth >= MaxFreeDepth {
 			return f.wrong(tooDeep)
 		}
 		return f.nested(c, depth+1)
-	case c == '"':
+	case '"':
 		if _, err := f.text(); err != nil {
 			return err
 		}
@@ -340,7 +340,7 @@ func FreeJSON(raw []byte) string {
 	s := jsonScan{b: raw}
 	f := freeJSON{jsonScan: &s}
 	err := f.value(0)
-	var v *Violation
+	var v *ExcessError
 	switch {
 	case err == nil:
 		return ""

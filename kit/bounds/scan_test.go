@@ -103,7 +103,7 @@ func isViolation(t *testing.T, err error, field, wrong string) {
 		require.NoError(t, err)
 		return
 	}
-	var v *bounds.Violation
+	var v *bounds.ExcessError
 	require.ErrorAs(t, err, &v)
 	require.Equal(t, field, v.Field)
 	require.Contains(t, v.Message, wrong)

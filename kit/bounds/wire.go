@@ -17,7 +17,7 @@ var ErrMalformed = errors.New("the message is not valid protobuf")
 
 // Wire counts what an encoded message would become, before it is decoded: the items of
 // each list and map against max_items and max_pairs, free data against its limits, and
-// all values against MaxValues. Its errors are ErrMalformed, or a *Violation.
+// all values against MaxValues. Its errors are ErrMalformed, or a *ExcessError.
 func Wire(b []byte, md protoreflect.MessageDescriptor) error {
 	if len(b) <= unscanned {
 		return nil
@@ -36,21 +36,21 @@ type wireScan struct{ values int }
 // count counts n values.
 func (s *wireScan) count(n int) error {
 	if s.values += n; s.values > MaxValues {
-		return &Violation{Message: fmt.Sprintf("makes the request more than %d values", MaxValues)}
+		return &ExcessError{Message: fmt.Sprintf("makes the request more than %d values", MaxValues)}
 	}
 	return nil
 }
 
 // within is an error of what is in a field, with the way to it.
 func within(field string, err error) error {
-	var v *Violation
+	var v *ExcessError
 	if err == nil || !errors.As(err, &v) {
 		return err
 	}
 	if v.Field == "" {
-		return &Violation{Field: field, Message: v.Message}
+		return &ExcessError{Field: field, Message: v.Message}
 	}
-	return &Violation{Field: field + "." + v.Field, Message: v.Message}
+	return &ExcessError{Field: field + "." + v.Field, Message: v.Message}
 }
 
 // onStack is how many fields a message has at most whose items are counted on the stack.
@@ -101,9 +101,9 @@ func (s *wireScan) field(f *field, typ protowire.Type, b []byte, count *int32) e
 	*count = int32(min(int(*count)+items, MaxValues+1))
 	switch {
 	case f.many && int(*count) > f.most:
-		return &Violation{Message: tooManyItems(f)}
+		return &ExcessError{Message: tooManyItems(f)}
 	case !f.many && f.message != nil && *count > 1:
-		return &Violation{Message: "is given twice"} // decoders merge, which adds up
+		return &ExcessError{Message: "is given twice"} // decoders merge, which adds up
 	}
 	if f.many || f.message != nil {
 		if err := s.count(items); err != nil {
@@ -153,7 +153,7 @@ func (s *wireScan) flat(b []byte) error {
 			return ErrMalformed
 		}
 		if n >= maskPaths {
-			return &Violation{Message: fmt.Sprintf("has more than %d items", maskPaths)}
+			return &ExcessError{Message: fmt.Sprintf("has more than %d items", maskPaths)}
 		}
 		if err := s.count(1); err != nil {
 			return err
@@ -179,7 +179,7 @@ func packed(b []byte) (n int) {
 // Value's fields 5 and 6 are one of each.
 func (s *wireScan) free(b []byte, m *message) error {
 	if len(b) > MaxFreeBytes {
-		return &Violation{Message: tooLarge}
+		return &ExcessError{Message: tooLarge}
 	}
 	w := freeScan{}
 	var wrong string
@@ -195,7 +195,7 @@ func (s *wireScan) free(b []byte, m *message) error {
 		return ErrMalformed
 	}
 	if wrong != "" {
-		return &Violation{Message: wrong}
+		return &ExcessError{Message: wrong}
 	}
 	return s.count(w.values)
 }

@@ -72,10 +72,18 @@ func (q *arrivals) tap(ctx context.Context, info *tap.Info) (context.Context, er
 	return ctx, nil
 }
 
+// taken leaves it to the chain when a call gives its place back: the end of its stream
+// does not end what runs for it.
+func taken(ctx context.Context) {
+	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
+		a.stop()
+	}
+}
+
 // refused gives back the place of a call whose caller was never known, and lets its
 // headers go: the transport keeps the stream until its last frame is written.
 func refused(ctx context.Context) {
-	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok && a.stop() && a.leave() {
+	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok && a.leave() {
 		clear(a.header)
 	}
 }
@@ -92,7 +100,6 @@ func arrive(ctx context.Context, c *call) (context.Context, error) {
 // arrived gives back the place of a call.
 func arrived(ctx context.Context) {
 	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
-		a.stop()
 		a.leave()
 	}
 }

@@ -78,10 +78,9 @@ func around(name string, unary func(context.Context, *call, any) (any, error), s
 // it, before the first that needs it.
 func (s *Server) serveUnary(ctx context.Context, c *call) (any, error) {
 	c.steps = s.steps
+	taken(ctx)
 	resp, err := c.next(ctx, nil)
-	if err != nil {
-		refused(ctx) // unless it got as far as its identity
-	}
+	refused(ctx) // unless it got as far as its identity
 	return resp, err
 }
 
@@ -107,6 +106,7 @@ func (c *call) next(ctx context.Context, req any) (any, error) {
 // serveStream is the chain as gRPC wants it.
 func (s *Server) serveStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	c := &call{method: info.FullMethod, steps: s.steps, service: srv, stream: handler, clientStreams: info.IsClientStream}
+	taken(ss.Context())
 	defer refused(ss.Context()) // unless it got as far as its identity
 	return c.nextStream(ss)
 }

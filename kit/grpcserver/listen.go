@@ -19,6 +19,8 @@ const (
 	// connWindow all streams of a connection at once. They do not grow by themselves.
 	streamWindow = 64 << 10
 	connWindow   = 1 << 20
+	// connBuffer is what a connection reads at once.
+	connBuffer = 16 << 10
 	// maxUnread is the most bytes of a message that the chain does not read itself:
 	// a question after the health.
 	maxUnread = 4 << 10
@@ -33,6 +35,7 @@ func listenerLimits() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxHeaderListSize(maxHeaders), grpc.MaxRecvMsgSize(maxUnread), grpc.ConnectionTimeout(handshakeLimit),
 		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow),
+		grpc.ReadBufferSize(connBuffer),
 	}
 }
 

@@ -138,7 +138,7 @@ func decode(b []byte, m proto.Message) error {
 // refusal tells of a message beyond the bounds of the contract.
 func refusal(err error) error {
 	e := apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").Wrap(err)
-	var v *bounds.Violation
+	var v *bounds.ExcessError
 	if errors.As(err, &v) {
 		return e.WithFields(apierr.Field{Field: v.Field, Message: v.Message})
 	}

@@ -77,6 +77,7 @@ func (a Admin) Listen(ctx context.Context, registry *prometheus.Registry, checks
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for operators on %s: %w (set ADMIN_ADDR to a free address)", a.Addr, err)
 	}
+	settle()
 	handler := telemetry.AdminHandler(registry, checks)
 	server := &http.Server{Handler: withReflection(handler, reflection), ReadHeaderTimeout: 5 * time.Second, Protocols: &http.Protocols{}}
 	server.Protocols.SetHTTP1(true)
