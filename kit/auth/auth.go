@@ -49,9 +49,15 @@ type Caller struct {
 	SessionID string
 	// EndedSessions are the user's sessions whose tokens no longer count.
 	EndedSessions []string
-	// SessionsSince is when the user's sessions ended all at once: those that began
-	// earlier no longer count. Zero when they never did.
+	// SessionsSince is when the user's sessions ended all at once: of the tokens that tell
+	// no epoch, those whose session began later count. Zero when they never did.
 	SessionsSince time.Time
+	// CredentialEpoch is raised by whatever ends the user's sessions: tokens of an older
+	// one no longer count.
+	CredentialEpoch int64
+	// KeptSessions count although their tokens are older than CredentialEpoch or
+	// SessionsSince: the session in which a password was changed.
+	KeptSessions []string
 	// Subject, Issuer and TokenID are sub, iss and jti of the token.
 	Subject, Issuer, TokenID string
 	// Groups are the OIDC groups; they gate platform-operator RPCs only.
@@ -128,9 +134,24 @@ type Client struct {
 	UserAgent string
 }
 
-// Ended reports whether the session that a token belongs to has ended.
+// Ended reports whether the session that a token belongs to has ended: by itself, or
+// with all others of an older credential epoch (ADR 0044). A token that tells no epoch is
+// held to the time of its login instead. Tokens tell seconds, so that one of the very
+// second in which the sessions ended does not count either.
 func (c Caller) Ended(claims Claims) bool {
-	return c.SessionID != "" && slices.Contains(c.EndedSessions, c.SessionID) || claims.AuthTime.Before(c.SessionsSince)
+	if claims.SessionID != "" && slices.Contains(c.EndedSessions, claims.SessionID) {
+		return true
+	}
+	kept := claims.SessionID != "" && slices.Contains(c.KeptSessions, claims.SessionID)
+	return c.older(claims) && !kept
+}
+
+// older reports whether a token was given before the user's sessions ended.
+func (c Caller) older(claims Claims) bool {
+	if claims.HasEpoch {
+		return claims.Epoch < c.CredentialEpoch
+	}
+	return !c.SessionsSince.IsZero() && !claims.AuthTime.After(c.SessionsSince)
 }
 
 // Call is who makes a call and what they may do in it, as the interceptor chain finds

@@ -80,10 +80,15 @@ func (c *CachedContext) Context(ctx context.Context, claims Claims) (Caller, err
 	return Caller{}, err
 }
 
-// of completes a cached caller with what belongs to this token alone.
+// of completes a cached caller with what belongs to this token alone. Groups of a token
+// that only counts because its session was kept are gone: the second factor that they
+// stood on may be off.
 func (c Caller) of(claims Claims) Caller {
 	c.Subject, c.Issuer, c.TokenID = claims.Subject, claims.Issuer, claims.TokenID
 	c.Groups, c.TokenExpiry, c.SessionID = claims.Groups, claims.Expiry, claims.SessionID
+	if c.older(claims) {
+		c.Groups = nil
+	}
 	return c
 }
 

@@ -24,6 +24,11 @@ type VerifierConfig struct {
 	Audience []string
 	// GroupsClaim names the claim with the groups; "cognito:groups" when empty.
 	GroupsClaim string
+	// Own says that the tokens are ours: their credential epoch is believed.
+	Own bool
+	// NoGroups leaves the groups of the tokens out: groups make operators, and nothing
+	// says that the issuer asks those for a second factor.
+	NoGroups bool
 	// Keys is where the JWKS comes from; it is read at the first token.
 	Keys JWKSSource
 	// Clock checks exp, nbf and iat.
@@ -70,6 +75,7 @@ type payload struct {
 	TokenID   string       `json:"jti"`
 	SessionID string       `json:"origin_jti"`
 	AuthTime  *json.Number `json:"auth_time"`
+	Epoch     *int64       `json:"turumba:epoch"`
 }
 
 // verify checks a token that checkShape let through.
@@ -103,11 +109,16 @@ func (i *issuer) verify(ctx context.Context, raw string, now time.Time) (Claims,
 	if c.AuthTime, err = sessionStart(p); err != nil {
 		return Claims{}, err
 	}
-	groups, fair := groupsOf(all[i.cfg.GroupsClaim])
-	if !fair {
-		i.keys.told.oddGroups(ctx, i.cfg.GroupsClaim)
+	if !i.cfg.NoGroups {
+		groups, fair := groupsOf(all[i.cfg.GroupsClaim])
+		if !fair {
+			i.keys.told.oddGroups(ctx, i.cfg.GroupsClaim)
+		}
+		c.Groups = groups
 	}
-	c.Groups = groups
+	if i.cfg.Own && p.Epoch != nil {
+		c.Epoch, c.HasEpoch = *p.Epoch, true
+	}
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -163,4 +164,62 @@ func TestEndedSessions(t *testing.T) {
 	require.False(t, caller.Ended(fresh))
 	require.True(t, caller.Ended(auth.Claims{}), "a token that does not tell when its session began")
 	require.False(t, auth.Caller{}.Ended(auth.Claims{}))
+	since := auth.Caller{SessionsSince: began.Add(300 * time.Millisecond)}
+	require.True(t, since.Ended(refreshed), "a token of the very second does not count")
+	since.KeptSessions = []string{"one"}
+	require.False(t, since.Ended(refreshed), "but a session that was kept")
+	require.True(t, since.Ended(auth.Claims{AuthTime: began, SessionID: "two"}))
+}
+
+// TestEpochs: our own tokens are held to the epoch that they tell, whatever the time, and
+// nobody else's tokens tell one.
+func TestEpochs(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	raw := s.sign(head, s.claims(map[string]any{"origin_jti": "one", "turumba:epoch": 7}))
+	foreign, err := s.verifier(t, auth.ProfileCognito).Verify(t.Context(), raw)
+	require.NoError(t, err)
+	require.False(t, foreign.HasEpoch)
+	own := auth.Claims{SessionID: "one", Epoch: 7, HasEpoch: true, AuthTime: s.clock.Now(), Groups: []string{"operators"}}
+	later := s.clock.Now().Add(time.Hour)
+	require.False(t, auth.Caller{CredentialEpoch: 7, SessionsSince: later}.Ended(own))
+	require.False(t, auth.Caller{CredentialEpoch: 6}.Ended(own), "the cached context is older than the token")
+	require.True(t, auth.Caller{CredentialEpoch: 8}.Ended(own))
+	require.False(t, auth.Caller{CredentialEpoch: 8, KeptSessions: []string{"one"}}.Ended(own))
+	require.True(t, auth.Caller{CredentialEpoch: 8, KeptSessions: []string{"two"}}.Ended(own))
+	require.True(t, auth.Caller{CredentialEpoch: 7, EndedSessions: []string{"one"}}.Ended(own))
+	require.True(t, auth.Caller{CredentialEpoch: 8, KeptSessions: []string{""}}.Ended(auth.Claims{HasEpoch: true}))
+	kept := auth.NewCachedContext(keeps{}, s.clock)
+	caller, err := kept.Context(t.Context(), own)
+	require.NoError(t, err)
+	require.Empty(t, caller.Groups, "a token that only counts because its session was kept")
+	own.Epoch = 8
+	caller, err = kept.Context(t.Context(), own)
+	require.NoError(t, err)
+	require.Equal(t, []string{"operators"}, caller.Groups)
+}
+
+// keeps is a source whose user kept a session.
+type keeps struct{}
+
+// Context implements auth.ContextSource.
+func (keeps) Context(context.Context, auth.Claims) (auth.Caller, error) {
+	return auth.Caller{CredentialEpoch: 8, KeptSessions: []string{"one"}}, nil
+}
+
+// TestGroupsOfOthers: groups of another issuer make operators only where somebody says
+// that the issuer asks those for a second factor.
+func TestGroupsOfOthers(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	raw := s.sign(head, s.claims(map[string]any{"cognito:groups": []string{"operators"}}))
+	for enforced, want := range map[bool][]string{true: {"operators"}, false: nil} {
+		cfg := auth.Trusted{Issuer: issuer, Profile: auth.ProfileCognito, Audience: []string{"web"}, OperatorsMFA: enforced}.Configs(nil, s.clock)[0]
+		cfg.Keys = s.source
+		v, err := auth.NewVerifier(cfg)
+		require.NoError(t, err)
+		c, err := v.Verify(t.Context(), raw)
+		require.NoError(t, err)
+		require.Equal(t, want, c.Groups, enforced)
+	}
 }

@@ -22,6 +22,8 @@ type Trusted struct {
 	Audience []string `env:"OIDC_TRUSTED_AUDIENCE" help:"comma-separated aud (rfc9068) or client_id (cognito) values that are accepted"`
 	// GroupsClaim names the claim with the groups.
 	GroupsClaim string `env:"OIDC_TRUSTED_GROUPS_CLAIM" envDefault:"cognito:groups" help:"claim with the groups, which only operators need"`
+	// OperatorsMFA says that its operators have a second factor.
+	OperatorsMFA bool `env:"OPERATORS_MFA_ENFORCED" envDefault:"false" help:"the group operators of another issuer (OIDC_TRUSTED_ISSUER, the Cognito pool) counts: the issuer demands a second factor of everybody in it"`
 	// JWKSURL is where its keys are.
 	JWKSURL string `env:"OIDC_JWKS_URL" help:"where its keys are; default: what its discovery document says (rfc9068), or <issuer>/.well-known/jwks.json (cognito)"`
 }
@@ -70,7 +72,9 @@ func (t Trusted) Configs(client *http.Client, c clock.Clock) []VerifierConfig {
 	default:
 		keys = DiscoverySource(client, t.Issuer)
 	}
-	return []VerifierConfig{{Issuer: t.Issuer, Profile: t.Profile, Audience: t.Audience, GroupsClaim: t.GroupsClaim, Keys: keys, Clock: c}}
+	return []VerifierConfig{{
+		Issuer: t.Issuer, Profile: t.Profile, Audience: t.Audience, GroupsClaim: t.GroupsClaim, NoGroups: !t.OperatorsMFA, Keys: keys, Clock: c,
+	}}
 }
 
 // DiscoverySource reads the JWKS from where the issuer's discovery document (OpenID

@@ -42,6 +42,10 @@ type Claims struct {
 	Expiry    time.Time
 	// AuthTime is when the session began: auth_time, or iat where that is missing.
 	AuthTime time.Time
+	// Epoch is the credential epoch that the token was given on. Only our own tokens tell
+	// one; HasEpoch says whether this one does.
+	Epoch    int64
+	HasEpoch bool
 }
 
 // Verifier verifies access tokens (decision B1), each by the rules and the keys of

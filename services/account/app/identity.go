@@ -49,7 +49,9 @@ func (s IdentitySettings) issuers(client *http.Client, c clock.Clock) []auth.Ver
 	if s.Provider != ProviderCognito || s.Trusted.Issuer == s.Cognito.Issuer() {
 		return list
 	}
-	pool := auth.Trusted{Issuer: s.Cognito.Issuer(), Profile: auth.ProfileCognito, Audience: []string{s.Cognito.ClientID}}
+	pool := auth.Trusted{
+		Issuer: s.Cognito.Issuer(), Profile: auth.ProfileCognito, Audience: []string{s.Cognito.ClientID}, OperatorsMFA: s.Trusted.OperatorsMFA,
+	}
 	if s.Trusted.Issuer == "" {
 		pool.JWKSURL = s.Trusted.JWKSURL
 	}
@@ -67,7 +69,7 @@ func (a *App) identify(ctx context.Context, cfg Config, deps Deps, v *vault.Vaul
 	}
 	a.mail = identity.NewPostbox(a.store, v, deps.Mailer, deps.Clock, deps.Logger, deps.Loops)
 	a.JWKS = func(context.Context) ([]byte, error) { return keys.JWKS() }
-	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: a.JWKS, Clock: deps.Clock}
+	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Own: true, Keys: a.JWKS, Clock: deps.Clock}
 	if a.Verifier, err = auth.NewVerifier(append(cfg.Identity.issuers(deps.HTTP, deps.Clock), own)...); err != nil {
 		return nil, nil, err
 	}

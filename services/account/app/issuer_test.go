@@ -66,7 +66,7 @@ func TestOtherIssuer(t *testing.T) {
 	t.Parallel()
 	p := newOpenID(t)
 	w := start(t, func(cfg *app.Config, deps *app.Deps) {
-		cfg.Identity.Trusted = auth.Trusted{Issuer: p.url, Profile: auth.ProfileRFC9068, Audience: []string{"turumba"}, GroupsClaim: "roles"}
+		cfg.Identity.Trusted = auth.Trusted{Issuer: p.url, Profile: auth.ProfileRFC9068, Audience: []string{"turumba"}, GroupsClaim: "roles", OperatorsMFA: true}
 		deps.HTTP = cognitotest.Client(t, p.url)
 	})
 	owner, ownerID, accountID := w.signUp(t, "owner@example.org")

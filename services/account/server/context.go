@@ -26,6 +26,7 @@ func (s *Server) ResolveContext(ctx context.Context, req *accountv1.ResolveConte
 	}
 	resp := &accountv1.ResolveContextResponse{
 		UserId: c.UserID, ApiKeyId: c.APIKeyID, EndedSessions: c.EndedSessions, Memberships: toProtoContext(c.Memberships),
+		CredentialEpoch: c.CredentialEpoch, KeptSessions: c.KeptSessions,
 	}
 	if !c.SessionsSince.IsZero() {
 		resp.SessionsSince = stamp(c.SessionsSince)

@@ -84,7 +84,7 @@ func Main(ctx context.Context, cfg Settings) error {
 		return err
 	}
 	deps.Account = account
-	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Keys: directory.Keys(account, keysLimit), Clock: c}
+	own := auth.VerifierConfig{Issuer: cfg.Issuer, Profile: auth.ProfileCognito, Audience: []string{cfg.ClientID}, Own: true, Keys: directory.Keys(account, keysLimit), Clock: c}
 	trusted := cfg.Trusted.Configs(dialer.HTTPClient(egress.HTTPOptions{Timeout: keysLimit}), c)
 	if deps.Verifier, err = auth.NewVerifier(append(trusted, own)...); err != nil {
 		return err

@@ -49,7 +49,10 @@ func (d *Directory) Context(ctx context.Context, claims auth.Claims) (auth.Calle
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	caller := auth.Caller{UserID: resp.GetUserId(), APIKeyID: resp.GetApiKeyId(), EndedSessions: resp.GetEndedSessions()}
+	caller := auth.Caller{
+		UserID: resp.GetUserId(), APIKeyID: resp.GetApiKeyId(), EndedSessions: resp.GetEndedSessions(),
+		CredentialEpoch: resp.GetCredentialEpoch(), KeptSessions: resp.GetKeptSessions(),
+	}
 	if since := resp.GetSessionsSince(); since != nil {
 		caller.SessionsSince = since.AsTime()
 	}

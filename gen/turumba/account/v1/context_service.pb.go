@@ -203,9 +203,14 @@ type ResolveContextResponse struct {
 	ApiKeyId string `protobuf:"bytes,3,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
 	// Sessions of the user that ended while their access tokens may still be good.
 	EndedSessions []string `protobuf:"bytes,4,rep,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
-	// When the user's sessions ended all at once: those that began earlier no longer
-	// count. Unset when they never did.
+	// When the user's sessions ended all at once: tokens that tell no epoch count only if
+	// their session began in a later second. Unset when they never did.
 	SessionsSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sessions_since,json=sessionsSince,proto3" json:"sessions_since,omitempty"`
+	// The user's credential epoch, which every change of password, second factor or
+	// sessions raises: tokens of ours that tell an older one no longer count.
+	CredentialEpoch int64 `protobuf:"varint,6,opt,name=credential_epoch,json=credentialEpoch,proto3" json:"credential_epoch,omitempty"`
+	// Sessions that count although their tokens are older than the epoch or sessions_since.
+	KeptSessions  []string `protobuf:"bytes,7,rep,name=kept_sessions,json=keptSessions,proto3" json:"kept_sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -271,6 +276,20 @@ func (x *ResolveContextResponse) GetEndedSessions() []string {
 func (x *ResolveContextResponse) GetSessionsSince() *timestamppb.Timestamp {
 	if x != nil {
 		return x.SessionsSince
+	}
+	return nil
+}
+
+func (x *ResolveContextResponse) GetCredentialEpoch() int64 {
+	if x != nil {
+		return x.CredentialEpoch
+	}
+	return 0
+}
+
+func (x *ResolveContextResponse) GetKeptSessions() []string {
+	if x != nil {
+		return x.KeptSessions
 	}
 	return nil
 }
@@ -658,14 +677,16 @@ const file_turumba_account_v1_context_service_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x10R\x06issuer\x12$\n" +
 	"\asubject\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\asubject\"\xc2\x02\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\asubject\"\xac\x03\n" +
 	"\x16ResolveContextResponse\x12$\n" +
 	"\auser_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06userId\x12R\n" +
 	"\vmemberships\x18\x02 \x03(\v2%.turumba.account.v1.ContextMembershipB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vmemberships\x12)\n" +
 	"\n" +
 	"api_key_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\bapiKeyId\x126\n" +
 	"\x0eended_sessions\x18\x04 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\rendedSessions\x12K\n" +
-	"\x0esessions_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\rsessionsSince\"\x1c\n" +
+	"\x0esessions_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\rsessionsSince\x122\n" +
+	"\x10credential_epoch\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0fcredentialEpoch\x124\n" +
+	"\rkept_sessions\x18\a \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04r\x02\x18@R\fkeptSessions\"\x1c\n" +
 	"\x1aListBlockedAccountsRequest\"Q\n" +
 	"\x1bListBlockedAccountsResponse\x122\n" +
 	"\vaccount_ids\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\xc0\x84=\"\x05r\x03\xb0\x01\x01R\n" +
