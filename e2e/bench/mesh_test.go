@@ -50,11 +50,11 @@ const password = "correct horse battery staple"
 func (m *mesh) signUp(b *testing.B, email string) (account string) {
 	b.Helper()
 	auth := accountv1.NewAuthServiceClient(m.conn)
-	_, err := auth.Register(b.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Bench", AccountName: "Bench"})
+	r, err := auth.Register(b.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Bench", AccountName: "Bench"})
 	require.NoError(b, err)
 	code, err := m.Simulator.Code(b.Context(), email)
 	require.NoError(b, err)
-	verified, err := auth.VerifyEmail(b.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	verified, err := auth.VerifyEmail(b.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code, RegistrationToken: r.GetRegistrationToken()})
 	require.NoError(b, err)
 	return verified.GetAccountId()
 }

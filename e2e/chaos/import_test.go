@@ -150,10 +150,10 @@ func importFile(t *testing.T, simulator *single.Simulator, binary, file string, 
 	t.Cleanup(p.killTree)
 	c := &caller{t: t, base: "http://" + httpAddr}
 	email := fmt.Sprintf("importer-%d@chaos.example", kills)
-	c.call(http.MethodPost, "/auth/register", map[string]any{"email": email, "password": "correct horse battery", "full_name": "Ada", "account_name": "A"})
+	registered := c.call(http.MethodPost, "/auth/register", map[string]any{"email": email, "password": "correct horse battery", "full_name": "Ada", "account_name": "A"})
 	code, err := simulator.Code(t.Context(), email)
 	require.NoError(t, err)
-	c.call(http.MethodPost, "/auth/verify-email", map[string]any{"email": email, "code": code})
+	c.call(http.MethodPost, "/auth/verify-email", map[string]any{"email": email, "code": code, "registration_token": registered["registration_token"]})
 	login := func() {
 		c.token = c.call(http.MethodPost, "/auth/login", map[string]any{"email": email, "password": "correct horse battery"})["access_token"].(string)
 	}

@@ -70,10 +70,10 @@ func TestRefusedLogin(t *testing.T) {
 	})
 
 	c := &caller{t: t, base: in.URL}
-	c.call(http.MethodPost, "/auth/register", map[string]any{"email": "a@login.example", "password": "correct horse battery", "full_name": "Ada", "account_name": "A"})
+	registered := c.call(http.MethodPost, "/auth/register", map[string]any{"email": "a@login.example", "password": "correct horse battery", "full_name": "Ada", "account_name": "A"})
 	code, err := simulator.Code(t.Context(), "a@login.example")
 	require.NoError(t, err)
-	c.call(http.MethodPost, "/auth/verify-email", map[string]any{"email": "a@login.example", "code": code})
+	c.call(http.MethodPost, "/auth/verify-email", map[string]any{"email": "a@login.example", "code": code, "registration_token": registered["registration_token"]})
 	c.token = c.call(http.MethodPost, "/auth/login", map[string]any{"email": "a@login.example", "password": "correct horse battery"})["access_token"].(string)
 	group := c.call(http.MethodPost, "/groups", map[string]any{"name": "G"})["id"].(string)
 	var contacts []any

@@ -51,11 +51,11 @@ func (x *tenant) signUp(email string) {
 	require.NoError(x.t, err)
 	auth := accountv1.NewAuthServiceClient(x.accountConn)
 	const password = "correct horse battery staple"
-	_, err = auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Chaos Owner", AccountName: "Chaos"})
+	r, err := auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Chaos Owner", AccountName: "Chaos"})
 	require.NoError(x.t, err)
 	code, err := x.simulator.Code(ctx, email)
 	require.NoError(x.t, err)
-	v, err := auth.VerifyEmail(ctx, &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	v, err := auth.VerifyEmail(ctx, &accountv1.VerifyEmailRequest{Email: email, Code: code, RegistrationToken: r.GetRegistrationToken()})
 	require.NoError(x.t, err)
 	l, err := auth.Login(ctx, &accountv1.LoginRequest{Email: email, Password: password})
 	require.NoError(x.t, err)

@@ -59,9 +59,9 @@ func (k *walk) signUp(name string, with map[string]any) {
 	for field, v := range with {
 		body[field] = v
 	}
-	k.good("account.v1.AuthService/Register", "", body, nil)
+	k.good("account.v1.AuthService/Register", "", body, map[string]string{"registration": "registration_token"})
 	code := sixDigits.FindString(k.w.Mail(k.t, email, "Your verification code"))
-	k.good("account.v1.AuthService/VerifyEmail", "", map[string]any{"email": email, "code": code}, map[string]string{name + "_id": "user_id", "account_of_" + name: "account_id"})
+	k.good("account.v1.AuthService/VerifyEmail", "", map[string]any{"email": email, "code": code, "registration_token": "${registration}"}, map[string]string{name + "_id": "user_id", "account_of_" + name: "account_id"})
 	k.good("account.v1.AuthService/Login", "", map[string]any{"email": email, "password": world.Password}, map[string]string{name: "access_token"})
 }
 

@@ -36,7 +36,7 @@ func Expand(v any, vars map[string]string) any {
 			case !ok:
 				return s
 			case m[1] != "":
-				return totpCode(val, m[1] == "totp+1:")
+				return TotpCode(val, m[1] == "totp+1:")
 			}
 			return val
 		})
@@ -56,8 +56,8 @@ func Expand(v any, vars map[string]string) any {
 	return v
 }
 
-// totpCode is the code of a secret now, or in its next step.
-func totpCode(secret string, next bool) string {
+// TotpCode is the code of a secret now, or in its next step.
+func TotpCode(secret string, next bool) string {
 	at := clock.System().Now()
 	if next {
 		at = at.Add(30 * time.Second)

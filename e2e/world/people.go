@@ -56,6 +56,9 @@ func (w *World) Person(t *testing.T, name string, holds ...Hold) (userID string)
 			INSERT INTO users (id, email, idp_issuer, idp_subject, created_at, updated_at)
 			SELECT $1, $2, idp_issuer, $1::uuid::text, now(), now() FROM users WHERE email = 'owner@golden.example'`, userID, name+"@people.example")
 		require.NoError(t, err)
+		_, err = conn.Exec(ctx, `INSERT INTO sessions (user_id, id, credential_epoch, own, began_at, expires_at)
+			VALUES ($1, $1::uuid::text, 0, true, now(), now() + interval '1 day')`, userID)
+		require.NoError(t, err)
 		for _, h := range holds {
 			role := uuid.Must(uuid.NewV7()).String()
 			_, err = conn.Exec(ctx, `INSERT INTO roles (id, account_id, name, permissions, created_at, updated_at) VALUES ($1, $2, $3, $4, now(), now())`,
@@ -67,7 +70,7 @@ func (w *World) Person(t *testing.T, name string, holds ...Hold) (userID string)
 		}
 	})
 	w.Vars[name+"_user_id"] = userID
-	w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": userID})
+	w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": userID, "origin_jti": userID})
 	return userID
 }
 

@@ -160,10 +160,11 @@ func (b *builder) build() {
 	b.signUp("viewer", "viewer@golden.example", "viewer_account_id")
 	b.signUp("spare", "spare@golden.example", "spare_account_id")
 	b.signUp("operator", "operator@golden.example", "operator_account_id")
+	b.secondFactor("operator", "operator@golden.example")
 	for _, over := range wire.All() {
 		b.signUp("joiner_"+over, "joiner-"+over+"@golden.example", "joiner_account_"+over)
 		b.signUp("leaver_"+over, "leaver-"+over+"@golden.example", "leaver_account_"+over)
-		b.vars["code_"+over] = b.register("verify", "verify-"+over+"@golden.example")
+		b.vars["code_"+over], b.vars["registration_"+over] = b.register("verify", "verify-"+over+"@golden.example")
 		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4", "invited", "closing", "disabled", "suspended", "limited"} {
 			b.signUp(name+"_"+over, name+"-"+over+"@golden.example", name+"_account_id_"+over)
 			b.vars[name+"_email_"+over], b.vars[name+"_user_id_"+over] = name+"-"+over+"@golden.example", b.vars[name+"_"+over+"_user_id"]
@@ -180,14 +181,15 @@ func (b *builder) build() {
 	b.things("outsider", "foreign_")
 }
 
-// register asks for an account and returns the code that came by mail.
-func (b *builder) register(name, email string) (code string) {
+// register asks for an account and returns the code that came by mail, and the token of
+// the registration.
+func (b *builder) register(name, email string) (code, token string) {
 	ctx := b.t.Context()
-	_, err := b.auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: Password, FullName: "Golden " + name, AccountName: "Org of " + name})
+	r, err := b.auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: Password, FullName: "Golden " + name, AccountName: "Org of " + name})
 	require.NoError(b.t, err)
 	code, err = b.in.Simulator.Code(ctx, email)
 	require.NoError(b.t, err)
-	return code
+	return code, r.GetRegistrationToken()
 }
 
 // forgot asks for a new password and returns the code that came by mail.
@@ -240,7 +242,8 @@ func (b *builder) invite(email string) (token string) {
 
 // signUp registers a user with an organisation and logs in.
 func (b *builder) signUp(name, email, accountVar string) {
-	v, err := b.auth.VerifyEmail(b.t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: b.register(name, email)})
+	code, registration := b.register(name, email)
+	v, err := b.auth.VerifyEmail(b.t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code, RegistrationToken: registration})
 	require.NoError(b.t, err)
 	b.vars[accountVar], b.vars[name+"_user_id"], b.vars[name+"_email"] = v.GetAccountId(), v.GetUserId(), email
 	b.login(name, email)
@@ -250,6 +253,19 @@ func (b *builder) login(name, email string) {
 	l, err := b.auth.Login(b.t.Context(), &accountv1.LoginRequest{Email: email, Password: Password})
 	require.NoError(b.t, err)
 	b.tokens[name] = l.GetAccessToken()
+}
+
+// secondFactor turns TOTP on for somebody who is logged in, and logs in by it.
+func (b *builder) secondFactor(name, email string) {
+	set, err := b.auth.SetupTotp(b.as(name), &accountv1.SetupTotpRequest{Password: Password})
+	require.NoError(b.t, err)
+	_, err = b.auth.VerifyTotp(b.as(name), &accountv1.VerifyTotpRequest{Code: wire.TotpCode(set.GetSecret(), false)})
+	require.NoError(b.t, err)
+	l, err := b.auth.Login(b.t.Context(), &accountv1.LoginRequest{Email: email, Password: Password})
+	require.NoError(b.t, err)
+	in, err := b.auth.AnswerChallenge(b.t.Context(), &accountv1.AnswerChallengeRequest{Session: l.GetSession(), Code: wire.TotpCode(set.GetSecret(), true)})
+	require.NoError(b.t, err)
+	b.tokens[name] = in.GetAccessToken()
 }
 
 func (b *builder) as(name string) context.Context {

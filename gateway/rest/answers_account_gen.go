@@ -704,6 +704,8 @@ func appendAccountRegisterResponse(b []byte, m *accountv1.RegisterResponse) []by
 	b = append(b, '{')
 	b = append(b, `"next":`...)
 	b = appendString(b, m.GetNext())
+	b = append(b, `,"registration_token":`...)
+	b = appendString(b, m.GetRegistrationToken())
 	return append(b, '}')
 }
 

@@ -16,18 +16,29 @@ const (
 	CodeLife = 15 * time.Minute
 	// MaxCodeAttempts is how many wrong codes end a registration's code.
 	MaxCodeAttempts = 5
+	// MaxRegistrations is how many registrations of one address may wait for their codes.
+	MaxRegistrations = 10
+	// RegistrationLife is how long a registration is kept: for so long it can be finished
+	// with a new code, and verifying it again answers the same.
+	RegistrationLife = 24 * time.Hour
 )
 
 // Registration is a sign-up that waits for its e-mail code.
 type Registration struct {
-	Email        string
+	Email string
+	// TokenHash is of the token that Register answered, by which the registration is
+	// found again.
+	TokenHash []byte
+	// Known says that the address has a user already: the registration answers as any
+	// other and gives nothing.
+	Known        bool
 	PasswordHash string
 	FullName     string
 	AccountName  string
 	CodeHash     []byte
 	CodeExpires  time.Time
 	Attempts     int
-	Subject      string // the sub at the identity provider, set once verified
+	Subject      string // the sub at the identity provider; the local one sets it once verified
 	UserID       string // set once verified
 	AccountID    string // set once verified
 	// InvitationHash is of the token that the person registers with; no account is

@@ -131,9 +131,12 @@ func (d *player) say(format string, a ...any) { _, _ = fmt.Fprintf(d.cfg.Out, fo
 
 func (d *player) signUp(ctx context.Context, email, password string) error {
 	d.say("• register %s, read the code from the mailbox, verify, log in", email)
+	var registered struct {
+		Token string `json:"registration_token"`
+	}
 	err := d.api.call(ctx, http.MethodPost, "/v1/auth/register", map[string]any{
 		"email": email, "password": password, "full_name": "Demo Owner", "account_name": "Demo School",
-	}, nil)
+	}, &registered)
 	if err != nil {
 		return err
 	}
@@ -141,7 +144,8 @@ func (d *player) signUp(ctx context.Context, email, password string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.api.call(ctx, http.MethodPost, "/v1/auth/verify-email", map[string]any{"email": email, "code": code}, nil); err != nil {
+	verify := map[string]any{"email": email, "code": code, "registration_token": registered.Token}
+	if err := d.api.call(ctx, http.MethodPost, "/v1/auth/verify-email", verify, nil); err != nil {
 		return err
 	}
 	var tokens struct {

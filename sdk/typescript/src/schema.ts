@@ -515,7 +515,9 @@ export interface paths {
         /**
          * Register
          * @description Register starts a registration and mails a 6-digit code. The answer is the same
-         *     for known and unknown addresses.
+         *     for known and unknown addresses. Each call is a registration of its own: a later one
+         *     of the same address changes nothing of an earlier one, and the first that is verified
+         *     ends the others. RATE_LIMITED while 10 registrations of an address wait for a code.
          */
         post: operations["AuthService_Register"];
         delete?: never;
@@ -535,7 +537,8 @@ export interface paths {
         put?: never;
         /**
          * Resend verification
-         * @description ResendVerification mails a new code if a registration is pending.
+         * @description ResendVerification mails a new code if the registration of the token is pending.
+         *     The answer is the same if it is not.
          */
         post: operations["AuthService_ResendVerification"];
         delete?: never;
@@ -598,9 +601,10 @@ export interface paths {
         put?: never;
         /**
          * Verify email
-         * @description VerifyEmail checks the code and creates the user, the account, its four roles and
-         *     the Owner membership. INVALID_CODE after 15 minutes (Cognito: 24 hours) or five
-         *     wrong codes.
+         * @description VerifyEmail checks the code of a registration, by the token that Register answered,
+         *     and creates the user, the account, its four roles and the Owner membership.
+         *     INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
+         *     hours) or five wrong codes.
          */
         post: operations["AuthService_VerifyEmail"];
         delete?: never;
@@ -2962,6 +2966,12 @@ export interface components {
         "turumba.account.v1.RegisterResponse": {
             /** @description Always "confirm_email". */
             next: string;
+            /**
+             * @description What VerifyEmail and ResendVerification need besides the code: it proves that the
+             *     code is entered where the registration began. It is shown this once: a repeated call
+             *     with the same Idempotency-Key answers without it, and who lost it registers again.
+             */
+            registration_token: string;
         };
         /** @description RenewRecoveryCodesResponse holds the new codes. */
         "turumba.account.v1.RenewRecoveryCodesResponse": {
@@ -5716,6 +5726,11 @@ export interface operations {
                      * @description The registered address.
                      */
                     email: string;
+                    /**
+                     * Format: password
+                     * @description The registration_token that Register answered.
+                     */
+                    registration_token: string;
                 };
             };
         };
@@ -5861,6 +5876,11 @@ export interface operations {
                      * @description The registered address.
                      */
                     email: string;
+                    /**
+                     * Format: password
+                     * @description The registration_token that Register answered.
+                     */
+                    registration_token: string;
                 };
             };
         };

@@ -16,9 +16,9 @@ const anybody = client();
 /** Registers, verifies the address and logs in. */
 async function signUp(name: string, extra: { account_name?: string; invitation_token?: string }) {
   const email = `${name}@sdk.example`;
-  await unwrap(anybody.POST("/v1/auth/register", { body: { email, password, full_name: `Walker ${name}`, ...extra } }));
+  const { registration_token } = await unwrap(anybody.POST("/v1/auth/register", { body: { email, password, full_name: `Walker ${name}`, ...extra } }));
   const code = find(await mail(email, "Your verification code"), /[0-9]{6}/);
-  const who = await unwrap(anybody.POST("/v1/auth/verify-email", { body: { email, code } }));
+  const who = await unwrap(anybody.POST("/v1/auth/verify-email", { body: { email, code, registration_token } }));
   const login = await unwrap(anybody.POST("/v1/auth/login", { body: { email, password } }));
   return { email, userId: who.user_id, accountId: who.account_id, token: login.access_token };
 }

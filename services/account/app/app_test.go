@@ -96,6 +96,7 @@ type world struct {
 	auth         accountv1.AuthServiceClient
 	contacts     accountv1.ContactServiceClient
 	groups       accountv1.ContactGroupServiceClient
+	registration string // token of the last registration in a user pool
 }
 
 // start starts the service; change alters what it stands on.
@@ -131,9 +132,9 @@ const password = "correct horse battery"
 // signUp registers a user with an account and returns a context with the token.
 func (w *world) signUp(t *testing.T, email string) (ctx context.Context, userID, accountID string) {
 	t.Helper()
-	_, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Ada King Lovelace", AccountName: "School of " + email})
+	r, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "Ada King Lovelace", AccountName: "School of " + email})
 	require.NoError(t, err)
-	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: w.mail.code(t, email)})
+	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: w.mail.code(t, email), RegistrationToken: r.GetRegistrationToken()})
 	require.NoError(t, err)
 	l, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
 	require.NoError(t, err)
@@ -166,20 +167,27 @@ func TestRegistration(t *testing.T) {
 	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
 
 	old := w.mail.code(t, "ada@example.org")
-	_, err = w.auth.ResendVerification(t.Context(), &accountv1.ResendVerificationRequest{Email: email})
+	_, err = w.auth.ResendVerification(t.Context(), &accountv1.ResendVerificationRequest{Email: email, RegistrationToken: first.GetRegistrationToken()})
 	require.NoError(t, err)
 	code := w.mail.code(t, "ada@example.org")
 	if old != code {
-		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: old})
+		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: old, RegistrationToken: first.GetRegistrationToken()})
 		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 	}
-	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	reason(t, errorv1.Reason_REASON_VALIDATION_FAILED, err)
+	verify := func() (*accountv1.VerifyEmailResponse, error) {
+		return w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code, RegistrationToken: first.GetRegistrationToken()})
+	}
+	v, err := verify()
 	require.NoError(t, err)
-	again, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: code})
+	again, err := verify()
 	require.NoError(t, err)
 	require.Equal(t, v.GetAccountId(), again.GetAccountId(), "verifying again answers the same")
 
-	require.Equal(t, first.GetNext(), register().GetNext(), "the same answer for a known address")
+	known := register()
+	require.Equal(t, first.GetNext(), known.GetNext(), "the same answer for a known address")
+	require.Len(t, known.GetRegistrationToken(), len(first.GetRegistrationToken()))
 	require.Contains(t, w.mail.next(t, "ada@example.org"), "have an account already")
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: password})
 	require.NoError(t, err, "the second registration changed nothing")
@@ -190,7 +198,7 @@ func TestRegistration(t *testing.T) {
 func TestWrongCodesEnd(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	_, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "a@b.example", Password: password, FullName: "A", AccountName: "A"})
+	r, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "a@b.example", Password: password, FullName: "A", AccountName: "A"})
 	require.NoError(t, err)
 	good := w.mail.code(t, "a@b.example")
 	wrong := "000000"
@@ -198,10 +206,10 @@ func TestWrongCodesEnd(t *testing.T) {
 		wrong = "000001"
 	}
 	for range 5 {
-		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@b.example", Code: wrong})
+		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@b.example", Code: wrong, RegistrationToken: r.GetRegistrationToken()})
 		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 	}
-	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@b.example", Code: good})
+	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@b.example", Code: good, RegistrationToken: r.GetRegistrationToken()})
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 }
 

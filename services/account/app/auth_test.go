@@ -419,13 +419,13 @@ func TestMailsSurviveAServerThatIsDown(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.mail.fail(2)
-	_, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "A", AccountName: "A"})
+	r, err := w.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: email, Password: password, FullName: "A", AccountName: "A"})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		w.clock.Advance(10 * time.Second)
 		return len(w.mail.of(email)) == 1
 	}, time.Minute, 10*time.Millisecond)
-	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: w.mail.code(t, email)})
+	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: w.mail.code(t, email), RegistrationToken: r.GetRegistrationToken()})
 	require.NoError(t, err)
 	require.NotEmpty(t, v.GetUserId())
 }

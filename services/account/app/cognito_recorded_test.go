@@ -14,8 +14,11 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/pg"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/app"
 	"github.com/turumba/turumba/services/account/identity/cognito/cognitotest"
+	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // recorded is the service on a pool that plays what was written for it.
@@ -69,10 +72,16 @@ func (r *recorded) login(t *testing.T, session string) (ctx context.Context, ref
 	return with(t.Context(), l.GetAccessToken()), l.GetRefreshToken()
 }
 
-func (r *recorded) register(t *testing.T) {
+func (r *recorded) register(t *testing.T) (token string) {
 	t.Helper()
-	_, err := r.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "A@example.org", Password: password, FullName: "A", AccountName: "A"})
+	a, err := r.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "A@example.org", Password: password, FullName: "A", AccountName: "A"})
 	require.NoError(t, err)
+	return a.GetRegistrationToken()
+}
+
+func (r *recorded) verify(t *testing.T, token string) (*accountv1.VerifyEmailResponse, error) {
+	t.Helper()
+	return r.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@example.org", Code: "246810", RegistrationToken: token})
 }
 
 func (r *recorded) context(ctx context.Context) (*accountv1.GetContextResponse, error) {
@@ -85,19 +94,22 @@ func TestCognitoResend(t *testing.T) {
 	t.Parallel()
 	r := startRecorded(t, "")
 	r.play(t, "resend", nil)
-	resend := func(email string) error {
-		_, err := r.auth.ResendVerification(t.Context(), &accountv1.ResendVerificationRequest{Email: email})
+	token := r.register(t)
+	resend := func(email, token string) error {
+		_, err := r.auth.ResendVerification(t.Context(), &accountv1.ResendVerificationRequest{Email: email, RegistrationToken: token})
 		return err
 	}
-	for _, email := range []string{"A@example.org", "nobody@example.org", "confirmed@example.org", "often@example.org"} {
-		require.NoError(t, resend(email), email)
+	for _, answer := range []string{"mailed", "confirmed", "too often", "nobody", "of another registration"} {
+		require.NoError(t, resend("A@example.org", token), answer)
 	}
+	require.NoError(t, resend("nobody@example.org", token), "another address")
+	require.NoError(t, resend("a@example.org", "another token"))
 	for _, email := range []string{"nobody@example.org", "unconfirmed@example.org"} {
 		_, err := r.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email})
 		require.NoError(t, err, email)
 	}
-	reason(t, errorv1.Reason_REASON_UNAVAILABLE, resend("a@example.org"))
-	reason(t, errorv1.Reason_REASON_INTERNAL, resend("a@example.org"))
+	reason(t, errorv1.Reason_REASON_UNAVAILABLE, resend("a@example.org", token))
+	reason(t, errorv1.Reason_REASON_INTERNAL, resend("a@example.org", token))
 }
 
 // TestCognitoSessions: a session ends for itself, or with all others, at once and here
@@ -106,8 +118,7 @@ func TestCognitoSessions(t *testing.T) {
 	t.Parallel()
 	r := startRecorded(t, "client secret")
 	r.play(t, "registered", nil)
-	r.register(t)
-	v, err := r.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@example.org", Code: "246810"})
+	v, err := r.verify(t, r.register(t))
 	require.NoError(t, err)
 	first, firstRefresh := r.login(t, "one")
 	second, _ := r.login(t, "two")
@@ -149,8 +160,7 @@ func TestCognitoChange(t *testing.T) {
 	t.Parallel()
 	r := startRecorded(t, "client secret")
 	r.play(t, "registered", nil)
-	r.register(t)
-	_, err := r.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@example.org", Code: "246810"})
+	_, err := r.verify(t, r.register(t))
 	require.NoError(t, err)
 	ctx, _ := r.login(t, "one")
 	r.play(t, "change", map[string]string{"access": r.pool.Access(t, r.vars["sub"], "one", r.clock.Now(), r.clock.Now())})
@@ -171,8 +181,7 @@ func TestCognitoOtherAddress(t *testing.T) {
 	t.Parallel()
 	r := startRecorded(t, "")
 	r.play(t, "unconfirmed", nil)
-	r.register(t)
-	_, err := r.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@example.org", Code: "246810"})
+	_, err := r.verify(t, r.register(t))
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 }
 
@@ -209,4 +218,44 @@ func TestCognitoInPool(t *testing.T) {
 	require.NotEqual(t, l.GetRefreshToken(), again.GetRefreshToken(), "a pool that rotates refresh tokens")
 	_, err = login()
 	reason(t, errorv1.Reason_REASON_PROVIDER_UNSUPPORTED, err)
+}
+
+// TestCognitoEpochs: what was given before a user was disabled does not come back with
+// them, nor does a token of the very second in which the sessions ended, wherever its
+// login was.
+func TestCognitoEpochs(t *testing.T) {
+	t.Parallel()
+	r := startRecorded(t, "client secret")
+	r.play(t, "registered", nil)
+	v, err := r.verify(t, r.register(t))
+	require.NoError(t, err)
+	store, err := postgres.New(r.db.OpenAt(t, pg.RoleAPI, r.clock), make([]byte, 32), "http://test", account.Quotas{})
+	require.NoError(t, err)
+	began := r.clock.Now()
+	known, refresh := r.login(t, "known")
+	direct := with(t.Context(), r.pool.Access(t, r.vars["sub"], "at the pool", began, began))
+	for _, ctx := range []context.Context{known, direct} {
+		_, err = r.context(ctx)
+		require.NoError(t, err)
+	}
+	for _, active := range []bool{false, true} {
+		_, err = store.SetActive(t.Context(), v.GetUserId(), active)
+		require.NoError(t, err)
+	}
+	r.clock.Advance(5 * time.Second) // what is cached of the caller
+	ahead := with(t.Context(), r.pool.Access(t, r.vars["sub"], "known", began.Add(3*time.Second), r.clock.Now()))
+	for name, ctx := range map[string]context.Context{
+		"known here": known, "of the same second": direct, "known, by a clock that is ahead": ahead,
+		"refreshed": with(t.Context(), r.pool.Access(t, r.vars["sub"], "at the pool", began, r.clock.Now())),
+	} {
+		_, err = r.context(ctx)
+		require.Error(t, err, name)
+		reason(t, errorv1.Reason_REASON_UNAUTHENTICATED, err)
+	}
+	r.play(t, "refresh", map[string]string{"refresh": "refresh-known", "access": r.pool.Access(t, r.vars["sub"], "known", began, r.clock.Now()), "id": "x"})
+	_, err = r.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: refresh})
+	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	after, _ := r.login(t, "after")
+	_, err = r.context(after)
+	require.NoError(t, err)
 }

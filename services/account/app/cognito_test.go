@@ -15,20 +15,21 @@ import (
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/clock"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/app"
 	"github.com/turumba/turumba/services/account/identity/cognito/cognitotest"
 )
 
 // startCognito starts the service on a user pool of its own. The emulator has no other
 // time than today.
-func startCognito(t *testing.T) (*world, *cognitotest.Pool) {
+func startCognito(t *testing.T, change ...func(*app.Config, *app.Deps)) (*world, *cognitotest.Pool) {
 	t.Helper()
 	pool := cognitotest.Start(t)
 	now := clock.NewFake(clock.System().Now())
-	w := start(t, func(cfg *app.Config, deps *app.Deps) {
+	w := start(t, append([]func(*app.Config, *app.Deps){func(cfg *app.Config, deps *app.Deps) {
 		cfg.Identity = app.IdentitySettings{Provider: app.ProviderCognito, Cognito: pool.Settings}
 		deps.Clock, deps.HTTP = now, pool.HTTP
-	})
+	}}, change...)...)
 	w.clock = now
 	return w, pool
 }
@@ -40,8 +41,9 @@ func (w *world) enrol(t *testing.T, req *accountv1.RegisterRequest) (context.Con
 	r, err := w.auth.Register(t.Context(), req)
 	require.NoError(t, err)
 	require.Equal(t, "confirm_email", r.GetNext())
-	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: req.GetEmail(), Code: cognitotest.Code})
+	v, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: req.GetEmail(), Code: cognitotest.Code, RegistrationToken: r.GetRegistrationToken()})
 	require.NoError(t, err)
+	w.registration = r.GetRegistrationToken()
 	l, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: req.GetEmail(), Password: password})
 	require.NoError(t, err)
 	return with(t.Context(), l.GetAccessToken()), v, l
@@ -50,7 +52,17 @@ func (w *world) enrol(t *testing.T, req *accountv1.RegisterRequest) (context.Con
 // TestCognito is the way of a person through the pool, and of an API key beside it.
 func TestCognito(t *testing.T) {
 	t.Parallel()
-	w, pool := startCognito(t)
+	for name, enforced := range map[string]bool{"operators with a second factor": true, "nobody says so": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cognitoDay(t, enforced)
+		})
+	}
+}
+
+func cognitoDay(t *testing.T, enforced bool) {
+	t.Helper()
+	w, pool := startCognito(t, func(cfg *app.Config, _ *app.Deps) { cfg.Identity.Trusted.OperatorsMFA = enforced })
 	owner, v, l := w.enrol(t, &accountv1.RegisterRequest{Email: "Ada@Example.org", FullName: "Ada King Lovelace", AccountName: "Analytical"})
 	require.Positive(t, l.GetExpiresIn())
 	require.Equal(t, "Bearer", l.GetTokenType())
@@ -69,10 +81,10 @@ func TestCognito(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, roles.GetData(), 4)
 
-	again, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "ada@example.org", Code: cognitotest.Code})
+	again, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "ada@example.org", Code: cognitotest.Code, RegistrationToken: w.registration})
 	require.NoError(t, err)
 	require.Equal(t, v.GetAccountId(), again.GetAccountId(), "verifying again answers the same")
-	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "ada@example.org", Code: "000000"})
+	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "ada@example.org", Code: "000000", RegistrationToken: w.registration})
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 
 	key, err := accountv1.NewApiKeyServiceClient(w.conn).CreateApiKey(owner, &accountv1.CreateApiKeyRequest{Name: "CRM", Permissions: []string{"contacts.read"}})
@@ -103,45 +115,68 @@ func TestCognito(t *testing.T) {
 	_, err = operator.SuspendAccount(owner, &accountv1.SuspendAccountRequest{AccountId: v.GetAccountId(), Reason: "x"})
 	reason(t, errorv1.Reason_REASON_PERMISSION_DENIED, err)
 	pool.AddToGroup(t, "ada@example.org", "operators")
-	l, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "ada@example.org", Password: password})
-	require.NoError(t, err)
-	_, err = operator.DisableUser(with(t.Context(), l.GetAccessToken()), &accountv1.DisableUserRequest{UserId: v.GetUserId()})
-	require.NoError(t, err, "the groups of the pool gate the RPCs of operators")
+	disable := func() error {
+		l, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "ada@example.org", Password: password})
+		require.NoError(t, err)
+		_, err = operator.DisableUser(with(t.Context(), l.GetAccessToken()), &accountv1.DisableUserRequest{UserId: v.GetUserId()})
+		return err
+	}
+	if !enforced {
+		reason(t, errorv1.Reason_REASON_PERMISSION_DENIED, disable()) // nothing says that operators have a second factor
+		return
+	}
+	require.NoError(t, disable(), "the groups of the pool gate the RPCs of operators")
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "ada@example.org", Password: password})
 	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
 }
 
-// TestCognitoRegistration: nothing tells a known address, and the newest registration
-// of an address that nobody verified counts.
+// TestCognitoRegistration: nothing tells a known address, a registration that waits is
+// not touched by a later one, and one that waited long enough gives way.
 func TestCognitoRegistration(t *testing.T) {
 	t.Parallel()
 	w, _ := startCognito(t)
 	req := &accountv1.RegisterRequest{Email: "a@example.org", Password: "tangled weather balloon", FullName: "Mallory", AccountName: "Not yours"}
-	_, err := w.auth.Register(t.Context(), req)
+	stranger, err := w.auth.Register(t.Context(), req)
 	require.NoError(t, err)
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "a@example.org", Password: req.GetPassword()})
 	reason(t, errorv1.Reason_REASON_EMAIL_NOT_VERIFIED, err)
-	_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@example.org", Code: "000000"})
-	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+	verify := func(r *accountv1.RegisterResponse, code string) error {
+		_, err := w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "a@example.org", Code: code, RegistrationToken: r.GetRegistrationToken()})
+		return err
+	}
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, verify(stranger, "000000"))
+	mine := &accountv1.RegisterRequest{Email: "a@example.org", Password: password, FullName: "Ada", AccountName: "Mine"}
+	later, err := w.auth.Register(t.Context(), mine)
+	require.NoError(t, err)
+	require.Contains(t, w.mail.next(t, "a@example.org"), "Another registration of your address waits")
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, verify(later, cognitotest.Code)) // it is of the stranger's registration
+	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "a@example.org", Password: req.GetPassword()})
+	reason(t, errorv1.Reason_REASON_EMAIL_NOT_VERIFIED, err)
 
+	w.clock.Advance(account.CodeLife)
 	owner, v, _ := w.enrol(t, &accountv1.RegisterRequest{Email: "a@example.org", FullName: "Ada", AccountName: "Mine"})
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "a@example.org", Password: req.GetPassword()})
 	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
 	a, err := accountv1.NewAccountServiceClient(w.conn).GetAccount(owner, &accountv1.GetAccountRequest{AccountId: v.GetAccountId()})
 	require.NoError(t, err)
 	require.Equal(t, "Mine", a.GetAccount().GetName())
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, verify(stranger, cognitotest.Code))
 
 	known, err := w.auth.Register(t.Context(), req)
 	require.NoError(t, err)
 	require.Equal(t, "confirm_email", known.GetNext(), "the same answer for a known address")
-	require.Contains(t, w.mail.next(t, "a@example.org"), "have an account already")
+	notice := w.mail.next(t, "a@example.org")
+	for strings.HasPrefix(notice, "Another registration") { // sent again: the clock ran on before it was noted as sent
+		notice = w.mail.next(t, "a@example.org")
+	}
+	require.Contains(t, notice, "have an account already")
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "a@example.org", Password: password})
 	require.NoError(t, err, "the second registration changed nothing")
 
 	for _, email := range []string{"a@example.org", "nobody@example.org"} {
 		_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: "another password"})
 		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
-		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: "111111"})
+		_, err = w.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: email, Code: "111111", RegistrationToken: known.GetRegistrationToken()})
 		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 		_, err = w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email})
 		require.NoError(t, err)
@@ -216,6 +251,11 @@ func TestCognitoFactor(t *testing.T) {
 	verified, err := w.auth.VerifyTotp(owner, &accountv1.VerifyTotpRequest{Code: code(set.GetSecret())})
 	require.NoError(t, err)
 	require.Empty(t, verified.GetRecoveryCodes(), "the pool has none")
+	past := func() { // tokens of the emulator tell no session that could be kept, and their times are today's
+		w.exec(t, "UPDATE users SET sessions_since = sessions_since - interval '1 minute'")
+		w.clock.Advance(5 * time.Second) // what is cached of the caller
+	}
+	past()
 	_, err = w.auth.RenewRecoveryCodes(owner, &accountv1.RenewRecoveryCodesRequest{Code: code(set.GetSecret())})
 	reason(t, errorv1.Reason_REASON_PROVIDER_UNSUPPORTED, err)
 	_, err = w.auth.SetupTotp(owner, &accountv1.SetupTotpRequest{Password: password})

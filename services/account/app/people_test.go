@@ -181,9 +181,9 @@ func TestInvitations(t *testing.T) {
 	})
 	t.Run("of a new person", func(t *testing.T) {
 		_, token := p.invite(t, owner, "new@example.org", p.role(t, "Viewer"))
-		_, err := p.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "new@example.org", Password: password, FullName: "New", InvitationToken: token})
+		r, err := p.auth.Register(t.Context(), &accountv1.RegisterRequest{Email: "new@example.org", Password: password, FullName: "New", InvitationToken: token})
 		require.NoError(t, err)
-		v, err := p.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "new@example.org", Code: p.mail.code(t, "new@example.org")})
+		v, err := p.auth.VerifyEmail(t.Context(), &accountv1.VerifyEmailRequest{Email: "new@example.org", Code: p.mail.code(t, "new@example.org"), RegistrationToken: r.GetRegistrationToken()})
 		require.NoError(t, err)
 		require.Equal(t, p.accountID, v.GetAccountId(), "no account is made")
 		c, err := accountv1.NewContextServiceClient(p.conn).GetContext(p.again(t, "new@example.org"), &accountv1.GetContextRequest{})

@@ -37,8 +37,8 @@ type KeysConfig struct {
 	Clock clock.Clock
 	// Issuer is the iss of the tokens, and ClientID their client_id.
 	Issuer, ClientID string
-	// Operators are the addresses of the users who operate the platform; their
-	// tokens carry the group "operators".
+	// Operators are the addresses of the users who operate the platform: the tokens of a
+	// login of theirs that took the second factor carry the group "operators".
 	Operators []string
 }
 
@@ -47,6 +47,10 @@ type Subject struct {
 	ID, Email, Session string
 	// LoggedIn is when the session began.
 	LoggedIn time.Time
+	// Epoch is the credential epoch that the session stands on.
+	Epoch int64
+	// Factor says that the login took the second factor, which is still on.
+	Factor bool
 }
 
 // Keys sign our own tokens with the newest key and publish all of them. API keys
@@ -133,21 +137,26 @@ func makeKey(ctx context.Context, cfg KeysConfig) error {
 }
 
 // common are the claims that every token of a subject has, in Cognito's shape.
-func (k *Keys) common(sub, email string) map[string]any {
+func (k *Keys) common(sub string, groups ...string) map[string]any {
 	now := k.Clock.Now()
-	groups := []string{}
-	if slices.Contains(k.Operators, email) {
-		groups = append(groups, operators)
-	}
 	return map[string]any{
-		"iss": k.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": groups,
+		"iss": k.Issuer, "sub": sub, "iat": now.Unix(), "exp": now.Add(accessLife).Unix(), "cognito:groups": append([]string{}, groups...),
 	}
+}
+
+// groups are those of somebody who logged in. An address alone makes no operator: it can
+// be lost, or never have been theirs (ADR 0043).
+func (k *Keys) groups(s Subject) []string {
+	if s.Factor && slices.Contains(k.Operators, s.Email) {
+		return []string{operators}
+	}
+	return nil
 }
 
 // Tokens signs an access and an ID token, and puts the refresh token beside them.
 func (k *Keys) Tokens(s Subject, refresh string) (Tokens, error) {
-	common := k.common(s.ID, s.Email)
-	common["auth_time"], common["origin_jti"] = s.LoggedIn.Unix(), s.Session
+	common := k.common(s.ID, k.groups(s)...)
+	common["auth_time"], common["origin_jti"], common["turumba:epoch"] = s.LoggedIn.Unix(), s.Session, s.Epoch
 	access, err := k.sign(common, map[string]any{"token_use": "access", "client_id": k.ClientID, "scope": "openid", "username": s.ID})
 	if err != nil {
 		return Tokens{}, err
@@ -161,7 +170,7 @@ func (k *Keys) Tokens(s Subject, refresh string) (Tokens, error) {
 
 // keyToken signs the access token of an API key.
 func (k *Keys) keyToken(keyID string) (Tokens, error) {
-	access, err := k.sign(k.common(keyID, ""), map[string]any{"token_use": "access", "client_id": k.ClientID, "scope": "api_key"})
+	access, err := k.sign(k.common(keyID), map[string]any{"token_use": "access", "client_id": k.ClientID, "scope": "api_key"})
 	return Tokens{Access: access, ExpiresIn: int32(accessLife / time.Second)}, err
 }
 

@@ -3,9 +3,10 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	account "github.com/turumba/turumba/services/account"
 )
 
 // purgeLimit is how long each step of a purge may take: after a standstill there is much to
@@ -17,8 +18,8 @@ func (s *Store) Purge(ctx context.Context) error {
 	now := s.db.Now()
 	b := &pgx.Batch{}
 	b.Queue("DELETE FROM refresh_tokens WHERE expires_at < $1", now)
-	b.Queue("DELETE FROM ended_sessions WHERE ended_at < $1", now.Add(-otherTokenLife))
-	b.Queue("DELETE FROM pending_registrations WHERE created_at < $1", now.Add(-7*24*time.Hour))
+	b.Queue("DELETE FROM sessions WHERE expires_at < $1", now)
+	b.Queue("DELETE FROM pending_registrations WHERE created_at < $1", now.Add(-account.RegistrationLife))
 	b.Queue("DELETE FROM attempt_limits WHERE window_end < $1", now)
 	b.Queue("DELETE FROM password_resets WHERE expires_at < $1", now)
 	b.Queue("DELETE FROM login_challenges WHERE expires_at < $1", now)

@@ -76,7 +76,7 @@ func (s *Store) UpdateUser(ctx context.Context, id string, change func(*account.
 }
 
 func (s *Store) changeUser(ctx context.Context, tx *pg.Tx, id string, change func(*account.User)) (*account.User, error) {
-	rows, err := tx.Query(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1 FOR UPDATE", id)
+	rows, err := tx.Query(ctx, "SELECT "+userColumns+" FROM users WHERE id = $1 FOR NO KEY UPDATE", id)
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
@@ -95,8 +95,9 @@ func (s *Store) changeUser(ctx context.Context, tx *pg.Tx, id string, change fun
 	return u, nil
 }
 
-// SetActive lets a user log in, or not; then every session ends. The accounts of
-// the user read of it in their audit logs.
+// SetActive lets a user log in, or not. When that changes every session ends, so that what
+// was given before a user was disabled does not come back with them. The accounts of the user
+// read of it in their audit logs.
 func (s *Store) SetActive(ctx context.Context, id string, active bool) (*account.User, error) {
 	accounts, err := s.accountsOf(ctx, id)
 	if err != nil {
@@ -108,6 +109,10 @@ func (s *Store) SetActive(ctx context.Context, id string, active bool) (*account
 	}
 	var u *account.User
 	err = s.db.InTx(ctx, accounts, func(tx *pg.Tx) (err error) {
+		h, err := s.HoldAny(ctx, tx, id)
+		if err != nil {
+			return err
+		}
 		if u, err = s.changeUser(ctx, tx, id, func(u *account.User) { u.IsActive = active }); err != nil {
 			return err
 		}
@@ -116,10 +121,10 @@ func (s *Store) SetActive(ctx context.Context, id string, active bool) (*account
 				return err
 			}
 		}
-		if active {
-			return nil
+		if active && h.IsActive {
+			return nil // nothing changed
 		}
-		return s.RevokeSessions(ctx, tx, id, "")
+		return h.Next(ctx, "")
 	})
 	return u, err
 }
@@ -141,9 +146,10 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	var active bool
 	var accounts []string
 	var since *time.Time
+	var epoch int64
 	err := s.db.QueryRow(ctx, `
-		SELECT u.id, u.is_active, u.sessions_since, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
-		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &since, &accounts)
+		SELECT u.id, u.is_active, u.sessions_since, u.credential_epoch, ARRAY (SELECT a::text FROM lookup.account_ids(u.id) AS a)
+		FROM users u WHERE u.idp_issuer = $1 AND u.idp_subject = $2`, issuer, subject).Scan(&userID, &active, &since, &epoch, &accounts)
 	if errors.Is(err, pgx.ErrNoRows) {
 		if _, err := uuid.Parse(subject); err == nil && issuer == s.issuer {
 			return s.keyCaller(ctx, subject)
@@ -159,11 +165,11 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	ended, err := s.endedSessions(ctx, userID)
+	ended, kept, err := s.toldSessions(ctx, userID)
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	caller := auth.Caller{UserID: userID, Memberships: memberships, EndedSessions: ended}
+	caller := auth.Caller{UserID: userID, Memberships: memberships, EndedSessions: ended, KeptSessions: kept, CredentialEpoch: epoch}
 	if since != nil {
 		caller.SessionsSince = *since
 	}

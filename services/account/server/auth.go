@@ -18,7 +18,8 @@ const bearer = "Bearer"
 // confirmEmail is what follows a registration.
 const confirmEmail = "confirm_email"
 
-// Register implements accountv1.AuthServiceServer.
+// Register implements accountv1.AuthServiceServer. A repeated call with the same
+// idempotency key answers without the token, which is stored nowhere.
 func (s *Server) Register(ctx context.Context, req *accountv1.RegisterRequest) (*accountv1.RegisterResponse, error) {
 	resp := &accountv1.RegisterResponse{Next: confirmEmail}
 	invitation, err := s.registeringWith(ctx, req.GetInvitationToken(), req.GetEmail())
@@ -26,15 +27,17 @@ func (s *Server) Register(ctx context.Context, req *accountv1.RegisterRequest) (
 		return nil, err
 	}
 	r := account.Registration{Email: req.GetEmail(), FullName: req.GetFullName(), AccountName: req.GetAccountName(), InvitationHash: invitation}
-	if err := s.identity.Register(ctx, r, req.GetPassword(), resp); err != nil {
+	token, err := s.identity.Register(ctx, r, req.GetPassword(), resp)
+	if err != nil {
 		return nil, err
 	}
+	resp.RegistrationToken = token // after the answer was stored, which does without it
 	return resp, nil
 }
 
 // VerifyEmail implements accountv1.AuthServiceServer.
 func (s *Server) VerifyEmail(ctx context.Context, req *accountv1.VerifyEmailRequest) (*accountv1.VerifyEmailResponse, error) {
-	r, err := s.identity.Verify(ctx, req.GetEmail(), req.GetCode())
+	r, err := s.identity.Verify(ctx, req.GetEmail(), req.GetCode(), req.GetRegistrationToken())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +46,7 @@ func (s *Server) VerifyEmail(ctx context.Context, req *accountv1.VerifyEmailRequ
 
 // ResendVerification implements accountv1.AuthServiceServer.
 func (s *Server) ResendVerification(ctx context.Context, req *accountv1.ResendVerificationRequest) (*accountv1.ResendVerificationResponse, error) {
-	if err := s.identity.Resend(ctx, req.GetEmail()); err != nil {
+	if err := s.identity.Resend(ctx, req.GetEmail(), req.GetRegistrationToken()); err != nil {
 		return nil, err
 	}
 	return &accountv1.ResendVerificationResponse{Next: confirmEmail}, nil

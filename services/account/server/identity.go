@@ -21,13 +21,14 @@ type Identity interface {
 
 // SignUp makes users. None of its answers tells whether an address is known.
 type SignUp interface {
-	// Register starts a registration, for which a code is mailed. respond is the
-	// answer that is stored for the idempotency key.
-	Register(ctx context.Context, r account.Registration, password string, respond proto.Message) error
-	// Verify checks the code and creates what was registered.
-	Verify(ctx context.Context, email, code string) (*account.Registration, error)
-	// Resend mails a new code if a registration waits for one.
-	Resend(ctx context.Context, email string) error
+	// Register starts a registration, for which a code is mailed, and returns its token.
+	// respond is the answer that is stored for the idempotency key, without the token.
+	Register(ctx context.Context, r account.Registration, password string, respond proto.Message) (token string, err error)
+	// Verify checks the code of the registration that the token is of and creates what
+	// was registered.
+	Verify(ctx context.Context, email, code, token string) (*account.Registration, error)
+	// Resend mails a new code if the registration that the token is of waits for one.
+	Resend(ctx context.Context, email, token string) error
 }
 
 // SignIn gives tokens.

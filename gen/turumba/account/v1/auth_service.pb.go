@@ -113,9 +113,13 @@ func (x *RegisterRequest) GetInvitationToken() string {
 type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Always "confirm_email".
-	Next          string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Next string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
+	// What VerifyEmail and ResendVerification need besides the code: it proves that the
+	// code is entered where the registration began. It is shown this once: a repeated call
+	// with the same Idempotency-Key answers without it, and who lost it registers again.
+	RegistrationToken string `protobuf:"bytes,2,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RegisterResponse) Reset() {
@@ -155,15 +159,24 @@ func (x *RegisterResponse) GetNext() string {
 	return ""
 }
 
+func (x *RegisterResponse) GetRegistrationToken() string {
+	if x != nil {
+		return x.RegistrationToken
+	}
+	return ""
+}
+
 // VerifyEmailRequest proves the address.
 type VerifyEmailRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The registered address.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// The six digits of the mail.
-	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// The registration_token that Register answered.
+	RegistrationToken string `protobuf:"bytes,3,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *VerifyEmailRequest) Reset() {
@@ -206,6 +219,13 @@ func (x *VerifyEmailRequest) GetEmail() string {
 func (x *VerifyEmailRequest) GetCode() string {
 	if x != nil {
 		return x.Code
+	}
+	return ""
+}
+
+func (x *VerifyEmailRequest) GetRegistrationToken() string {
+	if x != nil {
+		return x.RegistrationToken
 	}
 	return ""
 }
@@ -269,9 +289,11 @@ func (x *VerifyEmailResponse) GetAccountId() string {
 type ResendVerificationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The registered address.
-	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	// The registration_token that Register answered.
+	RegistrationToken string `protobuf:"bytes,2,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ResendVerificationRequest) Reset() {
@@ -307,6 +329,13 @@ func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
 func (x *ResendVerificationRequest) GetEmail() string {
 	if x != nil {
 		return x.Email
+	}
+	return ""
+}
+
+func (x *ResendVerificationRequest) GetRegistrationToken() string {
+	if x != nil {
+		return x.RegistrationToken
 	}
 	return ""
 }
@@ -1239,19 +1268,22 @@ const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\tfull_name\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\xc8\x01\x98\xb5\x18\x00R\bfullName\x12/\n" +
 	"\faccount_name\x18\x04 \x01(\tB\f\xbaH\x05r\x03\x18\xff\x01\x98\xb5\x18\x00R\vaccountName\x127\n" +
 	"\x10invitation_token\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x0finvitationToken:\x96\x01\xbaH\x92\x01\x1a\x8f\x01\n" +
-	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"/\n" +
+	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"h\n" +
 	"\x10RegisterResponse\x12\x1b\n" +
-	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"_\n" +
+	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\x127\n" +
+	"\x12registration_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x11registrationToken\"\x9e\x01\n" +
 	"\x12VerifyEmailRequest\x12\"\n" +
 	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12%\n" +
 	"\x04code\x18\x02 \x01(\tB\x11\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$R\x04code\"a\n" +
+	"^[0-9]{6}$R\x04code\x12=\n" +
+	"\x12registration_token\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"a\n" +
 	"\x13VerifyEmailResponse\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12'\n" +
 	"\n" +
-	"account_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"?\n" +
+	"account_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"~\n" +
 	"\x19ResendVerificationRequest\x12\"\n" +
-	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\"9\n" +
+	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12=\n" +
+	"\x12registration_token\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"9\n" +
 	"\x1aResendVerificationResponse\x12\x1b\n" +
 	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"b\n" +
 	"\fLoginRequest\x12&\n" +

@@ -51,13 +51,17 @@ const (
 // cannot do.
 type AuthServiceClient interface {
 	// Register starts a registration and mails a 6-digit code. The answer is the same
-	// for known and unknown addresses.
+	// for known and unknown addresses. Each call is a registration of its own: a later one
+	// of the same address changes nothing of an earlier one, and the first that is verified
+	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// VerifyEmail checks the code and creates the user, the account, its four roles and
-	// the Owner membership. INVALID_CODE after 15 minutes (Cognito: 24 hours) or five
-	// wrong codes.
+	// VerifyEmail checks the code of a registration, by the token that Register answered,
+	// and creates the user, the account, its four roles and the Owner membership.
+	// INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
+	// hours) or five wrong codes.
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
-	// ResendVerification mails a new code if a registration is pending.
+	// ResendVerification mails a new code if the registration of the token is pending.
+	// The answer is the same if it is not.
 	ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error)
 	// Login gives tokens for e-mail and password, or asks for the second factor.
 	// RATE_LIMITED after 5 failures a minute for an address from one IP, 20 from an IP,
@@ -302,13 +306,17 @@ func (c *authServiceClient) GetDiscovery(ctx context.Context, in *GetDiscoveryRe
 // cannot do.
 type AuthServiceServer interface {
 	// Register starts a registration and mails a 6-digit code. The answer is the same
-	// for known and unknown addresses.
+	// for known and unknown addresses. Each call is a registration of its own: a later one
+	// of the same address changes nothing of an earlier one, and the first that is verified
+	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// VerifyEmail checks the code and creates the user, the account, its four roles and
-	// the Owner membership. INVALID_CODE after 15 minutes (Cognito: 24 hours) or five
-	// wrong codes.
+	// VerifyEmail checks the code of a registration, by the token that Register answered,
+	// and creates the user, the account, its four roles and the Owner membership.
+	// INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
+	// hours) or five wrong codes.
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
-	// ResendVerification mails a new code if a registration is pending.
+	// ResendVerification mails a new code if the registration of the token is pending.
+	// The answer is the same if it is not.
 	ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error)
 	// Login gives tokens for e-mail and password, or asks for the second factor.
 	// RATE_LIMITED after 5 failures a minute for an address from one IP, 20 from an IP,

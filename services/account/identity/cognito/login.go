@@ -15,10 +15,10 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
-	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
+	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // Login checks a password in the pool and gives its tokens, or the session of a
@@ -29,6 +29,10 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 	if err := p.limits.Attempt(ctx, limits...); err != nil {
 		return identity.Tokens{}, err
 	}
+	known, err := p.known(ctx, email)
+	if err != nil {
+		return identity.Tokens{}, err
+	}
 	out, err := p.byPassword(ctx, email, password)
 	if err != nil {
 		return identity.Tokens{}, failure(loggingIn, err)
@@ -37,7 +41,7 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 		return identity.Tokens{}, err
 	}
 	if out.AuthenticationResult != nil {
-		return p.enter(ctx, out.AuthenticationResult, "", identity.ErrCredentials)
+		return p.enter(ctx, out.AuthenticationResult, "", identity.ErrCredentials, known.still)
 	}
 	if out.ChallengeName != types.ChallengeNameTypeSoftwareTokenMfa {
 		return identity.Tokens{}, identity.ErrUnsupported.Wrap(fmt.Errorf("the pool asks for %s", out.ChallengeName))
@@ -46,7 +50,55 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 	if username == "" {
 		username = email
 	}
-	return identity.Tokens{Session: join(username, aws.ToString(out.Session))}, nil
+	session := join(username, aws.ToString(out.Session))
+	return identity.Tokens{Session: session}, p.challenge(ctx, known, session)
+}
+
+// before is a user of ours as they were before the pool was asked; nil without one.
+type before struct {
+	*postgres.Login
+	p *Provider
+}
+
+func (p *Provider) known(ctx context.Context, email string) (before, error) {
+	l, err := p.Store.Login(ctx, email)
+	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) || (err == nil && l.Pending) {
+		l, err = nil, nil
+	}
+	return before{l, p}, err
+}
+
+// still holds the user of a login that the pool let in, if the credentials are those of
+// before it was asked. Who was not known by the address then is held to the time of the
+// login.
+func (b before) still(ctx context.Context, tx *pg.Tx, u *account.User, access claims) (*postgres.Held, error) {
+	if b.Login != nil && b.UserID == u.ID {
+		return b.p.Store.Hold(ctx, tx, u.ID, b.Epoch)
+	}
+	h, err := b.p.Store.HoldAny(ctx, tx, u.ID)
+	if err == nil && !h.Admits(access.session().BeganAt) {
+		err = postgres.ErrStale
+	}
+	return h, err
+}
+
+// challenge binds a login that waits for the second factor to the credentials that it
+// began on.
+func (p *Provider) challenge(ctx context.Context, b before, session string) error {
+	if b.Login == nil {
+		return nil
+	}
+	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.Store.Hold(ctx, tx, b.UserID, b.Epoch)
+		if err != nil {
+			return err
+		}
+		return h.SaveChallenge(ctx, identity.HashToken(session), tx.Now.Add(challengeLife))
+	})
+	if errors.Is(err, postgres.ErrStale) {
+		err = identity.ErrCredentials
+	}
+	return err
 }
 
 func (p *Provider) byPassword(ctx context.Context, email, password string) (*idp.InitiateAuthOutput, error) {
@@ -68,7 +120,14 @@ func split(joined string) (username, given string) {
 // Answer ends a login with a code of the second factor.
 func (p *Provider) Answer(ctx context.Context, session, code string) (identity.Tokens, error) {
 	username, given := split(session)
-	limit := identity.LimitTotp.By(username)
+	known, err := p.challenged(ctx, session)
+	if err != nil {
+		return identity.Tokens{}, err
+	}
+	limit := identity.LimitTotp.By(session) // that nobody was given uses up nobody's attempts
+	if known.Login != nil {
+		limit = identity.LimitTotp.By("login of " + known.UserID)
+	}
 	if err := p.limits.Attempt(ctx, limit); err != nil {
 		return identity.Tokens{}, err
 	}
@@ -85,18 +144,40 @@ func (p *Provider) Answer(ctx context.Context, session, code string) (identity.T
 	if err := p.limits.Refund(ctx, limit); err != nil {
 		return identity.Tokens{}, err
 	}
-	return p.enter(ctx, out.AuthenticationResult, "", identity.ErrSession)
+	return p.enter(ctx, out.AuthenticationResult, "", identity.ErrSession, known.still)
 }
+
+// challenged is the user of a login that waits for the second factor, as they were when
+// it began.
+func (p *Provider) challenged(ctx context.Context, session string) (before, error) {
+	c, err := p.Store.Challenge(ctx, identity.HashToken(session), p.Clock.Now())
+	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+		return before{p: p}, nil
+	}
+	if err != nil {
+		return before{}, err
+	}
+	return before{&postgres.Login{UserID: c.UserID, Epoch: c.Epoch}, p}, nil
+}
+
+// holds locks the user whom the pool let in, if they may come in.
+type holds func(ctx context.Context, tx *pg.Tx, u *account.User, access claims) (*postgres.Held, error)
+
+// challengeLife is the most that a pool lets a login wait for the second factor.
+const challengeLife = 15 * time.Minute
 
 // enter gives the tokens of a login to who may have them; others are refused. refresh
 // is the refresh token that they have already.
-func (p *Provider) enter(ctx context.Context, r *types.AuthenticationResultType, refresh string, refused error) (identity.Tokens, error) {
+func (p *Provider) enter(ctx context.Context, r *types.AuthenticationResultType, refresh string, refused error, hold holds) (identity.Tokens, error) {
 	access, err := claimsOf(aws.ToString(r.AccessToken))
 	if err != nil {
 		return identity.Tokens{}, err
 	}
-	active, err := p.settle(ctx, access.Subject, aws.ToString(r.IdToken))
-	if err == nil && !active {
+	u, err := p.settle(ctx, access.Subject, aws.ToString(r.IdToken))
+	if err == nil && u != nil {
+		err = p.admit(ctx, u, access, hold)
+	}
+	if errors.Is(err, postgres.ErrStale) {
 		err = refused
 	}
 	if err != nil {
@@ -111,30 +192,71 @@ func (p *Provider) enter(ctx context.Context, r *types.AuthenticationResultType,
 	}, nil
 }
 
-// settle reports whether a user may come in. For one who is not here yet, it creates
-// what the address registered, if anything: the confirmation broke off half-way, or
-// the person was in the pool before. Only the pool's word that the address is theirs
-// counts.
-func (p *Provider) settle(ctx context.Context, subject, idToken string) (active bool, err error) {
-	u, err := p.Store.UserBySubject(ctx, p.Issuer, subject)
-	if err == nil {
-		return u.IsActive, nil
+// admit notes the session of a login on the user's credential epoch; ErrStale when it has
+// ended, or the credentials changed since the login began.
+func (p *Provider) admit(ctx context.Context, u *account.User, access claims, hold holds) error {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := hold(ctx, tx, u, access)
+		if err != nil || access.Session == "" {
+			return err
+		}
+		x, err := h.Session(ctx, access.Session)
+		switch {
+		case err != nil:
+			return err
+		case x == nil:
+			if !h.Admits(access.session().BeganAt) {
+				tx.OnCommit(p.Changed) // cached contexts do not know that this one counts
+			}
+			return h.Begin(ctx, access.session())
+		case !h.Live(x):
+			return postgres.ErrStale
+		}
+		return nil
+	})
+}
+
+// goesOn holds the user of a session that is refreshed. One that is not known here, since
+// somebody logged in at the pool itself, is held to the time of its login.
+func (p *Provider) goesOn(ctx context.Context, tx *pg.Tx, u *account.User, access claims) (*postgres.Held, error) {
+	h, err := p.Store.HoldAny(ctx, tx, u.ID)
+	if err != nil {
+		return nil, err
 	}
+	x, err := h.Session(ctx, access.Session)
+	if err == nil && !h.Live(x) && (x != nil || !h.Admits(access.session().BeganAt)) {
+		err = postgres.ErrStale
+	}
+	return h, err
+}
+
+// settle finds the user of a subject. For one who is not here yet, it creates what the
+// address registered, if anything: the confirmation broke off half-way, or the person was
+// in the pool before. Only the pool's word that the address is theirs counts. nil is
+// somebody of whom nothing was registered: a user without accounts.
+func (p *Provider) settle(ctx context.Context, subject, idToken string) (*account.User, error) {
+	u, err := p.Store.UserBySubject(ctx, p.Issuer, subject)
 	if !apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
-		return false, err
+		return u, err
 	}
 	id, err := claimsOf(idToken)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if id.Subject != subject || !id.EmailVerified {
-		return true, nil
+		return nil, nil
 	}
-	_, err = p.finish(ctx, account.NormalEmail(id.Email), subject, []byte{})
+	r, err := p.Store.RegistrationOf(ctx, account.NormalEmail(id.Email), subject)
+	if err == nil {
+		_, err = p.finish(ctx, r, subject, []byte{})
+	}
 	if errors.Is(err, account.ErrInvalidCode) {
-		return true, nil // nothing was registered: a user without accounts
+		return nil, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return nil, err
+	}
+	return p.Store.UserBySubject(ctx, p.Issuer, subject)
 }
 
 // claims are what we read of the tokens that Cognito hands out. They came from Cognito
@@ -145,7 +267,22 @@ type claims struct {
 	Session       string `json:"origin_jti"`
 	Email         string `json:"email"`
 	EmailVerified bool   `json:"email_verified"`
+	AuthTime      int64  `json:"auth_time"`
+	IssuedAt      int64  `json:"iat"`
 	Expiry        int64  `json:"exp"`
+}
+
+// sessionLife is how long a session of the pool is remembered; its refresh tokens last as
+// long as the pool is set to, 30 days unless somebody changed it.
+const sessionLife = 400 * 24 * time.Hour
+
+// session is the login that a token came from.
+func (c claims) session() postgres.Session {
+	began := time.Unix(c.AuthTime, 0)
+	if c.AuthTime == 0 {
+		began = time.Unix(c.IssuedAt, 0)
+	}
+	return postgres.Session{ID: c.Session, BeganAt: began, ExpiresAt: began.Add(sessionLife)}
 }
 
 func claimsOf(token string) (claims, error) {
@@ -171,7 +308,7 @@ func (p *Provider) Refresh(ctx context.Context, token string) (identity.Tokens, 
 		return identity.Tokens{}, err
 	}
 	_, given := split(token)
-	return p.enter(ctx, r, given, identity.ErrRefresh)
+	return p.enter(ctx, r, given, identity.ErrRefresh, p.goesOn)
 }
 
 func (p *Provider) refresh(ctx context.Context, token string) (*types.AuthenticationResultType, error) {
@@ -229,7 +366,13 @@ func (p *Provider) endSession(ctx context.Context, c claims) error {
 	if err != nil {
 		return err
 	}
-	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.Store.EndSession(ctx, tx, u.ID, c.Session) })
+	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.Store.HoldAny(ctx, tx, u.ID)
+		if err != nil {
+			return err
+		}
+		return h.EndOther(ctx, c.session())
+	})
 	p.Changed()
 	return err
 }
@@ -247,15 +390,13 @@ func (p *Provider) LogoutEverywhere(ctx context.Context, userID string) error {
 	return p.signOut(ctx, u.Email)
 }
 
-// endAll makes no access token of a user count any more. The caller's own session is
-// named as well: it may have begun in this very second.
+// endAll makes no access token of a user count any more.
 func (p *Provider) endAll(ctx context.Context, tx *pg.Tx, userID string) error {
-	if caller := auth.From(ctx); caller.UserID == userID && caller.SessionID != "" {
-		if err := p.Store.EndSession(ctx, tx, userID, caller.SessionID); err != nil {
-			return err
-		}
+	h, err := p.Store.HoldAny(ctx, tx, userID)
+	if err != nil {
+		return err
 	}
-	return p.Store.RevokeSessions(ctx, tx, userID, "")
+	return h.Next(ctx, "")
 }
 
 // signOut revokes every refresh token of a user in the pool.

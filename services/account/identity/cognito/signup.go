@@ -15,36 +15,45 @@ import (
 	"github.com/turumba/turumba/services/account/identity"
 )
 
-// Register signs the person up in the pool, which mails the code, and stores what is
-// to be made once the address is verified. A known address gets a notice instead.
-func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) error {
+// Register signs the person up in the pool, which mails the code, stores what is to be
+// made once the address is verified, and returns the token by which it is. A known
+// address gets a notice instead, and a registration that gives nothing.
+func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) (token string, err error) {
 	r.Email = account.NormalEmail(r.Email)
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
-		return err
+		return "", err
 	}
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
-		return err
+		return "", err
 	}
 	owner := "email:" + identity.Digest(r.Email)
 	if err := p.Store.DB().Replay(ctx, owner); err != nil {
-		return err // repeating the call must not make another user in the pool
+		return "", err // repeating the call must not make another user in the pool
 	}
-	inPool, err := p.signUp(ctx, r.Email, password)
+	place, err := p.signUp(ctx, r.Email, password)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	token = identity.NewToken()
+	r.TokenHash, r.CodeHash, r.Subject = identity.HashToken(token), []byte{}, place.subject
+	return token, p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, owner); err != nil {
 			return err
 		}
 		known, err := p.Store.UserExists(ctx, tx, r.Email)
-		if err == nil && !known {
-			// Somebody who was in the pool before finishes it by logging in.
-			r.CodeHash, r.CodeExpires = []byte{}, tx.Now.Add(account.CodeLife)
-			err = p.Store.SaveRegistration(ctx, tx, r)
+		if err != nil {
+			return err
 		}
-		if err == nil && (known || inPool) {
+		// Somebody who was in the pool before finishes it by logging in.
+		r.Known, r.CodeExpires = known || place.busy, tx.Now.Add(account.CodeLife)
+		if err := p.Store.SaveRegistration(ctx, tx, r); err != nil {
+			return err
+		}
+		switch {
+		case known || place.taken:
 			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
+		case place.busy:
+			err = p.Mail.Queue(ctx, tx, r.Email, identity.BusySubject, identity.BusyText)
 		}
 		if err != nil {
 			return err
@@ -53,29 +62,46 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	})
 }
 
-// signUp makes a user in the pool; inPool tells that there was one who had verified
-// the address. One who had not gives way: nobody proved anything, and the password of
-// the newest registration counts. Cognito is asked the same whoever is there.
-func (p *Provider) signUp(ctx context.Context, email, password string) (inPool bool, err error) {
+// place is what signing up gave. The pool has one user an address, with one password.
+type place struct {
+	subject string // the sub of the new user of the pool
+	taken   bool   // there was one who had verified the address
+	busy    bool   // there was one whose registration waits for its code
+}
+
+// signUp makes a user in the pool. One who had not verified the address gives way once
+// no registration of ours waits for their code any more: nobody proved anything. Until
+// then a later registration must not take their place. Cognito is asked the same whoever
+// is there.
+func (p *Provider) signUp(ctx context.Context, email, password string) (place, error) {
 	found, err := p.find(ctx, email)
 	if err != nil {
-		return false, err
+		return place{}, err
 	}
 	unconfirmed := found != nil && found.UserStatus == types.UserStatusTypeUnconfirmed
-	if unconfirmed {
+	waits, err := p.Store.Signing(ctx, email, subjectOf(found, email))
+	if err != nil {
+		return place{}, err
+	}
+	if unconfirmed && !waits {
 		_, err := p.cognito.AdminDeleteUser(ctx, &idp.AdminDeleteUserInput{UserPoolId: &p.UserPoolID, Username: &email})
 		if err != nil && !is(err, userNotFound) {
-			return false, failure(operating, err)
+			return place{}, failure(operating, err)
 		}
 	}
-	_, err = p.cognito.SignUp(ctx, &idp.SignUpInput{
+	out, err := p.cognito.SignUp(ctx, &idp.SignUpInput{
 		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, Password: &password,
 		UserAttributes: []types.AttributeType{{Name: aws.String("email"), Value: &email}},
 	})
 	if is(err, userExists) {
-		return found != nil && !unconfirmed, nil
+		taken := found != nil && !unconfirmed
+		return place{taken: taken, busy: !taken}, nil
 	}
-	return false, failure(signingUp, err)
+	if err != nil {
+		err = failure(signingUp, err)
+		return place{busy: err == nil}, err
+	}
+	return place{subject: aws.ToString(out.UserSub)}, nil
 }
 
 // find returns the user of an address in the pool; nil without one.
@@ -88,27 +114,48 @@ func (p *Provider) find(ctx context.Context, email string) (*idp.AdminGetUserOut
 }
 
 // Verify has the pool check the code and creates what was registered. The same good
-// code gives the same answer again.
-func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Registration, error) {
+// code gives the same answer again. The pool is asked only while the user who waits there
+// is the one of this registration: the code in the mail may be of another.
+func (p *Provider) Verify(ctx context.Context, email, code, token string) (*account.Registration, error) {
 	email = account.NormalEmail(email)
-	if _, err := p.Store.RegisteringWith(ctx, email); err != nil {
+	r, err := p.Store.RegistrationBegun(ctx, email, identity.HashToken(token))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.Store.InvitationOf(ctx, r); err != nil {
 		return nil, err // an invitation that is over must not use up the code
 	}
-	_, err := p.cognito.ConfirmSignUp(ctx, &idp.ConfirmSignUpInput{
+	hash := identity.HashCode(token, code)
+	ours, err := p.waits(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if !ours {
+		return p.verified(ctx, r, hash, account.ErrInvalidCode)
+	}
+	_, err = p.cognito.ConfirmSignUp(ctx, &idp.ConfirmSignUpInput{
 		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code,
 	})
 	if err != nil {
-		return p.verified(ctx, email, code, failure(confirming, err))
+		return p.verified(ctx, r, hash, failure(confirming, err))
 	}
 	found, err := p.find(ctx, email)
 	if err != nil {
 		return nil, err
 	}
-	subject := subjectOf(found, email)
-	if subject == "" {
-		return nil, account.ErrInvalidCode // the code was not for this address
+	if subjectOf(found, email) != r.Subject {
+		return nil, account.ErrInvalidCode // the code was not for this address, or not for this registration
 	}
-	return p.finish(ctx, email, subject, identity.HashCode(email, code))
+	return p.finish(ctx, r, r.Subject, hash)
+}
+
+// waits reports whether the user of a registration waits for a code in the pool.
+func (p *Provider) waits(ctx context.Context, r *account.Registration) (bool, error) {
+	if r.Known || r.Subject == "" || r.UserID != "" || r.Attempts >= account.MaxCodeAttempts {
+		return false, nil
+	}
+	found, err := p.find(ctx, r.Email)
+	return err == nil && subjectOf(found, r.Email) == r.Subject, err
 }
 
 // subjectOf is the sub of a user of the pool who has the address; empty for others.
@@ -128,21 +175,21 @@ func subjectOf(u *idp.AdminGetUserOutput, email string) string {
 
 // verified answers the code that finished a registration before; else cause. Wrong
 // codes count.
-func (p *Provider) verified(ctx context.Context, email, code string, cause error) (*account.Registration, error) {
+func (p *Provider) verified(ctx context.Context, begun *account.Registration, codeHash []byte, cause error) (*account.Registration, error) {
 	if !errors.Is(cause, account.ErrInvalidCode) {
 		return nil, cause
 	}
 	var r *account.Registration
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) (err error) {
-		if r, err = p.Store.Registration(ctx, tx, email); err != nil {
+		if r, err = p.Store.Registration(ctx, tx, begun.Email, begun.TokenHash); err != nil {
 			return err
 		}
-		same := subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) == 1
+		same := subtle.ConstantTimeCompare(codeHash, r.CodeHash) == 1
 		if same && r.UserID != "" && r.Attempts < account.MaxCodeAttempts {
 			cause = nil
 			return nil
 		}
-		return p.Store.CountAttempt(ctx, tx, email)
+		return p.Store.CountAttempt(ctx, tx, r.TokenHash)
 	})
 	if err != nil {
 		return nil, err
@@ -150,10 +197,10 @@ func (p *Provider) verified(ctx context.Context, email, code string, cause error
 	return r, cause
 }
 
-// finish creates what an address registered, for its user in the pool.
-func (p *Provider) finish(ctx context.Context, email, subject string, codeHash []byte) (*account.Registration, error) {
+// finish creates what was registered, for its user in the pool.
+func (p *Provider) finish(ctx context.Context, begun *account.Registration, subject string, codeHash []byte) (*account.Registration, error) {
 	joins := account.NewID() // the account that the user makes or joins
-	invitation, err := p.Store.RegisteringWith(ctx, email)
+	invitation, err := p.Store.InvitationOf(ctx, begun)
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +209,8 @@ func (p *Provider) finish(ctx context.Context, email, subject string, codeHash [
 	}
 	var r *account.Registration
 	err = p.Store.DB().InTx(ctx, []string{joins}, func(tx *pg.Tx) error {
-		if r, err = p.Store.Registration(ctx, tx, email); err != nil || r.UserID != "" {
+		if r, err = p.Store.Registration(ctx, tx, begun.Email, begun.TokenHash); err != nil || r.UserID != "" {
 			return err
-		}
-		if (invitation == nil) != (r.InvitationHash == nil) {
-			return account.ErrInvalidCode // registered again in between
 		}
 		r.UserID, r.AccountID, r.Subject, r.CodeHash = account.NewID(), joins, subject, codeHash
 		return p.Store.FinishRegistration(ctx, tx, r, invitation, p.Issuer)
@@ -174,14 +218,34 @@ func (p *Provider) finish(ctx context.Context, email, subject string, codeHash [
 	return r, err
 }
 
-// Resend has the pool mail a new code if a registration waits for one.
-func (p *Provider) Resend(ctx context.Context, email string) error {
+// Resend has the pool mail a new code if the registration waits for one. For a known
+// address the pool is asked as well, and mails none.
+func (p *Provider) Resend(ctx context.Context, email, token string) error {
 	email = account.NormalEmail(email)
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
 		return err
 	}
-	_, err := p.cognito.ResendConfirmationCode(ctx, &idp.ResendConfirmationCodeInput{
+	r, err := p.Store.RegistrationBegun(ctx, email, identity.HashToken(token))
+	if errors.Is(err, account.ErrInvalidCode) || (err == nil && r.UserID != "") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	found, err := p.find(ctx, email)
+	if err != nil {
+		return err
+	}
+	if found != nil && found.UserStatus == types.UserStatusTypeUnconfirmed && subjectOf(found, email) != r.Subject {
+		return nil // the code would be of another registration
+	}
+	_, err = p.cognito.ResendConfirmationCode(ctx, &idp.ResendConfirmationCodeInput{
 		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email,
 	})
-	return failure(mailing, err)
+	if err != nil {
+		return failure(mailing, err)
+	}
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		return p.Store.RenewCode(ctx, tx, r.TokenHash, []byte{}, tx.Now.Add(account.CodeLife))
+	})
 }

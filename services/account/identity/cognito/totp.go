@@ -12,6 +12,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
+	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // SetupTotp makes the secret of a second factor, for who knows the password: the pool
@@ -47,16 +48,18 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 }
 
 // VerifyTotp turns the second factor on with its first code. The pool has no recovery
-// codes.
+// codes. Other sessions, whose logins did without it, end.
 func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]string, error) {
-	_, err := p.factor(ctx, userID, code, false)
-	if err != nil {
+	if _, err := p.factor(ctx, userID, code, false); err != nil {
 		return nil, err
 	}
-	return nil, p.prefer(ctx, true)
+	if err := p.prefer(ctx, true); err != nil {
+		return nil, err
+	}
+	return nil, p.factorChanged(ctx, userID, func(*pg.Tx) error { return nil })
 }
 
-// DisableTotp turns the second factor off with a code of it.
+// DisableTotp turns the second factor off with a code of it. Other sessions end.
 func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 	u, err := p.factor(ctx, userID, code, true)
 	if err != nil {
@@ -65,9 +68,42 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 	if err := p.prefer(ctx, false); err != nil {
 		return err
 	}
-	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	return p.factorChanged(ctx, userID, func(tx *pg.Tx) error {
 		return p.Mail.Queue(ctx, tx, u.Email, identity.FactorOffSubject, identity.FactorOffText)
 	})
+}
+
+// factorChanged raises the user's credential epoch; the caller's session goes on.
+func (p *Provider) factorChanged(ctx context.Context, userID string, also func(*pg.Tx) error) error {
+	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.Store.HoldAny(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
+		keep, err := p.here(ctx, h)
+		if err != nil {
+			return err
+		}
+		if err := h.Next(ctx, keep); err != nil {
+			return err
+		}
+		return also(tx)
+	})
+	p.Changed()
+	return err
+}
+
+// here is the caller's session, noted if it was not known; empty for none.
+func (p *Provider) here(ctx context.Context, h *postgres.Held) (id string, err error) {
+	access, err := claimsOf(auth.TokenFrom(ctx))
+	if err != nil || access.Session == "" {
+		return "", err
+	}
+	x, err := h.Session(ctx, access.Session)
+	if err == nil && x == nil && h.Admits(access.session().BeganAt) {
+		err = h.Begin(ctx, access.session())
+	}
+	return access.Session, err
 }
 
 // factor checks a code of a second factor that is on, or not yet.

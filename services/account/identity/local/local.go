@@ -7,9 +7,8 @@ package local
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -54,55 +53,65 @@ func New(cfg Config) (*Provider, error) {
 	return &Provider{Config: cfg, limits: identity.Limits{Store: cfg.Store}, hasher: h}, nil
 }
 
-// Register starts a registration and mails the code; a known address gets a
-// notice instead. respond is the stored answer for the idempotency key.
-func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) error {
+// Register starts a registration, mails the code and returns the token by which it is
+// verified; a known address gets a notice instead, and a registration that gives nothing.
+// respond is the stored answer for the idempotency key.
+func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) (token string, err error) {
 	r.Email = account.NormalEmail(r.Email)
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
-		return err
+		return "", err
 	}
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
-		return err
+		return "", err
 	}
 	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
-		return err
+		return "", err
 	}
 	code := newCode()
-	r.PasswordHash, r.CodeHash = hash, identity.HashCode(r.Email, code)
-	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	token = identity.NewToken()
+	r.TokenHash, r.PasswordHash, r.CodeHash = identity.HashToken(token), hash, identity.HashCode(token, code)
+	return token, p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, "email:"+identity.Digest(r.Email)); err != nil {
 			return err
 		}
-		known, err := p.Store.UserExists(ctx, tx, r.Email)
-		if err != nil {
+		if r.Known, err = p.Store.UserExists(ctx, tx, r.Email); err != nil {
 			return err
 		}
-		if known {
-			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
-		} else {
-			r.CodeExpires = tx.Now.Add(account.CodeLife)
-			if err = p.Store.SaveRegistration(ctx, tx, r); err == nil {
-				err = p.mailCode(ctx, tx, r.Email, code)
-			}
+		if r.Known {
+			r.PasswordHash = "" // of no use to anybody
 		}
-		if err != nil {
+		r.CodeExpires = tx.Now.Add(account.CodeLife)
+		if err := p.Store.SaveRegistration(ctx, tx, r); err != nil {
+			return err
+		}
+		if err := p.mailCode(ctx, tx, &r, code); err != nil {
 			return err
 		}
 		return tx.Respond(ctx, respond)
 	})
 }
 
-func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, email, code string) error {
-	return p.Mail.Queue(ctx, tx, email, code+" is your verification code", "Your verification code is "+code+". It is good for 15 minutes.\nIf you did not register, ignore this mail.\n")
+// mailCode mails the code of a registration, or that the address is known.
+func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, r *account.Registration, code string) error {
+	if r.Known {
+		return p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
+	}
+	subject, text := identity.CodeMail(r.FullName, code)
+	return p.Mail.Queue(ctx, tx, r.Email, subject, text)
 }
 
 // Verify checks a code and creates what was registered. The same good code gives
 // the same answer again.
-func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Registration, error) {
+func (p *Provider) Verify(ctx context.Context, email, code, token string) (*account.Registration, error) {
 	email = account.NormalEmail(email)
+	hash := identity.HashToken(token)
+	begun, err := p.Store.RegistrationBegun(ctx, email, hash)
+	if err != nil {
+		return nil, err
+	}
 	joins := account.NewID() // the account that the user makes or joins
-	invitation, err := p.Store.RegisteringWith(ctx, email)
+	invitation, err := p.Store.InvitationOf(ctx, begun)
 	if err != nil {
 		return nil, err
 	}
@@ -112,21 +121,18 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 	var r *account.Registration
 	wrong := false
 	err = p.Store.DB().InTx(ctx, []string{joins}, func(tx *pg.Tx) error {
-		if r, err = p.Store.Registration(ctx, tx, email); err != nil {
+		if r, err = p.Store.Registration(ctx, tx, email, hash); err != nil {
 			return err
 		}
 		if r.Attempts >= account.MaxCodeAttempts || !tx.Now.Before(r.CodeExpires) {
 			return account.ErrInvalidCode
 		}
-		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 {
+		if r.Known || subtle.ConstantTimeCompare(identity.HashCode(token, code), r.CodeHash) != 1 {
 			wrong = true
-			return p.Store.CountAttempt(ctx, tx, email) // committed: a wrong code counts
+			return p.Store.CountAttempt(ctx, tx, hash) // committed: a wrong code counts
 		}
 		if r.UserID != "" {
 			return nil
-		}
-		if (invitation == nil) != (r.InvitationHash == nil) {
-			return account.ErrInvalidCode // registered again in between
 		}
 		r.UserID, r.AccountID = account.NewID(), joins
 		r.Subject = r.UserID
@@ -138,19 +144,26 @@ func (p *Provider) Verify(ctx context.Context, email, code string) (*account.Reg
 	return r, err
 }
 
-// Resend mails a new code if a registration waits for one.
-func (p *Provider) Resend(ctx context.Context, email string) error {
+// Resend mails a new code if the registration waits for one; one of a known address gets
+// the notice again.
+func (p *Provider) Resend(ctx context.Context, email, token string) error {
 	email = account.NormalEmail(email)
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
 		return err
 	}
 	code := newCode()
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		waits, err := p.Store.RenewCode(ctx, tx, email, identity.HashCode(email, code), tx.Now.Add(account.CodeLife))
-		if err != nil || !waits {
+		r, err := p.Store.Registration(ctx, tx, email, identity.HashToken(token))
+		if errors.Is(err, account.ErrInvalidCode) || (err == nil && r.UserID != "") {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		return p.mailCode(ctx, tx, email, code)
+		if err := p.Store.RenewCode(ctx, tx, r.TokenHash, identity.HashCode(token, code), tx.Now.Add(account.CodeLife)); err != nil {
+			return err
+		}
+		return p.mailCode(ctx, tx, r, code)
 	})
 }
 
@@ -161,16 +174,4 @@ func newCode() string {
 		panic(err) // crypto/rand never fails on supported systems
 	}
 	return fmt.Sprintf("%06d", n.Int64())
-}
-
-// newSecret is 256 random bits.
-func newSecret() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // it never fails on supported systems
-	return base64.RawURLEncoding.EncodeToString(b)
-}
-
-func hashToken(token string) []byte {
-	sum := sha256.Sum256([]byte(token))
-	return sum[:]
 }

@@ -51,121 +51,172 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 		return identity.Tokens{}, identity.ErrNotVerified
 	}
 	if stale {
-		if err := p.rehash(ctx, login.UserID, password); err != nil {
+		if err := p.rehash(ctx, login, password); err != nil {
 			return identity.Tokens{}, err
 		}
 	}
-	if login.HasTotp {
-		return p.challenge(ctx, login.UserID)
+	var t identity.Tokens
+	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		// Checking took a while: the password may be another one by now.
+		h, err := p.Store.Hold(ctx, tx, login.UserID, login.Epoch)
+		if err != nil {
+			return err
+		}
+		if h.HasTotp {
+			t, err = p.challenge(ctx, tx, h)
+		} else {
+			t, err = p.issue(ctx, tx, h, false)
+		}
+		return err
+	})
+	if errors.Is(err, postgres.ErrStale) {
+		err = identity.ErrCredentials
 	}
-	return p.issue(ctx, login)
+	return t, err
 }
 
-// rehash stores the password with today's parameters.
-func (p *Provider) rehash(ctx context.Context, userID, password string) error {
+// rehash stores the password with today's parameters, if it is still the password.
+func (p *Provider) rehash(ctx context.Context, login *postgres.Login, password string) error {
 	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}
-	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.Store.SetPassword(ctx, tx, userID, hash) })
-}
-
-func (p *Provider) challenge(ctx context.Context, userID string) (identity.Tokens, error) {
-	session := newSecret()
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		return p.Store.SaveChallenge(ctx, tx, hashToken(session), userID, tx.Now.Add(challengeLife))
+	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.Store.Hold(ctx, tx, login.UserID, login.Epoch)
+		if err != nil {
+			return err
+		}
+		return h.Rehash(ctx, hash, login.PasswordHash)
 	})
-	return identity.Tokens{Session: session}, err
+	if errors.Is(err, postgres.ErrStale) {
+		err = identity.ErrCredentials
+	}
+	return err
 }
 
-// Answer ends a login with a code of the second factor or a recovery code.
+func (p *Provider) challenge(ctx context.Context, tx *pg.Tx, h *postgres.Held) (identity.Tokens, error) {
+	session := identity.NewToken()
+	return identity.Tokens{Session: session}, h.SaveChallenge(ctx, identity.HashToken(session), tx.Now.Add(challengeLife))
+}
+
+// Answer ends a login with a code of the second factor or a recovery code. The login must
+// stand on the epoch that its password was checked on.
 func (p *Provider) Answer(ctx context.Context, session, code string) (identity.Tokens, error) {
-	userID, err := p.Store.Challenge(ctx, hashToken(session), p.Clock.Now())
+	hash := identity.HashToken(session)
+	c, err := p.Store.Challenge(ctx, hash, p.Clock.Now())
 	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
 		return identity.Tokens{}, identity.ErrSession
 	}
 	if err != nil {
 		return identity.Tokens{}, err
 	}
-	err = p.factor(ctx, userID, code, func(tx *pg.Tx) error {
-		ended, err := p.Store.EndChallenge(ctx, tx, hashToken(session))
-		if err == nil && !ended {
-			err = identity.ErrSession // a rival was first
+	var t identity.Tokens
+	hold := func(tx *pg.Tx) (*postgres.Held, error) { return p.Store.Hold(ctx, tx, c.UserID, c.Epoch) }
+	err = p.factor(ctx, c.UserID, code, hold, func(tx *pg.Tx, h *postgres.Held) error {
+		ended, err := h.EndChallenge(ctx, hash)
+		if err != nil {
+			return err
 		}
+		if !ended {
+			return identity.ErrSession // a rival was first
+		}
+		t, err = p.issue(ctx, tx, h, true)
 		return err
 	})
-	if err != nil {
-		return identity.Tokens{}, err
+	if errors.Is(err, postgres.ErrStale) {
+		err = identity.ErrSession
 	}
-	login, err := p.Store.LoginByID(ctx, userID)
-	if err != nil {
-		return identity.Tokens{}, err
-	}
-	if !login.IsActive {
-		return identity.Tokens{}, identity.ErrSession
-	}
-	return p.issue(ctx, login)
+	return t, err
 }
 
-// issue starts a session: a family of refresh tokens, and the tokens of its first.
-func (p *Provider) issue(ctx context.Context, login *postgres.Login) (identity.Tokens, error) {
-	refresh, family := newSecret(), account.NewID()
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		return p.Store.SaveRefreshToken(ctx, tx, hashToken(refresh), family, login.UserID, tx.Now.Add(refreshLife))
-	})
-	if err != nil {
+// issue starts a session: a family of refresh tokens, and the tokens of its first. factor
+// tells that the login took the second factor.
+func (p *Provider) issue(ctx context.Context, tx *pg.Tx, h *postgres.Held, factor bool) (identity.Tokens, error) {
+	x := postgres.Session{ID: account.NewID(), Epoch: h.Epoch, Own: true, Factor: factor, BeganAt: tx.Now, ExpiresAt: tx.Now.Add(refreshLife)}
+	if err := h.Begin(ctx, x); err != nil {
 		return identity.Tokens{}, err
 	}
-	return p.Keys.Tokens(identity.Subject{ID: login.Subject, Email: login.Email, Session: family, LoggedIn: p.Clock.Now()}, refresh)
+	return p.give(ctx, h, &x)
+}
+
+// give adds a refresh token to a session and signs the tokens that go with it.
+func (p *Provider) give(ctx context.Context, h *postgres.Held, x *postgres.Session) (identity.Tokens, error) {
+	refresh := identity.NewToken()
+	if err := h.SaveRefreshToken(ctx, identity.HashToken(refresh), x.ID, x.ExpiresAt); err != nil {
+		return identity.Tokens{}, err
+	}
+	return p.Keys.Tokens(identity.Subject{
+		ID: h.Subject, Email: h.Email, Session: x.ID, LoggedIn: x.BeganAt, Epoch: x.Epoch, Factor: x.Factor && h.HasTotp,
+	}, refresh)
 }
 
 // Refresh rotates a refresh token. One that was used before has been stolen: its
-// family is revoked. The family ends 30 days after the login, however often it
-// was refreshed.
+// session ends. The session ends 30 days after the login, however often it was
+// refreshed.
 func (p *Provider) Refresh(ctx context.Context, token string) (identity.Tokens, error) {
-	next := newSecret()
-	var old *postgres.RefreshToken
-	stolen := false
+	hash := identity.HashToken(token)
+	var t identity.Tokens
+	var stolen *postgres.Held
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		var err error
-		if old, err = p.Store.RefreshToken(ctx, tx, hashToken(token)); err != nil {
+		h, x, err := p.session(ctx, tx, hash)
+		if err != nil {
+			return err
+		}
+		old, err := h.RefreshToken(ctx, hash)
+		if err != nil {
 			return err
 		}
 		switch {
-		case old.Revoked || !old.IsActive || !tx.Now.Before(old.ExpiresAt):
+		case !h.Live(x) || !tx.Now.Before(old.ExpiresAt):
 			return identity.ErrRefresh
 		case old.UsedAt != nil && tx.Now.Sub(*old.UsedAt) < reuseGrace:
 			return identity.ErrRefresh
 		case old.UsedAt != nil:
-			stolen = true
-			return p.Store.RevokeFamily(ctx, tx, old.FamilyID) // committed: the theft counts
+			stolen = h
+			return h.EndSession(ctx, x.ID) // committed: the theft counts
 		}
-		if err := p.Store.UseRefreshToken(ctx, tx, hashToken(token)); err != nil {
+		if err := h.UseRefreshToken(ctx, hash); err != nil {
 			return err
 		}
-		return p.Store.SaveRefreshToken(ctx, tx, hashToken(next), old.FamilyID, old.UserID, old.ExpiresAt)
+		t, err = p.give(ctx, h, x)
+		return err
 	})
-	if stolen {
+	if stolen != nil && err == nil {
 		p.Changed()
-		p.Logger.WarnContext(ctx, "a refresh token was used twice; its session has ended", "user_id", old.UserID)
+		p.Logger.WarnContext(ctx, "a refresh token was used twice; its session has ended", "user_id", stolen.UserID)
+		err = identity.ErrRefresh
 	}
-	if errors.Is(err, postgres.ErrNoToken) || stolen {
-		return identity.Tokens{}, identity.ErrRefresh
+	if errors.Is(err, postgres.ErrNoToken) {
+		err = identity.ErrRefresh
 	}
+	return t, err
+}
+
+// session holds the user of a refresh token and locks its session.
+func (p *Provider) session(ctx context.Context, tx *pg.Tx, hash []byte) (*postgres.Held, *postgres.Session, error) {
+	userID, sessionID, err := p.Store.TokenOwner(ctx, tx, hash)
 	if err != nil {
-		return identity.Tokens{}, err
+		return nil, nil, err
 	}
-	return p.Keys.Tokens(identity.Subject{ID: old.Subject, Email: old.Email, Session: old.FamilyID, LoggedIn: old.ExpiresAt.Add(-refreshLife)}, next)
+	h, err := p.Store.HoldAny(ctx, tx, userID)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := h.Session(ctx, sessionID)
+	if err == nil && x == nil {
+		err = postgres.ErrNoToken
+	}
+	return h, x, err
 }
 
 // Logout ends the session of a refresh token; an unknown one changes nothing.
 func (p *Provider) Logout(ctx context.Context, token string) error {
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		t, err := p.Store.RefreshToken(ctx, tx, hashToken(token))
+		h, x, err := p.session(ctx, tx, identity.HashToken(token))
 		if err != nil {
 			return err
 		}
-		return p.Store.RevokeFamily(ctx, tx, t.FamilyID)
+		return h.EndSession(ctx, x.ID)
 	})
 	if errors.Is(err, postgres.ErrNoToken) {
 		return nil
@@ -176,7 +227,13 @@ func (p *Provider) Logout(ctx context.Context, token string) error {
 
 // LogoutEverywhere ends every session of a user.
 func (p *Provider) LogoutEverywhere(ctx context.Context, userID string) error {
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.Store.RevokeSessions(ctx, tx, userID, "") })
+	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.Store.HoldAny(ctx, tx, userID)
+		if err != nil {
+			return err
+		}
+		return h.Next(ctx, "")
+	})
 	p.Changed()
 	return err
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"runtime"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/sync/semaphore"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
@@ -70,15 +73,33 @@ func (p *Provider) Forgot(ctx context.Context, email string) error {
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
 		return err
 	}
-	code := newSecret()
+	code := identity.NewToken()
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		known, err := p.Store.SaveReset(ctx, tx, email, identity.HashCode(email, code), tx.Now.Add(account.CodeLife))
-		if err != nil || !known {
+		h, err := p.holdAddress(ctx, tx, email)
+		if errors.Is(err, account.ErrInvalidCode) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := h.SaveReset(ctx, identity.HashCode(email, code), tx.Now.Add(account.CodeLife)); err != nil {
 			return err
 		}
 		return p.Mail.Queue(ctx, tx, email, "Reset your password",
 			"The code to reset your password is\n\n"+code+"\n\nIt is good once, for 15 minutes. If you did not ask for it, ignore this mail.\n")
 	})
+}
+
+// holdAddress holds the user of an address who logs in by password; INVALID_CODE without.
+func (p *Provider) holdAddress(ctx context.Context, tx *pg.Tx, email string) (*postgres.Held, error) {
+	h, err := p.Store.HoldAddress(ctx, tx, email)
+	if apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+		return nil, account.ErrInvalidCode
+	}
+	if err == nil && (!h.IsActive || h.PasswordHash == "") {
+		err = account.ErrInvalidCode
+	}
+	return h, err
 }
 
 // Reset sets a new password with the code of the mail and ends every session.
@@ -95,14 +116,18 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 		return err
 	}
 	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		r, err := p.Store.Reset(ctx, tx, email)
+		h, err := p.holdAddress(ctx, tx, email)
 		if err != nil {
 			return err
 		}
-		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 || !tx.Now.Before(r.ExpiresAt) {
+		r, err := h.Reset(ctx)
+		if err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 || r.Epoch != h.Epoch || !tx.Now.Before(r.ExpiresAt) {
 			return account.ErrInvalidCode
 		}
-		return p.setPassword(ctx, tx, r.UserID, email, hash, "")
+		return p.setPassword(ctx, tx, h, hash, "")
 	})
 	if err != nil {
 		return err
@@ -112,15 +137,16 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 }
 
 // setPassword stores a password and ends every session but keep.
-func (p *Provider) setPassword(ctx context.Context, tx *pg.Tx, userID, email, hash, keep string) error {
-	if err := p.Store.SetPassword(ctx, tx, userID, hash); err != nil {
+func (p *Provider) setPassword(ctx context.Context, tx *pg.Tx, h *postgres.Held, hash, keep string) error {
+	if err := h.SetPassword(ctx, hash, keep); err != nil {
 		return err
 	}
-	if err := p.Store.RevokeSessions(ctx, tx, userID, keep); err != nil {
-		return err
-	}
-	return p.Mail.Queue(ctx, tx, email, identity.PasswordSubject, identity.PasswordText)
+	return p.Mail.Queue(ctx, tx, h.Email, identity.PasswordSubject, identity.PasswordText)
 }
+
+// errStale is a change by somebody whose session ended, or whose credentials changed,
+// while it was on its way.
+var errStale = apierr.Unauthenticated(postgres.ErrStale)
 
 // Change sets a new password for who knows the old one, and ends the user's
 // other sessions.
@@ -137,12 +163,35 @@ func (p *Provider) Change(ctx context.Context, userID, sessionID, current, passw
 		return err
 	}
 	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		return p.setPassword(ctx, tx, userID, login.Email, hash, sessionID)
+		h, err := p.holdChecked(ctx, tx, login, sessionID)
+		if err != nil {
+			return err
+		}
+		return p.setPassword(ctx, tx, h, hash, sessionID)
 	})
 	if err == nil {
 		p.Changed()
 	}
 	return err
+}
+
+// holdChecked holds a user in a session of theirs, if their password is still the one
+// that was checked.
+func (p *Provider) holdChecked(ctx context.Context, tx *pg.Tx, checked *postgres.Login, sessionID string) (*postgres.Held, error) {
+	h, err := p.holdIn(ctx, tx, checked.UserID, sessionID)
+	if err == nil && h.Epoch != checked.Epoch {
+		err = errStale
+	}
+	return h, err
+}
+
+// holdIn holds a user in a session of theirs.
+func (p *Provider) holdIn(ctx context.Context, tx *pg.Tx, userID, sessionID string) (*postgres.Held, error) {
+	h, err := p.Store.HoldIn(ctx, tx, userID, sessionID)
+	if errors.Is(err, postgres.ErrStale) {
+		err = errStale
+	}
+	return h, err
 }
 
 // fresh checks the password of somebody who is logged in, within the limits of a

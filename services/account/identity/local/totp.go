@@ -13,6 +13,7 @@ import (
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
 
+	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
@@ -51,7 +52,13 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 	if err != nil {
 		return "", "", fmt.Errorf("seal the second factor: %w", err)
 	}
-	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error { return p.Store.SaveTotp(ctx, tx, userID, sealed) })
+	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.holdChecked(ctx, tx, login, auth.From(ctx).SessionID)
+		if err != nil {
+			return err
+		}
+		return h.SaveTotp(ctx, sealed)
+	})
 	if err != nil {
 		return "", "", err
 	}
@@ -59,62 +66,82 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 }
 
 // VerifyTotp turns the second factor on with its first code and returns the
-// recovery codes.
+// recovery codes. Other sessions, whose logins did without it, end.
 func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.withTotp(ctx, userID, false, code, func(tx *pg.Tx, t *postgres.Totp) error {
+	err := p.withTotp(ctx, userID, false, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, t *postgres.Totp) error {
 		if t.EnabledAt != nil {
 			return identity.ErrMFAOn
 		}
-		if err := p.Store.EnableTotp(ctx, tx, userID); err != nil {
+		if err := h.SaveRecoveryCodes(ctx, hashes); err != nil {
 			return err
 		}
-		return p.Store.SaveRecoveryCodes(ctx, tx, userID, hashes)
+		return h.EnableTotp(ctx, auth.From(ctx).SessionID)
 	})
-	return codes, err
+	if err != nil {
+		return nil, err
+	}
+	p.Changed()
+	return codes, nil
 }
 
-// DisableTotp turns the second factor off with a code of it or a recovery code.
+// DisableTotp turns the second factor off with a code of it or a recovery code. Other
+// sessions end.
 func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
-	return p.factor(ctx, userID, code, func(tx *pg.Tx) error {
-		if err := p.Store.DeleteTotp(ctx, tx, userID); err != nil {
+	err := p.factor(ctx, userID, code, p.here(ctx, userID), func(tx *pg.Tx, h *postgres.Held) error {
+		if err := h.DeleteTotp(ctx, auth.From(ctx).SessionID); err != nil {
 			return err
 		}
-		login, err := p.Store.LoginByID(ctx, userID)
-		if err != nil {
-			return err
-		}
-		return p.Mail.Queue(ctx, tx, login.Email, identity.FactorOffSubject, identity.FactorOffText)
+		return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffSubject, identity.FactorOffText)
 	})
+	if err == nil {
+		p.Changed()
+	}
+	return err
 }
 
 // RenewRecoveryCodes replaces the recovery codes.
 func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.withTotp(ctx, userID, true, code, func(tx *pg.Tx, _ *postgres.Totp) error {
-		return p.Store.SaveRecoveryCodes(ctx, tx, userID, hashes)
+	err := p.withTotp(ctx, userID, true, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, _ *postgres.Totp) error {
+		return h.SaveRecoveryCodes(ctx, hashes)
 	})
-	return codes, err
+	if err != nil {
+		return nil, err
+	}
+	return codes, nil
+}
+
+// hold locks the user whose second factor is asked for.
+type hold func(*pg.Tx) (*postgres.Held, error)
+
+// here holds the caller in the session that they call by.
+func (p *Provider) here(ctx context.Context, userID string) hold {
+	return func(tx *pg.Tx) (*postgres.Held, error) { return p.holdIn(ctx, tx, userID, auth.From(ctx).SessionID) }
 }
 
 // factor checks a code of the second factor, or uses up a recovery code, and then
 // runs do in the same transaction.
-func (p *Provider) factor(ctx context.Context, userID, code string, do func(*pg.Tx) error) error {
+func (p *Provider) factor(ctx context.Context, userID, code string, hold hold, do func(*pg.Tx, *postgres.Held) error) error {
 	if sixDigits.MatchString(code) {
-		return p.withTotp(ctx, userID, true, code, func(tx *pg.Tx, _ *postgres.Totp) error { return do(tx) })
+		return p.withTotp(ctx, userID, true, code, hold, func(tx *pg.Tx, h *postgres.Held, _ *postgres.Totp) error { return do(tx, h) })
 	}
 	if err := p.limits.Attempt(ctx, identity.LimitTotp.By(userID)); err != nil {
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		used, err := p.Store.UseRecoveryCode(ctx, tx, userID, identity.HashCode(userID, normalCode(code)))
+		h, err := hold(tx)
+		if err != nil {
+			return err
+		}
+		used, err := h.UseRecoveryCode(ctx, identity.HashCode(userID, normalCode(code)))
 		if err != nil {
 			return err
 		}
 		if !used {
 			return account.ErrInvalidCode
 		}
-		return do(tx)
+		return do(tx, h)
 	})
 	if err != nil {
 		return err
@@ -126,12 +153,16 @@ var sixDigits = regexp.MustCompile(`^[0-9]{6}$`)
 
 // withTotp checks a code and uses up its step, so that no code works twice, and
 // runs do in the same transaction. Wrong codes count.
-func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, code string, do func(*pg.Tx, *postgres.Totp) error) error {
+func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, code string, hold hold, do func(*pg.Tx, *postgres.Held, *postgres.Totp) error) error {
 	if err := p.limits.Attempt(ctx, identity.LimitTotp.By(userID)); err != nil {
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		t, err := p.Store.Totp(ctx, tx, userID)
+		h, err := hold(tx)
+		if err != nil {
+			return err
+		}
+		t, err := h.Totp(ctx)
 		if err != nil {
 			return err
 		}
@@ -146,10 +177,10 @@ func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, co
 		if !ok || step <= t.LastStep {
 			return account.ErrInvalidCode
 		}
-		if err := p.Store.UseTotpStep(ctx, tx, userID, step); err != nil {
+		if err := h.UseTotpStep(ctx, step); err != nil {
 			return err
 		}
-		return do(tx, t)
+		return do(tx, h, t)
 	})
 	if err != nil {
 		return err
