@@ -7,6 +7,9 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 )
 
+// PermissionImport is what an import needs, from its upload to its last row.
+const PermissionImport = "contacts.import"
+
 const (
 	// MaxImport is the most bytes of one file (decision C8).
 	MaxImport = 1 << 30

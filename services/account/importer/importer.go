@@ -28,6 +28,10 @@ const (
 	rivalRetries  = 10              // of one row
 )
 
+// denied is why an import ends whose person may not import any more. What was stored
+// before stays.
+const denied = "whoever uploaded the file may not import contacts any more"
+
 // Batches is where the contacts of a file go; see postgres.Store.StoreBatch.
 type Batches interface {
 	StoreBatch(ctx context.Context, job *postgres.ImportJob, im *account.Import, b postgres.ImportBatch, lease time.Duration) error
@@ -89,7 +93,11 @@ func (i *Importer) importFile(ctx context.Context, job *postgres.ImportJob) erro
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil {
+	err = g.Wait()
+	if errors.Is(err, postgres.ErrImportDenied) {
+		f.failure, err = denied, nil
+	}
+	if err != nil {
 		return err
 	}
 	return i.store.FinishImport(ctx, job, im, f.failure)

@@ -19,6 +19,7 @@ import (
 	account "github.com/turumba/turumba/services/account"
 	documents "github.com/turumba/turumba/services/account/mongodb"
 	"github.com/turumba/turumba/services/account/postgres"
+	"github.com/turumba/turumba/services/account/storetest"
 )
 
 // life is a store whose process dies on request, and its time.
@@ -145,8 +146,8 @@ func TestDeathInAnImport(t *testing.T) {
 			l, ctx, mine := begin(t), t.Context(), account.NewID()
 			require.NoError(t, l.create(ctx, mine, &account.Contact{Name: "Old", ExternalID: "old"}))
 			im := &account.Import{AccountID: mine, Encoding: "utf-8", Delimiter: ",", Columns: []account.ImportColumn{}, MatchBy: account.DefaultMatchBy(), ContactGroupIDs: []string{}}
-			require.NoError(t, l.journal.DB().InTx(ctx, []string{mine}, func(tx *pg.Tx) error {
-				if _, err := tx.Exec(ctx, "INSERT INTO accounts (id, name, created_at, updated_at) VALUES ($1, 'Mine', $2, $2)", mine, tx.Now); err != nil {
+			require.NoError(t, l.journal.DB().InTx(ctx, []string{mine}, func(tx *pg.Tx) (err error) {
+				if im.CreatedByUserID, err = storetest.Importer(ctx, tx, mine); err != nil {
 					return err
 				}
 				return l.journal.CreateImport(ctx, tx, im)

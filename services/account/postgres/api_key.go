@@ -66,7 +66,8 @@ func (s *Store) RevokeAPIKey(ctx context.Context, tx *pg.Tx, scope []string, id 
 }
 
 // UseAPIKey reads a key by its id alone, asks opens, and notes the use, to the
-// minute. A key that is not there takes as long and opens nothing.
+// minute. A key that is not there takes as long and opens nothing, nor does one whose
+// creator may no longer do anything that it is for.
 func (s *Store) UseAPIKey(ctx context.Context, id string, opens func(*account.APIKey, time.Time) bool) (bool, error) {
 	k, err := s.keyByID(ctx, id)
 	if errors.Is(err, errAPIKey) {
@@ -74,6 +75,10 @@ func (s *Store) UseAPIKey(ctx context.Context, id string, opens func(*account.AP
 	}
 	now := s.db.Now()
 	if err != nil || !opens(k, now) {
+		return false, err
+	}
+	m, err := s.grants(ctx, k)
+	if err != nil || m == nil || len(m.Permissions) == 0 {
 		return false, err
 	}
 	if k.LastUsedAt != nil && now.Sub(*k.LastUsedAt) < time.Minute {
@@ -107,14 +112,24 @@ func (s *Store) keyCaller(ctx context.Context, id string) (auth.Caller, error) {
 	if !k.Works(s.db.Now()) {
 		return auth.Caller{}, errInactive
 	}
-	creator, err := s.memberships(ctx, []string{k.AccountID}, k.CreatedByUserID)
+	m, err := s.grants(ctx, k)
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	caller := auth.Caller{APIKeyID: k.ID}
-	for _, m := range creator {
-		m.Permissions = k.Grants(m.Permissions)
-		caller.Memberships = append(caller.Memberships, m)
+	if m == nil {
+		return auth.Caller{}, errInactive
 	}
-	return caller, nil
+	return auth.Caller{APIKeyID: k.ID, Memberships: []auth.Membership{*m}}, nil
+}
+
+// grants are what a key may do in its account now; nil when its creator is disabled or no
+// member any more.
+func (s *Store) grants(ctx context.Context, k *account.APIKey) (*auth.Membership, error) {
+	creator, err := s.memberships(ctx, []string{k.AccountID}, k.CreatedByUserID)
+	if err != nil || len(creator) == 0 {
+		return nil, err
+	}
+	m := creator[0]
+	m.Permissions = k.Grants(m.Permissions)
+	return &m, nil
 }

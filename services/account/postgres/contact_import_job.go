@@ -33,6 +33,8 @@ type ImportBatch struct {
 var (
 	// ErrImportLost: the import was cancelled, or claimed by another process.
 	ErrImportLost = fmt.Errorf("the import is no longer ours: %w", jobs.ErrFenced)
+	// ErrImportDenied: who uploaded the file may not import contacts any more.
+	ErrImportDenied = errors.New("who uploaded the file may not import contacts any more")
 	// ErrImportRival: somebody else wrote one of the contacts meanwhile, or rows of the
 	// batch hand a key on; a smaller batch may pass.
 	ErrImportRival = errors.New("the batch met a rival")
@@ -88,8 +90,37 @@ func (s *Store) hold(ctx context.Context, tx *pg.Tx, job *ImportJob, lease time.
 	return nil
 }
 
+// mayImport refuses a batch for somebody who may not import any more: an import acts for
+// who uploaded the file, and for the API key that it was uploaded by (ADR 0044).
+func (s *Store) mayImport(ctx context.Context, tx *pg.Tx, im *account.Import) error {
+	userID := im.CreatedByUserID
+	if im.CreatedByAPIKeyID != "" {
+		rows, err := tx.Query(ctx, "SELECT "+apiKeyColumns+" FROM api_keys WHERE account_id = $1 AND id = $2", im.AccountID, im.CreatedByAPIKeyID)
+		if err != nil {
+			return fmt.Errorf("read API key: %w", err)
+		}
+		k, err := pg.One[account.APIKey](ErrImportDenied)(rows)
+		if err != nil {
+			return err
+		}
+		if !k.Works(tx.Now) || !slices.Contains(k.Permissions, account.PermissionImport) {
+			return ErrImportDenied
+		}
+		userID = k.CreatedByUserID
+	}
+	if userID == "" {
+		return ErrImportDenied
+	}
+	permissions, err := permissionsOf(ctx, tx, im.AccountID, userID)
+	if err == nil && !slices.Contains(permissions, account.PermissionImport) {
+		err = ErrImportDenied
+	}
+	return err
+}
+
 // StoreBatch imports rows: contacts, groups, errors, counts and the place to go on
-// are one transaction. The errors ErrImportLost and ErrImportRival store nothing.
+// are one transaction. The errors ErrImportLost, ErrImportDenied and
+// ErrImportRival store nothing.
 func (s *Store) StoreBatch(ctx context.Context, job *ImportJob, im *account.Import, b ImportBatch, lease time.Duration) error {
 	// It reads a sample of all contacts of the installation.
 	if _, err := s.db.Within(time.Minute).Exec(ctx, "SELECT contacts_analyze()"); err != nil {
@@ -111,6 +142,9 @@ func (s *Store) storeBatch(ctx context.Context, job *ImportJob, im *account.Impo
 	next.ReadCount, next.ProcessedBytes = b.Read, b.Processed
 	err := s.db.InTx(ctx, []string{im.AccountID}, func(tx *pg.Tx) error {
 		if err := s.hold(ctx, tx, job, lease); err != nil {
+			return err
+		}
+		if err := s.mayImport(ctx, tx, im); err != nil {
 			return err
 		}
 		known, err := existing(tx)

@@ -41,6 +41,9 @@ func (s *Store) KeepImportPlan(ctx context.Context, job *ImportJob, im *account.
 		if err := s.hold(ctx, tx, job, lease); err != nil {
 			return err
 		}
+		if err := s.mayImport(ctx, tx, im); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, "INSERT INTO contact_import_plans (import_id, account_id, plan, created_at) VALUES ($1, $2, $3, $4)",
 			im.ID, im.AccountID, raw, tx.Now)
 		if err != nil {

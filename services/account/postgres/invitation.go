@@ -135,12 +135,10 @@ func (s *Store) AcceptInvitation(ctx context.Context, tx *pg.Tx, i *account.Invi
 	return s.CreateMembership(ctx, tx, i.AccountID, userID, i.RoleID)
 }
 
-// permissionsOf are what a user holds in an account; none for who is no member.
+// permissionsOf are what a user holds in an account now; none for who is disabled or no
+// member.
 func permissionsOf(ctx context.Context, tx *pg.Tx, accountID, userID string) ([]string, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT unnest(r.permissions) FROM account_users m JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id
-		JOIN users u ON u.id = m.user_id AND u.is_active
-		WHERE m.account_id = $1 AND m.user_id = $2`, accountID, userID)
+	rows, err := tx.Query(ctx, "SELECT unnest(permissions) FROM acting_members WHERE account_id = $1 AND user_id = $2", accountID, userID)
 	if err != nil {
 		return nil, fmt.Errorf("read permissions: %w", err)
 	}

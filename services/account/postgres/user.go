@@ -176,15 +176,15 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	return caller, nil
 }
 
-// memberships are what a user may do in the accounts.
+// memberships are what a user may do in the accounts now; none for who is disabled or no
+// member.
 func (s *Store) memberships(ctx context.Context, accounts []string, userID string) ([]auth.Membership, error) {
 	list, err := pg.Read(ctx, s.db, accounts, func(rows pgx.Rows) ([]auth.Membership, error) {
 		return pgx.CollectRows(rows, pgx.RowToStructByName[auth.Membership])
 	}, `
-		SELECT m.account_id, a.name AS account_name, a.status AS account_status, m.role_id, r.permissions, $3::jsonb || a.quotas AS quotas
-		FROM account_users m
+		SELECT m.account_id, a.name AS account_name, a.status AS account_status, m.role_id, m.permissions, $3::jsonb || a.quotas AS quotas
+		FROM acting_members m
 		JOIN accounts a ON a.id = m.account_id
-		JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id
 		WHERE m.account_id = ANY ($1::uuid[]) AND m.user_id = $2
 		ORDER BY m.account_id`, accounts, userID, s.defaults)
 	if err != nil {

@@ -1,10 +1,12 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
@@ -177,8 +179,8 @@ func (f *fixture) file(dryRun bool, groupIDs ...string) (*postgres.ImportJob, *a
 		AccountID: f.mine, FileName: "f.csv", Encoding: "utf-8", Delimiter: ",", Columns: []account.ImportColumn{{Header: "a"}}, DryRun: dryRun,
 		MatchBy: account.DefaultMatchBy(), ContactGroupIDs: append([]string{}, groupIDs...),
 	}
-	require.NoError(f.t, f.Journal.DB().InTx(f.ctx, []string{f.mine}, func(tx *pg.Tx) error {
-		if _, err := tx.Exec(f.ctx, "INSERT INTO accounts (id, name, created_at, updated_at) VALUES ($1, 'Mine', $2, $2) ON CONFLICT DO NOTHING", f.mine, tx.Now); err != nil {
+	require.NoError(f.t, f.Journal.DB().InTx(f.ctx, []string{f.mine}, func(tx *pg.Tx) (err error) {
+		if im.CreatedByUserID, err = Importer(f.ctx, tx, f.mine); err != nil {
 			return err
 		}
 		return f.Journal.CreateImport(f.ctx, tx, im)
@@ -191,6 +193,45 @@ func (f *fixture) file(dryRun bool, groupIDs ...string) (*postgres.ImportJob, *a
 		return err == nil && job != nil
 	}, 10*time.Second, 10*time.Millisecond)
 	return job, im
+}
+
+// Importer makes a person who may import contacts into the account, and the account where
+// it is missing.
+func Importer(ctx context.Context, tx *pg.Tx, accountID string) (userID string, err error) {
+	userID = account.NewID()
+	role := account.NewID()
+	b := &pgx.Batch{}
+	b.Queue("INSERT INTO accounts (id, name, created_at, updated_at) VALUES ($1, 'Mine', $2, $2) ON CONFLICT DO NOTHING", accountID, tx.Now)
+	b.Queue("INSERT INTO roles (id, account_id, name, permissions, created_at, updated_at) VALUES ($1::uuid, $2, $1::text, ARRAY [$3], $4, $4)", role, accountID, account.PermissionImport, tx.Now)
+	b.Queue("INSERT INTO users (id, email, idp_issuer, idp_subject, created_at, updated_at) VALUES ($1::uuid, $1::text, 'test', $1::text, $2, $2)", userID, tx.Now)
+	b.Queue("INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES ($1, $2, $3, $4, $5)", account.NewID(), accountID, userID, role, tx.Now)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return "", fmt.Errorf("make an importer: %w", err)
+	}
+	return userID, nil
+}
+
+// importOf: an import acts for who uploaded it, at each of its batches: active, a member,
+// and with the permission.
+func importOf(f *fixture) {
+	person := map[string]string{
+		"disabled": "UPDATE users SET is_active = false WHERE id = $1",
+		"removed":  "DELETE FROM account_users WHERE user_id = $1",
+		"demoted":  "UPDATE roles SET permissions = '{contacts.read}' WHERE id IN (SELECT role_id FROM account_users WHERE user_id = $1)",
+	}
+	n := 0
+	for what, sql := range person {
+		job, im := f.file(false)
+		f.store(job, im, rows(0, people(100*n, 2)...))
+		require.NoError(f.t, f.Journal.DB().InTx(f.ctx, []string{f.mine}, func(tx *pg.Tx) error {
+			_, err := tx.Exec(f.ctx, sql, im.CreatedByUserID)
+			return err
+		}))
+		require.ErrorIs(f.t, f.Batches.StoreBatch(f.ctx, job, im, rows(2, people(100*n+50, 2)...), time.Minute), postgres.ErrImportDenied, what)
+		require.NoError(f.t, f.Journal.FinishImport(f.ctx, job, im, "denied"))
+		n++
+		require.Len(f.t, f.list(f.mine), 2*n, what)
+	}
 }
 
 // rows are those of a file, from a place in it.

@@ -71,6 +71,7 @@ func Run(t *testing.T, name string, cannot []string, open func(t *testing.T) Sto
 		"import batch":                                   importBatch,
 		"import of keys that move":                       importMovedKeys,
 		"dry run of an import":                           importDryRun,
+		"an import acts for its person":                  importOf,
 		"free data is found by key":                      attributes,
 		"a contact that is gone is in no group and list": goneFromGroups,
 		"a group that is gone leaves its contacts":       groupGone,
