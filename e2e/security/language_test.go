@@ -2,6 +2,7 @@ package security_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -70,24 +71,27 @@ type goTest struct {
 	// tried finds the number of cases in the output: the last match of a fuzz target,
 	// which counts up, and the sum of others.
 	tried *regexp.Regexp
+	env   []string
 }
 
 var (
 	executions = regexp.MustCompile(`execs: (\d+)`)
 	properties = regexp.MustCompile(`\[rapid\] OK, passed (\d+) tests`)
 	plans      = regexp.MustCompile(`(\d+) plans over`)
+	// interleavings are what several things at once came to.
+	interleavings = regexp.MustCompile(`(\d+) interleavings`)
 )
 
 func fuzz(target, dir, coverage string) goTest {
-	return goTest{"fuzz " + strings.TrimPrefix(target, "Fuzz"), dir, coverage, []string{"-run", "^$", "-fuzz", "^" + target + "$", "-fuzztime", "10s", "-fuzzminimizetime", "10x"}, executions}
+	return goTest{"fuzz " + strings.TrimPrefix(target, "Fuzz"), dir, coverage, []string{"-run", "^$", "-fuzz", "^" + target + "$", "-fuzztime", "10s", "-fuzzminimizetime", "10x"}, executions, nil}
 }
 
 func property(name, test, dir, coverage string) goTest {
-	return goTest{name, dir, coverage, []string{"-run", "^" + test + "$", "-count", "1", "-v", "-rapid.checks", "1000"}, properties}
+	return goTest{name, dir, coverage, []string{"-run", "^" + test + "$", "-count", "1", "-v", "-rapid.checks", "1000"}, properties, nil}
 }
 
 func planned(service string) goTest {
-	return goTest{"plans " + service, "services/" + service + "/postgres", "every filter and order of every list", []string{"-run", "^TestEveryDeclaredFilterAndOrderIsServed$", "-count", "1", "-v"}, plans}
+	return goTest{"plans " + service, "services/" + service + "/postgres", "every filter and order of every list", []string{"-run", "^TestEveryDeclaredFilterAndOrderIsServed$", "-count", "1", "-v"}, plans, nil}
 }
 
 // TestLanguages runs the fuzz targets and property tests of what callers write,
@@ -101,6 +105,12 @@ func TestLanguages(t *testing.T) {
 		property("filter properties", "TestOnlyPlaceholdersAndAlwaysTheTenant", "kit/query", "S-70: our names and placeholders only, always the tenant"),
 		property("filters that run", "TestWhatCompilesRuns", "kit/query", "S-70: PostgreSQL understands each, rows of the scope only"),
 		property("document filters", "TestOnlyOurKeys", "kit/mongodb", "S-72: no value and no key becomes an operator"),
+		{
+			"sessions", "services/account/identity/local", "S-107: logins, refreshes, changes, resets, disables at once: nothing on an old epoch works",
+			[]string{"-run", "^TestNothingOutlivesItsEpoch$", "-count", "1", "-v", "-timeout", "25m"},
+			interleavings,
+			[]string{"SESSION_ROUNDS=10000"},
+		},
 		planned("account"),
 		planned("messaging"),
 		fuzz("FuzzCompile", "kit/query", "S-71, S-73: filters and sorts"),
@@ -123,6 +133,7 @@ func (g goTest) run(t *testing.T) {
 	s.coverage = g.coverage
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"test"}, append(g.args, ".")...)...)
 	cmd.Dir = "../../" + g.dir
+	cmd.Env = append(os.Environ(), g.env...)
 	out, err := cmd.CombinedOutput()
 	cases := g.cases(string(out))
 	s.cases.Add(cases)

@@ -50,6 +50,8 @@ func enumeration(t *testing.T, w *world.World, s *suite, over string) time.Durat
 		n++
 		request := map[string]any{"email": email}
 		switch rpc {
+		case "ResendVerification":
+			request["registration_token"] = "of nothing"
 		case "Login":
 			request["password"] = "wrong password"
 		case "ResetPassword":
@@ -72,6 +74,10 @@ func enumeration(t *testing.T, w *world.World, s *suite, over string) time.Durat
 				begin := w.Instance.Now()
 				answers[who] = authCall(t, w, over, rpc, request, nil)
 				took = append(took, w.Instance.Now().Sub(begin))
+				if fields, ok := answers[who].Body.(map[string]any); ok && rpc == "Register" {
+					token, _ := fields["registration_token"].(string)
+					fields["registration_token"] = len(token) // it is random
+				}
 			}
 			slices.Sort(took)
 			medians[who] = took[len(took)/2]

@@ -49,6 +49,8 @@ func TestSecurity(t *testing.T) {
 	t.Run("issuers", func(t *testing.T) { issuerAttacks(t, w, second) })
 	t.Run("spoofing", func(t *testing.T) { spoofing(t, w) })
 	t.Run("logins", func(t *testing.T) { logins(t, w) })
+	t.Run("registrations", func(t *testing.T) { registrations(t, w) })
+	t.Run("acting for a person", func(t *testing.T) { actingForAPerson(t, w) })
 	t.Run("revocation", func(t *testing.T) { revocation(t, w) })
 	t.Run("quotas", func(t *testing.T) { quotas(t, w) })
 	t.Run("fixtures", func(t *testing.T) { fixturesHold(t, w) })
