@@ -51,7 +51,7 @@ func prepare(t *testing.T, w *world.World) {
 	}
 	// The matrices log out too: their callers have tokens that no logout ends.
 	for _, name := range []string{"owner", "viewer", "outsider"} {
-		w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": w.Vars[name+"_user_id"]})
+		w.Lasting(t, name)
 	}
 	ours, theirs := w.Vars["account_id"], w.Vars["foreign_account_id"]
 	w.Person(t, "agent", world.Hold{AccountID: ours, Permissions: roles[account.RoleAgent]})

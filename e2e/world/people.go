@@ -46,6 +46,19 @@ type Hold struct {
 	Permissions []string
 }
 
+// lasting keeps the sessions that Lasting made: no case that logs somebody out ends them,
+// as none ends their tokens.
+const lasting = `DO $$ BEGIN
+	IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'lasting') THEN
+		CREATE FUNCTION lasting() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN
+			NEW.revoked_at := NULL;
+			NEW.credential_epoch := (SELECT credential_epoch FROM users WHERE id = NEW.user_id);
+			RETURN NEW;
+		END $f$;
+		CREATE TRIGGER lasting BEFORE UPDATE ON sessions FOR EACH ROW WHEN (OLD.id = OLD.user_id::text) EXECUTE FUNCTION lasting();
+	END IF;
+END $$`
+
 // Person makes a user who holds these permissions, with a token under the name.
 // It needs no login, so that hundreds can be made.
 func (w *World) Person(t *testing.T, name string, holds ...Hold) (userID string) {
@@ -55,9 +68,6 @@ func (w *World) Person(t *testing.T, name string, holds ...Hold) (userID string)
 		_, err := conn.Exec(ctx, `
 			INSERT INTO users (id, email, idp_issuer, idp_subject, created_at, updated_at)
 			SELECT $1, $2, idp_issuer, $1::uuid::text, now(), now() FROM users WHERE email = 'owner@golden.example'`, userID, name+"@people.example")
-		require.NoError(t, err)
-		_, err = conn.Exec(ctx, `INSERT INTO sessions (user_id, id, credential_epoch, own, began_at, expires_at)
-			VALUES ($1, $1::uuid::text, 0, true, now(), now() + interval '1 day')`, userID)
 		require.NoError(t, err)
 		for _, h := range holds {
 			role := uuid.Must(uuid.NewV7()).String()
@@ -70,8 +80,22 @@ func (w *World) Person(t *testing.T, name string, holds ...Hold) (userID string)
 		}
 	})
 	w.Vars[name+"_user_id"] = userID
-	w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": userID, "origin_jti": userID})
+	w.Lasting(t, name)
 	return userID
+}
+
+// Lasting gives a user of the name a session and a token that no case ends.
+func (w *World) Lasting(t *testing.T, name string) {
+	t.Helper()
+	userID := w.Vars[name+"_user_id"]
+	w.SQL(t, "turumba_account", func(ctx context.Context, conn *pgx.Conn) {
+		_, err := conn.Exec(ctx, lasting)
+		require.NoError(t, err)
+		_, err = conn.Exec(ctx, `INSERT INTO sessions (user_id, id, credential_epoch, own, began_at, expires_at)
+			SELECT id, id::text, credential_epoch, true, now(), now() + interval '1 day' FROM users WHERE id = $1`, userID)
+		require.NoError(t, err)
+	})
+	w.Tokens[name] = w.Forger(t).Token(t, map[string]any{"sub": userID, "origin_jti": userID})
 }
 
 // Forger makes tokens with the mesh's own key, as only the mesh should.
