@@ -12,6 +12,7 @@
 package optionsv1
 
 import (
+	v1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	descriptorpb "google.golang.org/protobuf/types/descriptorpb"
@@ -297,7 +298,11 @@ func (*Auth_Authenticated) isAuth_Rule() {}
 type Internal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Service identities, for example "messaging" or "worker".
-	Callers       []string `protobuf:"bytes,1,rep,name=callers,proto3" json:"callers,omitempty"`
+	Callers []string `protobuf:"bytes,1,rep,name=callers,proto3" json:"callers,omitempty"`
+	// Reasons of errors that answer the question that was asked, and so may be passed on
+	// to whom the calling service serves, for example REASON_NOT_FOUND. Any other error of
+	// an internal RPC is a fault among the services, and UNAVAILABLE to everybody else.
+	Answers       []v1.Reason `protobuf:"varint,2,rep,packed,name=answers,proto3,enum=turumba.error.v1.Reason" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +340,13 @@ func (*Internal) Descriptor() ([]byte, []int) {
 func (x *Internal) GetCallers() []string {
 	if x != nil {
 		return x.Callers
+	}
+	return nil
+}
+
+func (x *Internal) GetAnswers() []v1.Reason {
+	if x != nil {
+		return x.Answers
 	}
 	return nil
 }
@@ -472,6 +484,14 @@ var file_turumba_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,50002,opt,name=secret",
 		Filename:      "turumba/options/v1/options.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         50003,
+		Name:          "turumba.options.v1.destination",
+		Tag:           "varint,50003,opt,name=destination",
+		Filename:      "turumba/options/v1/options.proto",
+	},
 }
 
 // Extension fields to descriptorpb.MethodOptions.
@@ -493,17 +513,26 @@ var (
 	//
 	// optional turumba.options.v1.Query query = 50001;
 	E_Query = &file_turumba_options_v1_options_proto_extTypes[2]
-	// The field is write-only: it never appears in a response, log or event.
+	// The field is a secret. It never appears in a log or event, and is stored sealed.
+	// In a request or a resource it is write-only; in the response of an RPC it is told
+	// to the caller, once.
 	//
 	// optional bool secret = 50002;
 	E_Secret = &file_turumba_options_v1_options_proto_extTypes[3]
+	// Whether the field says who gets the secrets of its message, or how they are
+	// protected on the way. Each field beside a secret must say true or false. Stored
+	// secrets open only for the destination for which they were given: who changes it
+	// sends them again.
+	//
+	// optional bool destination = 50003;
+	E_Destination = &file_turumba_options_v1_options_proto_extTypes[4]
 )
 
 var File_turumba_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	" turumba/options/v1/options.proto\x12\x12turumba.options.v1\x1a google/protobuf/descriptor.proto\"\x85\x02\n" +
+	" turumba/options/v1/options.proto\x12\x12turumba.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1dturumba/error/v1/reason.proto\"\x85\x02\n" +
 	"\x04Auth\x12 \n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tH\x00R\n" +
@@ -514,9 +543,10 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\rauthenticated\x18\x05 \x01(\bH\x00R\rauthenticated\x12\x16\n" +
 	"\x06stream\x18\x06 \x01(\bR\x06stream\x12\x14\n" +
 	"\x05sends\x18\a \x01(\bR\x05sendsB\x06\n" +
-	"\x04rule\"$\n" +
+	"\x04rule\"X\n" +
 	"\bInternal\x12\x18\n" +
-	"\acallers\x18\x01 \x03(\tR\acallers\"\x9d\x02\n" +
+	"\acallers\x18\x01 \x03(\tR\acallers\x122\n" +
+	"\aanswers\x18\x02 \x03(\x0e2\x18.turumba.error.v1.ReasonR\aanswers\"\x9d\x02\n" +
 	"\x05Query\x12:\n" +
 	"\toperators\x18\x01 \x03(\x0e2\x1c.turumba.options.v1.OperatorR\toperators\x12\x1a\n" +
 	"\bsortable\x18\x02 \x01(\bR\bsortable\x12\x16\n" +
@@ -548,7 +578,8 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\x04auth\x12\x1e.google.protobuf.MethodOptions\x18ц\x03 \x01(\v2\x18.turumba.options.v1.AuthR\x04auth:L\n" +
 	"\x11max_request_bytes\x12\x1e.google.protobuf.MethodOptions\x18҆\x03 \x01(\rR\x0fmaxRequestBytes:P\n" +
 	"\x05query\x12\x1d.google.protobuf.FieldOptions\x18ц\x03 \x01(\v2\x19.turumba.options.v1.QueryR\x05query:7\n" +
-	"\x06secret\x12\x1d.google.protobuf.FieldOptions\x18҆\x03 \x01(\bR\x06secretB\xcd\x01\n" +
+	"\x06secret\x12\x1d.google.protobuf.FieldOptions\x18҆\x03 \x01(\bR\x06secret:D\n" +
+	"\vdestination\x12\x1d.google.protobuf.FieldOptions\x18ӆ\x03 \x01(\bR\vdestination\x88\x01\x01B\xcd\x01\n" +
 	"\x16com.turumba.options.v1B\fOptionsProtoP\x01Z;github.com/turumba/turumba/gen/turumba/options/v1;optionsv1\xa2\x02\x03TOX\xaa\x02\x12Turumba.Options.V1\xca\x02\x12Turumba\\Options\\V1\xe2\x02\x1eTurumba\\Options\\V1\\GPBMetadata\xea\x02\x14Turumba::Options::V1b\x06proto3"
 
 var (
@@ -570,24 +601,27 @@ var file_turumba_options_v1_options_proto_goTypes = []any{
 	(*Auth)(nil),                       // 1: turumba.options.v1.Auth
 	(*Internal)(nil),                   // 2: turumba.options.v1.Internal
 	(*Query)(nil),                      // 3: turumba.options.v1.Query
-	(*descriptorpb.MethodOptions)(nil), // 4: google.protobuf.MethodOptions
-	(*descriptorpb.FieldOptions)(nil),  // 5: google.protobuf.FieldOptions
+	(v1.Reason)(0),                     // 4: turumba.error.v1.Reason
+	(*descriptorpb.MethodOptions)(nil), // 5: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),  // 6: google.protobuf.FieldOptions
 }
 var file_turumba_options_v1_options_proto_depIdxs = []int32{
-	2, // 0: turumba.options.v1.Auth.internal:type_name -> turumba.options.v1.Internal
-	0, // 1: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
-	0, // 2: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
-	4, // 3: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
-	4, // 4: turumba.options.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
-	5, // 5: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
-	5, // 6: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
-	1, // 7: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
-	3, // 8: turumba.options.v1.query:type_name -> turumba.options.v1.Query
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	7, // [7:9] is the sub-list for extension type_name
-	3, // [3:7] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: turumba.options.v1.Auth.internal:type_name -> turumba.options.v1.Internal
+	4,  // 1: turumba.options.v1.Internal.answers:type_name -> turumba.error.v1.Reason
+	0,  // 2: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
+	0,  // 3: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
+	5,  // 4: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
+	5,  // 5: turumba.options.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
+	6,  // 6: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
+	6,  // 7: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
+	6,  // 8: turumba.options.v1.destination:extendee -> google.protobuf.FieldOptions
+	1,  // 9: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
+	3,  // 10: turumba.options.v1.query:type_name -> turumba.options.v1.Query
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	9,  // [9:11] is the sub-list for extension type_name
+	4,  // [4:9] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_turumba_options_v1_options_proto_init() }
@@ -609,7 +643,7 @@ func file_turumba_options_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_options_v1_options_proto_rawDesc), len(file_turumba_options_v1_options_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   3,
-			NumExtensions: 4,
+			NumExtensions: 5,
 			NumServices:   0,
 		},
 		GoTypes:           file_turumba_options_v1_options_proto_goTypes,

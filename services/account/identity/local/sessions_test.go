@@ -61,7 +61,7 @@ func newGround(t *testing.T) *ground {
 	keys, err := identity.LoadKeys(t.Context(), identity.KeysConfig{Store: store, Vault: v, Clock: now, Issuer: issuer, ClientID: "test", Operators: []string{"operator@example.org"}})
 	require.NoError(t, err)
 	p, err := New(Config{
-		Store: store, Vault: v, Keys: keys, Mail: identity.NewPostbox(store, v, nil, now, telemetry.Discard()), Clock: now, Logger: telemetry.Discard(), Changed: func() {},
+		Store: store, Vault: v, Keys: keys, Mail: identity.NewPostbox(store, v, nil, now, telemetry.Discard(), nil), Clock: now, Logger: telemetry.Discard(), Changed: func() {},
 	})
 	require.NoError(t, err)
 	admin, err := pgxpool.New(t.Context(), d.URL)
