@@ -2967,9 +2967,10 @@ export interface components {
             /** @description Always "confirm_email". */
             next: string;
             /**
+             * Format: password
              * @description What VerifyEmail and ResendVerification need besides the code: it proves that the
-             *     code is entered where the registration began. It is shown this once: a repeated call
-             *     with the same Idempotency-Key answers without it, and who lost it registers again.
+             *     code is entered where the registration began. A repeated call with the same
+             *     Idempotency-Key answers the same one; who lost it registers again.
              */
             registration_token: string;
         };

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"math/big"
 
+	"google.golang.org/protobuf/proto"
+
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	"github.com/turumba/turumba/kit/auth"
 	account "github.com/turumba/turumba/services/account"
@@ -19,7 +21,7 @@ const bearer = "Bearer"
 const confirmEmail = "confirm_email"
 
 // Register implements accountv1.AuthServiceServer. A repeated call with the same
-// idempotency key answers without the token, which is stored nowhere.
+// idempotency key answers the same token, which is kept sealed for as long.
 func (s *Server) Register(ctx context.Context, req *accountv1.RegisterRequest) (*accountv1.RegisterResponse, error) {
 	resp := &accountv1.RegisterResponse{Next: confirmEmail}
 	invitation, err := s.registeringWith(ctx, req.GetInvitationToken(), req.GetEmail())
@@ -27,11 +29,13 @@ func (s *Server) Register(ctx context.Context, req *accountv1.RegisterRequest) (
 		return nil, err
 	}
 	r := account.Registration{Email: req.GetEmail(), FullName: req.GetFullName(), AccountName: req.GetAccountName(), InvitationHash: invitation}
-	token, err := s.identity.Register(ctx, r, req.GetPassword(), resp)
+	err = s.identity.Register(ctx, r, req.GetPassword(), func(token string) proto.Message {
+		resp.RegistrationToken = token
+		return resp
+	})
 	if err != nil {
 		return nil, err
 	}
-	resp.RegistrationToken = token // after the answer was stored, which does without it
 	return resp, nil
 }
 

@@ -21,9 +21,9 @@ type Identity interface {
 
 // SignUp makes users. None of its answers tells whether an address is known.
 type SignUp interface {
-	// Register starts a registration, for which a code is mailed, and returns its token.
-	// respond is the answer that is stored for the idempotency key, without the token.
-	Register(ctx context.Context, r account.Registration, password string, respond proto.Message) (token string, err error)
+	// Register starts a registration, for which a code is mailed. respond makes the answer,
+	// which is stored for the idempotency key, of its token.
+	Register(ctx context.Context, r account.Registration, password string, respond func(token string) proto.Message) error
 	// Verify checks the code of the registration that the token is of and creates what
 	// was registered.
 	Verify(ctx context.Context, email, code, token string) (*account.Registration, error)

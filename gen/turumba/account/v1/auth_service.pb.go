@@ -115,8 +115,8 @@ type RegisterResponse struct {
 	// Always "confirm_email".
 	Next string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
 	// What VerifyEmail and ResendVerification need besides the code: it proves that the
-	// code is entered where the registration began. It is shown this once: a repeated call
-	// with the same Idempotency-Key answers without it, and who lost it registers again.
+	// code is entered where the registration began. A repeated call with the same
+	// Idempotency-Key answers the same one; who lost it registers again.
 	RegistrationToken string `protobuf:"bytes,2,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1268,21 +1268,21 @@ const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\tfull_name\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\xc8\x01\x98\xb5\x18\x00R\bfullName\x12/\n" +
 	"\faccount_name\x18\x04 \x01(\tB\f\xbaH\x05r\x03\x18\xff\x01\x98\xb5\x18\x00R\vaccountName\x127\n" +
 	"\x10invitation_token\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x0finvitationToken:\x96\x01\xbaH\x92\x01\x1a\x8f\x01\n" +
-	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"h\n" +
-	"\x10RegisterResponse\x12\x1b\n" +
-	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\x127\n" +
-	"\x12registration_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x11registrationToken\"\x9e\x01\n" +
-	"\x12VerifyEmailRequest\x12\"\n" +
-	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12%\n" +
-	"\x04code\x18\x02 \x01(\tB\x11\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$R\x04code\x12=\n" +
+	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"p\n" +
+	"\x10RegisterResponse\x12\x1f\n" +
+	"\x04next\x18\x01 \x01(\tB\v\xbaH\x04r\x02\x18 \x98\xb5\x18\x00R\x04next\x12;\n" +
+	"\x12registration_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"\xa6\x01\n" +
+	"\x12VerifyEmailRequest\x12&\n" +
+	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12)\n" +
+	"\x04code\x18\x02 \x01(\tB\x15\xbaH\x0er\f2\n" +
+	"^[0-9]{6}$\x98\xb5\x18\x00R\x04code\x12=\n" +
 	"\x12registration_token\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"a\n" +
 	"\x13VerifyEmailResponse\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12'\n" +
 	"\n" +
-	"account_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"~\n" +
-	"\x19ResendVerificationRequest\x12\"\n" +
-	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\x12=\n" +
+	"account_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"\x82\x01\n" +
+	"\x19ResendVerificationRequest\x12&\n" +
+	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12=\n" +
 	"\x12registration_token\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"9\n" +
 	"\x1aResendVerificationResponse\x12\x1b\n" +
 	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"b\n" +

@@ -16,27 +16,27 @@ import (
 )
 
 // Register signs the person up in the pool, which mails the code, stores what is to be
-// made once the address is verified, and returns the token by which it is. A known
+// made once the address is verified, and answers the token by which it is. A known
 // address gets a notice instead, and a registration that gives nothing.
-func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) (token string, err error) {
+func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond func(token string) proto.Message) error {
 	r.Email = account.NormalEmail(r.Email)
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
-		return "", err
+		return err
 	}
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
-		return "", err
+		return err
 	}
 	owner := "email:" + identity.Digest(r.Email)
 	if err := p.Store.DB().Replay(ctx, owner); err != nil {
-		return "", err // repeating the call must not make another user in the pool
+		return err // repeating the call must not make another user in the pool
 	}
 	place, err := p.signUp(ctx, r.Email, password)
 	if err != nil {
-		return "", err
+		return err
 	}
-	token = identity.NewToken()
+	token := identity.NewToken()
 	r.TokenHash, r.CodeHash, r.Subject = identity.HashToken(token), []byte{}, place.subject
-	return token, p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, owner); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		if err != nil {
 			return err
 		}
-		return tx.Respond(ctx, respond)
+		return tx.Respond(ctx, respond(token))
 	})
 }
 

@@ -53,25 +53,25 @@ func New(cfg Config) (*Provider, error) {
 	return &Provider{Config: cfg, limits: identity.Limits{Store: cfg.Store}, hasher: h}, nil
 }
 
-// Register starts a registration, mails the code and returns the token by which it is
+// Register starts a registration, mails the code and answers the token by which it is
 // verified; a known address gets a notice instead, and a registration that gives nothing.
-// respond is the stored answer for the idempotency key.
-func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond proto.Message) (token string, err error) {
+// respond makes the answer, which is stored for the idempotency key.
+func (p *Provider) Register(ctx context.Context, r account.Registration, password string, respond func(token string) proto.Message) error {
 	r.Email = account.NormalEmail(r.Email)
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
-		return "", err
+		return err
 	}
 	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
-		return "", err
+		return err
 	}
 	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
-		return "", err
+		return err
 	}
 	code := newCode()
-	token = identity.NewToken()
+	token := identity.NewToken()
 	r.TokenHash, r.PasswordHash, r.CodeHash = identity.HashToken(token), hash, identity.HashCode(token, code)
-	return token, p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		if err := tx.Idempotent(ctx, "email:"+identity.Digest(r.Email)); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		if err := p.mailCode(ctx, tx, &r, code); err != nil {
 			return err
 		}
-		return tx.Respond(ctx, respond)
+		return tx.Respond(ctx, respond(token))
 	})
 }
 
