@@ -30,6 +30,8 @@ type call struct {
 	copied func(m any) error
 	// asks says that the caller only wants to know whether the call would be let in.
 	asks bool
+	// received notes that a message of a stream came.
+	received func()
 	// clientStreams says that the caller sends many messages.
 	clientStreams bool
 }

@@ -33,6 +33,7 @@ func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
 	defer cancel(nil)
 	w := &watchedStream{ServerStream: ss, ctx: ctx, now: s.cfg.Clock.Now}
 	w.touch()
+	c.received = w.touch
 	stop, left, err := s.open.begin(ctx, c.method)
 	if err != nil {
 		place.Release()

@@ -2,6 +2,8 @@ package grpcserver_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -70,5 +72,58 @@ func TestStreamsEnd(t *testing.T) {
 			_, err = stream.Recv()
 			require.Equal(t, c.want, status.Code(err), "%v", err)
 		})
+	}
+}
+
+// TestMessagesKeepStreamsOpen: a stream by which messages come is not idle, however long
+// its answer takes.
+func TestMessagesKeepStreamsOpen(t *testing.T) {
+	t.Parallel()
+	now, got := clock.NewFake(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), make(chan struct{})
+	s, err := grpcserver.New(grpcserver.Config{
+		Name: "test", Logger: slog.New(slog.DiscardHandler), Clock: now, Verifier: shortTokens{now.Now().Add(time.Hour)}, Context: auth.NewCachedContext(importers{}, now),
+		Mesh: grpcserver.Mesh{ServiceToken: token},
+	})
+	require.NoError(t, err)
+	accountv1.RegisterContactImportServiceServer(s, &importing{got: got})
+	l := listen(t)
+	serve(t, l, s)
+	network, err := grpcserver.Mesh{}.Dial("passthrough:///"+l.Addr().String(), "", clock.System())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, network.Close()) })
+	for name, conn := range map[string]grpc.ClientConnInterface{"over the network": network, "in process": s.Conn("")} {
+		stream, err := accountv1.NewContactImportServiceClient(conn).ImportContacts(as(t.Context(), "owner"))
+		require.NoError(t, err, name)
+		for range 5 {
+			require.NoError(t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Data{Data: []byte("a")}}), name)
+			<-got
+			now.Advance(50 * time.Second)
+		}
+		_, err = stream.CloseAndRecv()
+		require.NoError(t, err, name)
+	}
+}
+
+// importers may all import.
+type importers struct{}
+
+func (importers) Context(_ context.Context, c auth.Claims) (auth.Caller, error) {
+	return auth.Caller{UserID: c.Subject, Memberships: []auth.Membership{{AccountID: accountA, Permissions: []string{"contacts.import"}}}}, nil
+}
+
+// importing tells of each message of an import.
+type importing struct {
+	accountv1.UnimplementedContactImportServiceServer
+	got chan struct{}
+}
+
+func (i *importing) ImportContacts(ss grpc.ClientStreamingServer[accountv1.ImportContactsRequest, accountv1.ImportContactsResponse]) error {
+	for {
+		if _, err := ss.Recv(); errors.Is(err, io.EOF) {
+			return ss.SendAndClose(&accountv1.ImportContactsResponse{})
+		} else if err != nil {
+			return err
+		}
+		i.got <- struct{}{}
 	}
 }

@@ -201,14 +201,20 @@ func (s *Server) receiveStream(c *call, ss grpc.ServerStream) error {
 		return err
 	}
 	defer done()
-	return c.nextStream(&boundedStream{ServerStream: ss, receiver: r})
+	return c.nextStream(&boundedStream{ServerStream: ss, receiver: r, received: c.received})
 }
 
-// boundedStream is a stream whose messages are read by a receiver.
+// boundedStream is a stream whose messages are read by a receiver. The streams beneath it
+// see none of them.
 type boundedStream struct {
 	grpc.ServerStream
 	receiver *receiver
+	received func() // tells the limits of the stream, by which it is not idle
 }
 
 // RecvMsg implements grpc.ServerStream.
-func (b *boundedStream) RecvMsg(m any) error { return b.receiver.receive(b.Context(), m) }
+func (b *boundedStream) RecvMsg(m any) error {
+	err := b.receiver.receive(b.Context(), m)
+	b.received()
+	return err
+}
