@@ -258,9 +258,11 @@ func empty(ctx context.Context, conn *pgx.Conn, table, account string) bool {
 	return err == nil && !found
 }
 
+// denied reports whether a statement was refused: a role may not, or nobody can, as a view
+// over several tables has no rows of its own.
 func denied(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && e.Code == "42501"
+	return errors.As(err, &e) && (e.Code == "42501" || e.Code == "55000")
 }
 
 // leavesHold: policies of the parent do not apply to a partition that is named, so those

@@ -21,12 +21,17 @@ import (
 // errTrailing is a body with something after its JSON value.
 var errTrailing = errors.New("unexpected data after the JSON value")
 
-// decodeMessage reads REST JSON into m: strict (an unknown key is an error),
-// with enum words or full names.
+// decodeMessage reads a body of REST JSON into m, unless it would become more than the
+// contract has room for.
 func decodeMessage(data []byte, m proto.Message) error {
 	if err := bounds.JSON(data, m.ProtoReflect().Descriptor()); err != nil {
 		return beyond(err)
 	}
+	return parseMessage(data, m)
+}
+
+// parseMessage is strict (an unknown key is an error), with enum words or full names.
+func parseMessage(data []byte, m proto.Message) error {
 	if needsWords(m.ProtoReflect().Descriptor()) {
 		named, err := renameEnums(data, m.ProtoReflect().Descriptor())
 		if errors.Is(err, io.EOF) { // the transcoder takes io.EOF for an empty body

@@ -127,5 +127,6 @@ var restJSON marshaler
 // Marshal writes a message as the REST JSON of the contract.
 func Marshal(m proto.Message) ([]byte, error) { return restJSON.enc.message(m) }
 
-// Unmarshal reads the REST JSON of the contract, strictly.
-func Unmarshal(data []byte, m proto.Message) error { return decodeMessage(data, m) }
+// Unmarshal reads the REST JSON of the contract, strictly, however large the message
+// becomes: it is for clients, who may ask for what a server refuses.
+func Unmarshal(data []byte, m proto.Message) error { return parseMessage(data, m) }
