@@ -99,9 +99,7 @@ func (s *Spec) check(r Request, scope []string) (*query, []byte, error) {
 		}
 	}
 	q := &query{spec: s, keys: keys, skip: r.Skip, limit: limit}
-	if err := q.narrow(scope, clauses); err != nil {
-		return nil, nil, err
-	}
+	q.narrow(scope, clauses)
 	digest := s.digest(q.scope, r.Filters, keys)
 	if r.PageToken != "" {
 		if q.after, err = s.openToken(r.PageToken, digest, len(keys)); err != nil {

@@ -82,9 +82,10 @@ func Compile(spec *Spec, r Request, scope []string) (*Compiled, error) {
 }
 
 // narrow intersects the scope with the filters on the tenant column and keeps
-// the other filters. A filter can never widen the scope.
-func (q *query) narrow(scope []string, clauses []clause) error {
-	q.scope = slices.Compact(slices.Sorted(slices.Values(scope)))
+// the other filters. A filter can never widen the scope. Of more than MaxAccounts the
+// first are read.
+func (q *query) narrow(scope []string, clauses []clause) {
+	q.scope = slices.Clone(scope)
 	for _, c := range clauses {
 		if !c.field.tenant {
 			q.clauses = append(q.clauses, c)
@@ -93,10 +94,10 @@ func (q *query) narrow(scope []string, clauses []clause) error {
 		q.scope = slices.DeleteFunc(q.scope, func(id string) bool { return !slices.Contains(c.values, any(id)) })
 	}
 	if len(q.scope) > MaxAccounts && !q.keyed() {
-		return invalidFilter("the list would read %d accounts, at most %d are allowed; name some with filter=account_id:in:<ids>",
-			len(q.scope), MaxAccounts)
+		q.scope = q.scope[:MaxAccounts]
 	}
-	return nil
+	slices.Sort(q.scope)
+	q.scope = slices.Compact(q.scope)
 }
 
 // keyed reports whether the tenant column is the key of the table, as in the

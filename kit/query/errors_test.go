@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,12 +113,17 @@ func TestManyAccounts(t *testing.T) {
 	for i := range scope {
 		scope[i] = fmt.Sprintf("0197a000-0000-7000-8000-%012x", i)
 	}
-	_, err := query.Compile(spec(t), query.Request{}, scope)
-	require.ErrorContains(t, err, "at most 50")
-	_, err = query.Compile(spec(t), query.Request{}, scope[1:])
+	slices.Reverse(scope) // the order of the scope counts, not that of the ids
+	c, err := query.Compile(spec(t), query.Request{}, scope)
 	require.NoError(t, err)
-	_, err = query.Compile(spec(t, func(tab *query.Table) { tab.Tenant = "id" }), query.Request{}, scope)
-	require.NoError(t, err, "a look-up by key has no such limit")
+	require.ElementsMatch(t, scope[:query.MaxAccounts], c.Scope, "those joined first")
+	last := scope[query.MaxAccounts]
+	c, err = query.Compile(spec(t), query.Request{Filters: []string{"account_id:eq:" + last}}, scope)
+	require.NoError(t, err)
+	require.Equal(t, []string{last}, c.Scope, "a filter reaches the others")
+	c, err = query.Compile(spec(t, func(tab *query.Table) { tab.Tenant = "id" }), query.Request{}, scope)
+	require.NoError(t, err)
+	require.Len(t, c.Scope, len(scope), "a look-up by key has no such limit")
 }
 
 func TestSpecForRefuses(t *testing.T) {

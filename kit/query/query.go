@@ -29,7 +29,8 @@ const (
 	MaxListItems = 100
 	// MaxValueLength is the longest single filter value, in bytes.
 	MaxValueLength = 1000
-	// MaxAccounts is the largest number of accounts that one list merges.
+	// MaxAccounts is the largest number of accounts that one list merges; of a larger
+	// scope it reads the first, which are those that the caller joined first.
 	MaxAccounts = 50
 	// MaxExactTotal is the largest total that is counted exactly.
 	MaxExactTotal = 10_000
