@@ -482,6 +482,11 @@ func appendAccountJwk(b []byte, m *accountv1.Jwk) []byte {
 	return append(b, '}')
 }
 
+func appendAccountLeaveAccountResponse(b []byte, m *accountv1.LeaveAccountResponse) []byte {
+	b = append(b, '{')
+	return append(b, '}')
+}
+
 func appendAccountListAccountsResponse(b []byte, m *accountv1.ListAccountsResponse) []byte {
 	b = append(b, '{')
 	b = append(b, `"data":`...)

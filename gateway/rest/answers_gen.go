@@ -70,6 +70,8 @@ func appendAnswer(b []byte, m proto.Message) (out []byte, known bool) {
 		return appendAccountIssueTokenResponse(b, m), true
 	case *accountv1.Jwk:
 		return appendAccountJwk(b, m), true
+	case *accountv1.LeaveAccountResponse:
+		return appendAccountLeaveAccountResponse(b, m), true
 	case *accountv1.ListAccountsResponse:
 		return appendAccountListAccountsResponse(b, m), true
 	case *accountv1.ListApiKeysResponse:

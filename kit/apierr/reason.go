@@ -59,6 +59,7 @@ var table = map[errorv1.Reason]mapping{
 	errorv1.Reason_REASON_ALREADY_INVITED:        {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_INVITATION_OVER:        {codes.FailedPrecondition, http.StatusConflict},
 	errorv1.Reason_REASON_PROVIDER_UNSUPPORTED:   {codes.FailedPrecondition, http.StatusConflict},
+	errorv1.Reason_REASON_USE_INVITATION:         {codes.FailedPrecondition, http.StatusConflict},
 	errorv1.Reason_REASON_LAST_OWNER:             {codes.FailedPrecondition, http.StatusConflict},
 	errorv1.Reason_REASON_IN_USE:                 {codes.FailedPrecondition, http.StatusConflict},
 	errorv1.Reason_REASON_INVALID_STATE:          {codes.FailedPrecondition, http.StatusConflict},

@@ -642,6 +642,89 @@ func (x *CloseAccountResponse) GetAccount() *Account {
 	return nil
 }
 
+// LeaveAccountRequest names the account.
+type LeaveAccountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the account.
+	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveAccountRequest) Reset() {
+	*x = LeaveAccountRequest{}
+	mi := &file_turumba_account_v1_account_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveAccountRequest) ProtoMessage() {}
+
+func (x *LeaveAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_account_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveAccountRequest.ProtoReflect.Descriptor instead.
+func (*LeaveAccountRequest) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_account_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LeaveAccountRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+// LeaveAccountResponse is empty.
+type LeaveAccountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveAccountResponse) Reset() {
+	*x = LeaveAccountResponse{}
+	mi := &file_turumba_account_v1_account_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveAccountResponse) ProtoMessage() {}
+
+func (x *LeaveAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_account_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveAccountResponse.ProtoReflect.Descriptor instead.
+func (*LeaveAccountResponse) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_account_service_proto_rawDescGZIP(), []int{12}
+}
+
 var File_turumba_account_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_account_service_proto_rawDesc = "" +
@@ -693,7 +776,11 @@ const file_turumba_account_v1_account_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"U\n" +
 	"\x14CloseAccountResponse\x12=\n" +
-	"\aaccount\x18\x01 \x01(\v2\x1b.turumba.account.v1.AccountB\x06\xbaH\x03\xc8\x01\x01R\aaccount2\xb7\x06\n" +
+	"\aaccount\x18\x01 \x01(\v2\x1b.turumba.account.v1.AccountB\x06\xbaH\x03\xc8\x01\x01R\aaccount\">\n" +
+	"\x13LeaveAccountRequest\x12'\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"\x16\n" +
+	"\x14LeaveAccountResponse2\xd0\a\n" +
 	"\x0eAccountService\x12\x8f\x01\n" +
 	"\rCreateAccount\x12(.turumba.account.v1.CreateAccountRequest\x1a).turumba.account.v1.CreateAccountResponse\")\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1a:\x01*b\aaccount\"\f/v1/accounts\x90\x02\x02\x12\x9d\x01\n" +
 	"\n" +
@@ -704,7 +791,8 @@ const file_turumba_account_v1_account_service_proto_rawDesc = "" +
 	"\rUpdateAccount\x12(.turumba.account.v1.UpdateAccountRequest\x1a).turumba.account.v1.UpdateAccountResponse\"K\x8a\xb5\x18\x11\n" +
 	"\x0faccounts.update\x82\xd3\xe4\x93\x02-:\aaccountb\aaccount2\x19/v1/accounts/{account_id}\x90\x02\x02\x12\xae\x01\n" +
 	"\fCloseAccount\x12'.turumba.account.v1.CloseAccountRequest\x1a(.turumba.account.v1.CloseAccountResponse\"K\x8a\xb5\x18\x11\n" +
-	"\x0faccounts.delete\x82\xd3\xe4\x93\x02-:\x01*b\aaccount\"\x1f/v1/accounts/{account_id}/close\x90\x02\x02B\xd4\x01\n" +
+	"\x0faccounts.delete\x82\xd3\xe4\x93\x02-:\x01*b\aaccount\"\x1f/v1/accounts/{account_id}/close\x90\x02\x02\x12\x96\x01\n" +
+	"\fLeaveAccount\x12'.turumba.account.v1.LeaveAccountRequest\x1a(.turumba.account.v1.LeaveAccountResponse\"3\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/accounts/{account_id}/leave\x90\x02\x02B\xd4\x01\n" +
 	"\x16com.turumba.account.v1B\x13AccountServiceProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (
@@ -719,7 +807,7 @@ func file_turumba_account_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_account_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_turumba_account_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_turumba_account_v1_account_service_proto_goTypes = []any{
 	(*CreateAccountRequest)(nil),  // 0: turumba.account.v1.CreateAccountRequest
 	(*CreateAccountResponse)(nil), // 1: turumba.account.v1.CreateAccountResponse
@@ -732,31 +820,35 @@ var file_turumba_account_v1_account_service_proto_goTypes = []any{
 	(*UpdateAccountResponse)(nil), // 8: turumba.account.v1.UpdateAccountResponse
 	(*CloseAccountRequest)(nil),   // 9: turumba.account.v1.CloseAccountRequest
 	(*CloseAccountResponse)(nil),  // 10: turumba.account.v1.CloseAccountResponse
-	(*Account)(nil),               // 11: turumba.account.v1.Account
-	(*v1.ListMeta)(nil),           // 12: turumba.options.v1.ListMeta
-	(*fieldmaskpb.FieldMask)(nil), // 13: google.protobuf.FieldMask
+	(*LeaveAccountRequest)(nil),   // 11: turumba.account.v1.LeaveAccountRequest
+	(*LeaveAccountResponse)(nil),  // 12: turumba.account.v1.LeaveAccountResponse
+	(*Account)(nil),               // 13: turumba.account.v1.Account
+	(*v1.ListMeta)(nil),           // 14: turumba.options.v1.ListMeta
+	(*fieldmaskpb.FieldMask)(nil), // 15: google.protobuf.FieldMask
 }
 var file_turumba_account_v1_account_service_proto_depIdxs = []int32{
-	11, // 0: turumba.account.v1.CreateAccountResponse.account:type_name -> turumba.account.v1.Account
-	11, // 1: turumba.account.v1.GetAccountResponse.account:type_name -> turumba.account.v1.Account
-	11, // 2: turumba.account.v1.ListAccountsResponse.data:type_name -> turumba.account.v1.Account
-	12, // 3: turumba.account.v1.ListAccountsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	13, // 0: turumba.account.v1.CreateAccountResponse.account:type_name -> turumba.account.v1.Account
+	13, // 1: turumba.account.v1.GetAccountResponse.account:type_name -> turumba.account.v1.Account
+	13, // 2: turumba.account.v1.ListAccountsResponse.data:type_name -> turumba.account.v1.Account
+	14, // 3: turumba.account.v1.ListAccountsResponse.meta:type_name -> turumba.options.v1.ListMeta
 	6,  // 4: turumba.account.v1.UpdateAccountRequest.account:type_name -> turumba.account.v1.AccountUpdate
-	13, // 5: turumba.account.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
-	11, // 6: turumba.account.v1.UpdateAccountResponse.account:type_name -> turumba.account.v1.Account
-	11, // 7: turumba.account.v1.CloseAccountResponse.account:type_name -> turumba.account.v1.Account
+	15, // 5: turumba.account.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
+	13, // 6: turumba.account.v1.UpdateAccountResponse.account:type_name -> turumba.account.v1.Account
+	13, // 7: turumba.account.v1.CloseAccountResponse.account:type_name -> turumba.account.v1.Account
 	0,  // 8: turumba.account.v1.AccountService.CreateAccount:input_type -> turumba.account.v1.CreateAccountRequest
 	2,  // 9: turumba.account.v1.AccountService.GetAccount:input_type -> turumba.account.v1.GetAccountRequest
 	4,  // 10: turumba.account.v1.AccountService.ListAccounts:input_type -> turumba.account.v1.ListAccountsRequest
 	7,  // 11: turumba.account.v1.AccountService.UpdateAccount:input_type -> turumba.account.v1.UpdateAccountRequest
 	9,  // 12: turumba.account.v1.AccountService.CloseAccount:input_type -> turumba.account.v1.CloseAccountRequest
-	1,  // 13: turumba.account.v1.AccountService.CreateAccount:output_type -> turumba.account.v1.CreateAccountResponse
-	3,  // 14: turumba.account.v1.AccountService.GetAccount:output_type -> turumba.account.v1.GetAccountResponse
-	5,  // 15: turumba.account.v1.AccountService.ListAccounts:output_type -> turumba.account.v1.ListAccountsResponse
-	8,  // 16: turumba.account.v1.AccountService.UpdateAccount:output_type -> turumba.account.v1.UpdateAccountResponse
-	10, // 17: turumba.account.v1.AccountService.CloseAccount:output_type -> turumba.account.v1.CloseAccountResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
+	11, // 13: turumba.account.v1.AccountService.LeaveAccount:input_type -> turumba.account.v1.LeaveAccountRequest
+	1,  // 14: turumba.account.v1.AccountService.CreateAccount:output_type -> turumba.account.v1.CreateAccountResponse
+	3,  // 15: turumba.account.v1.AccountService.GetAccount:output_type -> turumba.account.v1.GetAccountResponse
+	5,  // 16: turumba.account.v1.AccountService.ListAccounts:output_type -> turumba.account.v1.ListAccountsResponse
+	8,  // 17: turumba.account.v1.AccountService.UpdateAccount:output_type -> turumba.account.v1.UpdateAccountResponse
+	10, // 18: turumba.account.v1.AccountService.CloseAccount:output_type -> turumba.account.v1.CloseAccountResponse
+	12, // 19: turumba.account.v1.AccountService.LeaveAccount:output_type -> turumba.account.v1.LeaveAccountResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -775,7 +867,7 @@ func file_turumba_account_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_account_service_proto_rawDesc), len(file_turumba_account_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

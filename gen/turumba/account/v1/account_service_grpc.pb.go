@@ -26,6 +26,7 @@ const (
 	AccountService_ListAccounts_FullMethodName  = "/turumba.account.v1.AccountService/ListAccounts"
 	AccountService_UpdateAccount_FullMethodName = "/turumba.account.v1.AccountService/UpdateAccount"
 	AccountService_CloseAccount_FullMethodName  = "/turumba.account.v1.AccountService/CloseAccount"
+	AccountService_LeaveAccount_FullMethodName  = "/turumba.account.v1.AccountService/LeaveAccount"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -35,6 +36,7 @@ const (
 // AccountService manages tenants.
 type AccountServiceClient interface {
 	// CreateAccount creates an account with its four roles; the caller becomes Owner.
+	// QUOTA_EXCEEDED when the caller owns, or is a member of, as many as a person may.
 	CreateAccount(ctx context.Context, in *CreateAccountRequest, opts ...grpc.CallOption) (*CreateAccountResponse, error)
 	// GetAccount returns one of the caller's accounts.
 	GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*GetAccountResponse, error)
@@ -45,6 +47,9 @@ type AccountServiceClient interface {
 	// CloseAccount ends an account: from then on it can only be read. Its sends stop within
 	// 2 s. Only an operator can open it again.
 	CloseAccount(ctx context.Context, in *CloseAccountRequest, opts ...grpc.CallOption) (*CloseAccountResponse, error)
+	// LeaveAccount ends the caller's own membership, whatever the account's state. Their API
+	// keys there stop working. LAST_OWNER keeps the last Owner.
+	LeaveAccount(ctx context.Context, in *LeaveAccountRequest, opts ...grpc.CallOption) (*LeaveAccountResponse, error)
 }
 
 type accountServiceClient struct {
@@ -105,6 +110,16 @@ func (c *accountServiceClient) CloseAccount(ctx context.Context, in *CloseAccoun
 	return out, nil
 }
 
+func (c *accountServiceClient) LeaveAccount(ctx context.Context, in *LeaveAccountRequest, opts ...grpc.CallOption) (*LeaveAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveAccountResponse)
+	err := c.cc.Invoke(ctx, AccountService_LeaveAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -112,6 +127,7 @@ func (c *accountServiceClient) CloseAccount(ctx context.Context, in *CloseAccoun
 // AccountService manages tenants.
 type AccountServiceServer interface {
 	// CreateAccount creates an account with its four roles; the caller becomes Owner.
+	// QUOTA_EXCEEDED when the caller owns, or is a member of, as many as a person may.
 	CreateAccount(context.Context, *CreateAccountRequest) (*CreateAccountResponse, error)
 	// GetAccount returns one of the caller's accounts.
 	GetAccount(context.Context, *GetAccountRequest) (*GetAccountResponse, error)
@@ -122,6 +138,9 @@ type AccountServiceServer interface {
 	// CloseAccount ends an account: from then on it can only be read. Its sends stop within
 	// 2 s. Only an operator can open it again.
 	CloseAccount(context.Context, *CloseAccountRequest) (*CloseAccountResponse, error)
+	// LeaveAccount ends the caller's own membership, whatever the account's state. Their API
+	// keys there stop working. LAST_OWNER keeps the last Owner.
+	LeaveAccount(context.Context, *LeaveAccountRequest) (*LeaveAccountResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -146,6 +165,9 @@ func (UnimplementedAccountServiceServer) UpdateAccount(context.Context, *UpdateA
 }
 func (UnimplementedAccountServiceServer) CloseAccount(context.Context, *CloseAccountRequest) (*CloseAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseAccount not implemented")
+}
+func (UnimplementedAccountServiceServer) LeaveAccount(context.Context, *LeaveAccountRequest) (*LeaveAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaveAccount not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -258,6 +280,24 @@ func _AccountService_CloseAccount_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_LeaveAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).LeaveAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_LeaveAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).LeaveAccount(ctx, req.(*LeaveAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -284,6 +324,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CloseAccount",
 			Handler:    _AccountService_CloseAccount_Handler,
+		},
+		{
+			MethodName: "LeaveAccount",
+			Handler:    _AccountService_LeaveAccount_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

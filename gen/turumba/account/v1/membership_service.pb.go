@@ -537,11 +537,11 @@ const file_turumba_account_v1_membership_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\x12!\n" +
 	"\auser_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"\x1a\n" +
-	"\x18DeleteMembershipResponse2\xf8\x05\n" +
-	"\x11MembershipService\x12\xba\x01\n" +
-	"\x10CreateMembership\x12+.turumba.account.v1.CreateMembershipRequest\x1a,.turumba.account.v1.CreateMembershipResponse\"K\x8a\xb5\x18\x0e\n" +
+	"\x18DeleteMembershipResponse2\xfb\x05\n" +
+	"\x11MembershipService\x12\xbd\x01\n" +
+	"\x10CreateMembership\x12+.turumba.account.v1.CreateMembershipRequest\x1a,.turumba.account.v1.CreateMembershipResponse\"N\x8a\xb5\x18\x0e\n" +
 	"\fusers.manage\x82\xd3\xe4\x93\x020:\x01*b\n" +
-	"membership\"\x1f/v1/accounts/{account_id}/users\x90\x02\x02\x12\xa6\x01\n" +
+	"membership\"\x1f/v1/accounts/{account_id}/users\x88\x02\x01\x90\x02\x02\x12\xa6\x01\n" +
 	"\x0fListMemberships\x12*.turumba.account.v1.ListMembershipsRequest\x1a+.turumba.account.v1.ListMembershipsResponse\":\x8a\xb5\x18\f\n" +
 	"\n" +
 	"users.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/accounts/{account_id}/users\x90\x02\x01\x12\xc4\x01\n" +

@@ -33,8 +33,9 @@ const (
 //
 // MembershipService says who works in an account.
 type MembershipServiceClient interface {
-	// CreateMembership adds an existing user with a role. Nobody grants permissions they
-	// lack.
+	// Deprecated: Do not use.
+	// CreateMembership is USE_INVITATION, whoever is named: nobody becomes a member
+	// without having said yes. Use CreateInvitation.
 	CreateMembership(ctx context.Context, in *CreateMembershipRequest, opts ...grpc.CallOption) (*CreateMembershipResponse, error)
 	// ListMemberships returns the members of one account.
 	ListMemberships(ctx context.Context, in *ListMembershipsRequest, opts ...grpc.CallOption) (*ListMembershipsResponse, error)
@@ -52,6 +53,7 @@ func NewMembershipServiceClient(cc grpc.ClientConnInterface) MembershipServiceCl
 	return &membershipServiceClient{cc}
 }
 
+// Deprecated: Do not use.
 func (c *membershipServiceClient) CreateMembership(ctx context.Context, in *CreateMembershipRequest, opts ...grpc.CallOption) (*CreateMembershipResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateMembershipResponse)
@@ -98,8 +100,9 @@ func (c *membershipServiceClient) DeleteMembership(ctx context.Context, in *Dele
 //
 // MembershipService says who works in an account.
 type MembershipServiceServer interface {
-	// CreateMembership adds an existing user with a role. Nobody grants permissions they
-	// lack.
+	// Deprecated: Do not use.
+	// CreateMembership is USE_INVITATION, whoever is named: nobody becomes a member
+	// without having said yes. Use CreateInvitation.
 	CreateMembership(context.Context, *CreateMembershipRequest) (*CreateMembershipResponse, error)
 	// ListMemberships returns the members of one account.
 	ListMemberships(context.Context, *ListMembershipsRequest) (*ListMembershipsResponse, error)

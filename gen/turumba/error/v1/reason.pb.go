@@ -127,6 +127,8 @@ const (
 	Reason_REASON_DUPLICATE_IDENTIFIER Reason = 47
 	// The identity provider of this installation cannot do this.
 	Reason_REASON_PROVIDER_UNSUPPORTED Reason = 48
+	// People are not added but invited.
+	Reason_REASON_USE_INVITATION Reason = 49
 	// The change sends stored secrets to another destination: send the named secrets again.
 	Reason_REASON_SECRET_REQUIRED Reason = 50
 )
@@ -183,6 +185,7 @@ var (
 		46: "REASON_INVITATION_OVER",
 		47: "REASON_DUPLICATE_IDENTIFIER",
 		48: "REASON_PROVIDER_UNSUPPORTED",
+		49: "REASON_USE_INVITATION",
 		50: "REASON_SECRET_REQUIRED",
 	}
 	Reason_value = map[string]int32{
@@ -235,6 +238,7 @@ var (
 		"REASON_INVITATION_OVER":             46,
 		"REASON_DUPLICATE_IDENTIFIER":        47,
 		"REASON_PROVIDER_UNSUPPORTED":        48,
+		"REASON_USE_INVITATION":              49,
 		"REASON_SECRET_REQUIRED":             50,
 	}
 )
@@ -270,8 +274,7 @@ var File_turumba_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xfc\n" +
-	"\n" +
+	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\x97\v\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x01\x12\x16\n" +
@@ -322,7 +325,8 @@ const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\x16REASON_ALREADY_INVITED\x10-\x12\x1a\n" +
 	"\x16REASON_INVITATION_OVER\x10.\x12\x1f\n" +
 	"\x1bREASON_DUPLICATE_IDENTIFIER\x10/\x12\x1f\n" +
-	"\x1bREASON_PROVIDER_UNSUPPORTED\x100\x12\x1a\n" +
+	"\x1bREASON_PROVIDER_UNSUPPORTED\x100\x12\x19\n" +
+	"\x15REASON_USE_INVITATION\x101\x12\x1a\n" +
 	"\x16REASON_SECRET_REQUIRED\x102B\xc0\x01\n" +
 	"\x14com.turumba.error.v1B\vReasonProtoP\x01Z7github.com/turumba/turumba/gen/turumba/error/v1;errorv1\xa2\x02\x03TEX\xaa\x02\x10Turumba.Error.V1\xca\x02\x11Turumba\\Error_\\V1\xe2\x02\x1dTurumba\\Error_\\V1\\GPBMetadata\xea\x02\x12Turumba::Error::V1b\x06proto3"
 
