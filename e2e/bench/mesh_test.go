@@ -26,7 +26,7 @@ type mesh struct {
 func newMesh(b *testing.B) *mesh {
 	b.Helper()
 	m := &mesh{dir: b.TempDir()}
-	cfg, err := config.Load[single.Config]([]string{"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + m.dir})
+	cfg, err := config.Load[single.Config]([]string{"HTTP_ADDR=127.0.0.1:0", "GRPC_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "TURUMBA_DATA_DIR=" + m.dir, "TURUMBA_QUOTA_ACCOUNTS_PER_PERSON=0"})
 	require.NoError(b, err)
 	m.Instance, err = single.Start(b.Context(), cfg, telemetry.NewLogger(io.Discard, cfg.LogLevel), true)
 	require.NoError(b, err)
