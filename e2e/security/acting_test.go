@@ -33,6 +33,7 @@ var people = map[string]names{
 	"turumba_account.contact_imports.created_by_api_key_id": {acts: func(a *stand) { a.upload(true) }},
 
 	"turumba_account.account_users.user_id":         {records: "the membership itself, which acting_members reads"},
+	"turumba_account.accounts.created_by_user_id":   {records: "among whose accounts it counts"},
 	"turumba_account.acting_members.user_id":        {records: "the view that all which acts asks"},
 	"turumba_account.sessions.user_id":              {records: "the sessions of the person: suite sessions"},
 	"turumba_account.refresh_tokens.user_id":        {records: "belong to a session: suite sessions"},

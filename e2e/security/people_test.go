@@ -63,7 +63,7 @@ func prepare(t *testing.T, w *world.World) {
 		require.NoError(t, err)
 	})
 	w.Vars["foreign_owner_user_id"] = w.Vars["outsider_user_id"]
-	w.Vars["newcomer_user_id"] = w.Person(t, "newcomer")
+	w.Vars["newcomer_user_id"] = w.Person(t, "newcomer", world.Hold{AccountID: ours, Permissions: []string{}})
 	w.Vars["sender_user_id"] = w.Vars["owner_user_id"]
 	w.Vars["role_id"] = w.Vars["role_viewer"]
 	spare(t, w, "owner", "")

@@ -321,7 +321,8 @@ func referencesHold(t *testing.T, w *world.World, s *suite) {
 }
 
 // lookupsTellIDsOnly holds the closed list of functions that run as their owner:
-// they tell ids, with how many days something is kept, or how much upkeep they did.
+// they tell ids, with how many days something is kept, how much upkeep they did, or how
+// many accounts somebody is in.
 func lookupsTellIDsOnly(t *testing.T, w *world.World, s *suite) {
 	t.Helper()
 	closed := map[string][]string{
@@ -331,6 +332,7 @@ func lookupsTellIDsOnly(t *testing.T, w *world.World, s *suite) {
 			"audit_purge(older_than timestamp with time zone, most integer) -> integer", "blocked_accounts() -> SETOF uuid",
 			"contact_imports_purge(older_than timestamp with time zone, uploads_older_than timestamp with time zone, most integer) -> integer",
 			"contacts_analyze() -> void", "invitation_account(of_token bytea) -> uuid",
+			"memberships_of(of_user uuid, OUT joined bigint, OUT owned bigint) -> record",
 			"message_retention(after uuid, most integer) -> TABLE(id uuid, days integer)",
 		},
 		"turumba_messaging": {

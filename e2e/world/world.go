@@ -162,10 +162,8 @@ func (b *builder) build() {
 	b.signUp("operator", "operator@golden.example", "operator_account_id")
 	b.secondFactor("operator", "operator@golden.example")
 	for _, over := range wire.All() {
-		b.signUp("joiner_"+over, "joiner-"+over+"@golden.example", "joiner_account_"+over)
-		b.signUp("leaver_"+over, "leaver-"+over+"@golden.example", "leaver_account_"+over)
 		b.vars["code_"+over], b.vars["registration_"+over] = b.register("verify", "verify-"+over+"@golden.example")
-		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4", "invited", "closing", "disabled", "suspended", "limited"} {
+		for _, name := range []string{"leaving", "changing", "resetting", "totp1", "totp2", "totp3", "totp4", "invited", "closing", "disabled", "suspended", "limited", "joiner", "leaver", "quitter"} {
 			b.signUp(name+"_"+over, name+"-"+over+"@golden.example", name+"_account_id_"+over)
 			b.vars[name+"_email_"+over], b.vars[name+"_user_id_"+over] = name+"-"+over+"@golden.example", b.vars[name+"_"+over+"_user_id"]
 		}
@@ -174,6 +172,8 @@ func (b *builder) build() {
 	b.onlyViewer()
 	b.memberships()
 	for _, over := range wire.All() {
+		b.join("leaver_" + over)
+		b.join("quitter_" + over)
 		b.vars["invitation_token_"+over] = b.invite("invited-" + over + "@golden.example")
 		b.vars["newcomer_token_"+over] = b.invite("newcomer-" + over + "@golden.example")
 	}
@@ -282,6 +282,13 @@ func (b *builder) onlyViewer() {
 	require.NoError(b.t, conn.Close(b.t.Context()))
 }
 
+// join makes somebody a Viewer of the owner's account: they are invited, and accept.
+func (b *builder) join(name string) {
+	token := b.invite(b.vars[name+"_email"])
+	_, err := accountv1.NewInvitationServiceClient(b.conn).AcceptInvitation(b.as(name), &accountv1.AcceptInvitationRequest{Token: token})
+	require.NoError(b.t, err)
+}
+
 // memberships makes the viewer a Viewer of the owner's account.
 func (b *builder) memberships() {
 	ctx := b.as("owner")
@@ -294,10 +301,7 @@ func (b *builder) memberships() {
 	foreign, err := accountv1.NewRoleServiceClient(b.conn).ListRoles(b.as("outsider"), &accountv1.ListRolesRequest{})
 	require.NoError(b.t, err)
 	b.vars["foreign_role_id"] = foreign.GetData()[0].GetId()
-	_, err = accountv1.NewMembershipServiceClient(b.conn).CreateMembership(ctx, &accountv1.CreateMembershipRequest{
-		AccountId: b.vars["account_id"], UserId: b.vars["viewer_user_id"], RoleId: b.vars["role_viewer"],
-	})
-	require.NoError(b.t, err)
+	b.join("viewer")
 }
 
 // things makes one of each for an organisation: contacts in a group, a channel,

@@ -121,6 +121,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 	if a.store, err = postgres.New(a.db, tokenKey, cfg.Issuer, cfg.Quotas.defaults()); err != nil {
 		return err
 	}
+	a.store.LimitAccounts(int64(cfg.Quotas.AccountsPerPerson))
 	callers := auth.NewCachedContext(contextSource{a.store}, deps.Clock)
 	keys, provider, err := a.identify(ctx, cfg, deps, v, callers.Invalidate)
 	if err != nil {

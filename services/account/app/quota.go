@@ -7,7 +7,8 @@ import (
 	account "github.com/turumba/turumba/services/account"
 )
 
-// QuotaSettings are the quotas of accounts that have none of their own; 0 is no limit.
+// QuotaSettings are the quotas of accounts that have none of their own, and of people; 0 is
+// no limit.
 type QuotaSettings struct {
 	// MessagesPerDay is how many messages an account may send in a day, UTC.
 	MessagesPerDay int32 `env:"TURUMBA_QUOTA_MESSAGES_PER_DAY" help:"most messages of an account in a day (UTC) that operators gave no other limit; 0: no limit"`
@@ -17,6 +18,8 @@ type QuotaSettings struct {
 	Contacts int32 `env:"TURUMBA_QUOTA_CONTACTS" help:"most contacts of an account, likewise; 0: no limit"`
 	// Channels is how many channels an account may have.
 	Channels int32 `env:"TURUMBA_QUOTA_CHANNELS" help:"most channels of an account, likewise; 0: no limit"`
+	// AccountsPerPerson is how many accounts a person may own.
+	AccountsPerPerson int32 `env:"TURUMBA_QUOTA_ACCOUNTS_PER_PERSON" envDefault:"5" help:"most accounts that a person made or is an Owner of; 0: no limit"`
 }
 
 // Validate refuses limits below 0.
@@ -30,6 +33,7 @@ func (s QuotaSettings) Validate() error {
 		{"TURUMBA_QUOTA_RECIPIENTS_PER_CAMPAIGN", s.RecipientsPerCampaign},
 		{"TURUMBA_QUOTA_CONTACTS", s.Contacts},
 		{"TURUMBA_QUOTA_CHANNELS", s.Channels},
+		{"TURUMBA_QUOTA_ACCOUNTS_PER_PERSON", s.AccountsPerPerson},
 	} {
 		if q.most < 0 {
 			problems = append(problems, fmt.Errorf("%s: %d is below 0", q.key, q.most))

@@ -21,8 +21,8 @@ var errAccount = apierr.NotFound("account")
 // which is the first of the roles.
 func (s *Store) CreateAccount(ctx context.Context, tx *pg.Tx, a account.Account, ownerID string) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO accounts (id, name, status, description, default_country, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $6)`, a.ID, a.Name, a.Status, a.Description, a.DefaultCountry, tx.Now)
+		INSERT INTO accounts (id, name, status, description, default_country, created_by_user_id, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)`, a.ID, a.Name, a.Status, a.Description, a.DefaultCountry, ownerID, tx.Now)
 	if err != nil {
 		return fmt.Errorf("insert account: %w", err)
 	}
@@ -35,11 +35,8 @@ func (s *Store) CreateAccount(ctx context.Context, tx *pg.Tx, a account.Account,
 			return fmt.Errorf("insert role: %w", err)
 		}
 	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO account_users (id, account_id, user_id, role_id, created_at)
-		VALUES ($1, $2, $3, $4, $5)`, account.NewID(), a.ID, ownerID, roles[0].ID, tx.Now)
-	if err != nil {
-		return fmt.Errorf("insert membership: %w", err)
+	if err := s.join(ctx, tx, a.ID, ownerID, roles[0].ID); err != nil {
+		return err
 	}
 	return s.audit(ctx, tx, a.ID, "account.create", a.ID, account.Changes(nil, &a))
 }

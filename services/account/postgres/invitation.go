@@ -132,7 +132,7 @@ func (s *Store) AcceptInvitation(ctx context.Context, tx *pg.Tx, i *account.Invi
 	}); err != nil {
 		return nil, err
 	}
-	return s.CreateMembership(ctx, tx, i.AccountID, userID, i.RoleID)
+	return s.createMembership(ctx, tx, i.AccountID, userID, i.RoleID)
 }
 
 // permissionsOf are what a user holds in an account now; none for who is disabled or no

@@ -41,18 +41,38 @@ func (s *Store) UserIDByEmail(ctx context.Context, email string) (string, error)
 	return id, pg.NoRows(err, errUser)
 }
 
-// CreateMembership adds a user to an account.
-func (s *Store) CreateMembership(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) (*account.Membership, error) {
-	_, err := tx.Exec(ctx, `
+// join makes a user a member of an account, who locks the user and holds them to what a
+// person may have. Nothing else inserts memberships.
+func (s *Store) join(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) error {
+	var id string
+	err := tx.QueryRow(ctx, "SELECT id::text FROM users WHERE id = $1 FOR NO KEY UPDATE", userID).Scan(&id)
+	if err != nil {
+		return pg.NoRows(err, errUser)
+	}
+	_, err = tx.Exec(ctx, `
 		INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
 		account.NewID(), accountID, userID, roleID, tx.Now)
-	switch {
-	case pg.IsUnique(err, "account_users_key"):
-		return nil, apierr.New(errorv1.Reason_REASON_ALREADY_MEMBER, "the user is already a member of the account")
-	case pg.IsForeignKey(err, ""):
-		return nil, errUser
-	case err != nil:
-		return nil, fmt.Errorf("insert membership: %w", err)
+	if pg.IsUnique(err, "account_users_key") {
+		return apierr.New(errorv1.Reason_REASON_ALREADY_MEMBER, "the user is already a member of the account")
+	}
+	if err != nil {
+		return fmt.Errorf("insert membership: %w", err)
+	}
+	var joined, owned int64
+	var owns bool
+	err = tx.QueryRow(ctx, `
+		SELECT l.joined, l.owned, r.name = $4 FROM lookup.memberships_of($1) l, roles r WHERE r.account_id = $2 AND r.id = $3`,
+		userID, accountID, roleID, account.RoleOwner).Scan(&joined, &owned, &owns)
+	if err != nil {
+		return fmt.Errorf("count memberships: %w", err)
+	}
+	return account.CheckJoin(joined, owned, owns, s.accountsPerPerson)
+}
+
+// createMembership adds a user to an account.
+func (s *Store) createMembership(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) (*account.Membership, error) {
+	if err := s.join(ctx, tx, accountID, userID, roleID); err != nil {
+		return nil, err
 	}
 	m, err := readMembership(ctx, tx, accountID, userID)
 	if err != nil {
@@ -93,15 +113,28 @@ func (s *Store) UpdateMembership(ctx context.Context, accountID, userID, roleID 
 // DeleteMembership removes a member; the last Owner stays. allowed may refuse by
 // the role that the member has.
 func (s *Store) DeleteMembership(ctx context.Context, accountID, userID string, allowed func(account.Role) error) error {
+	return s.endMembership(ctx, accountID, userID, "membership.delete", allowed)
+}
+
+// LeaveAccount removes a member who asks for it themself; the last Owner stays.
+func (s *Store) LeaveAccount(ctx context.Context, accountID, userID string) error {
+	return s.endMembership(ctx, accountID, userID, "membership.leave", func(account.Role) error { return nil })
+}
+
+func (s *Store) endMembership(ctx context.Context, accountID, userID, action string, allowed func(account.Role) error) error {
 	return s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
 		m, err := lockMembership(ctx, tx, accountID, userID, "", allowed)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "DELETE FROM account_users WHERE account_id = $1 AND user_id = $2", accountID, userID); err != nil {
+		tag, err := tx.Exec(ctx, "DELETE FROM account_users WHERE account_id = $1 AND user_id = $2", accountID, userID)
+		if err != nil {
 			return fmt.Errorf("delete membership: %w", err)
 		}
-		return s.audit(ctx, tx, accountID, "membership.delete", m.ID, account.Changes(m, nil))
+		if tag.RowsAffected() == 0 {
+			return errMembership // another call was first
+		}
+		return s.audit(ctx, tx, accountID, action, m.ID, account.Changes(m, nil))
 	})
 }
 
@@ -123,12 +156,13 @@ func lockMembership(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID
 }
 
 // keepOwner refuses to take the Owner role from the last who has it. It locks
-// the Owners, so that two of them cannot leave at once.
+// the Owners, so that two of them cannot leave at once; none for who is no member.
 func keepOwner(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID string) error {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id::text, m.role_id::text FROM account_users m
 		JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id
-		WHERE m.account_id = $1 AND r.name = $2 ORDER BY m.user_id FOR UPDATE OF m`, accountID, account.RoleOwner)
+		WHERE m.account_id = $1 AND r.name = $2 AND EXISTS (SELECT FROM account_users o WHERE o.account_id = $1 AND o.user_id = $3)
+		ORDER BY m.user_id FOR UPDATE OF m`, accountID, account.RoleOwner, userID)
 	if err != nil {
 		return fmt.Errorf("lock owners: %w", err)
 	}

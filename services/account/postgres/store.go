@@ -33,6 +33,8 @@ type Store struct {
 	db       *pg.DB
 	issuer   string
 	defaults account.Quotas
+	// accountsPerPerson is how many accounts a person may own; 0 is no limit.
+	accountsPerPerson int64
 
 	accounts, users, roles, members, invitations, apiKeys, auditEvents, contacts, groups, groupContacts, imports *query.Spec
 }
@@ -107,6 +109,9 @@ func New(db *pg.DB, tokenKey []byte, issuer string, defaults account.Quotas) (*S
 	}
 	return s, nil
 }
+
+// LimitAccounts sets how many accounts a person may own; 0, as it is without, is no limit.
+func (s *Store) LimitAccounts(perPerson int64) { s.accountsPerPerson = perPerson }
 
 // Defaults are the quotas of accounts that have none of their own.
 func (s *Store) Defaults() account.Quotas { return s.defaults }

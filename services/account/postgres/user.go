@@ -176,8 +176,8 @@ func (s *Store) Caller(ctx context.Context, issuer, subject string) (auth.Caller
 	return caller, nil
 }
 
-// memberships are what a user may do in the accounts now; none for who is disabled or no
-// member.
+// memberships are what a user may do in the accounts now, the oldest membership first; none
+// for who is disabled or no member.
 func (s *Store) memberships(ctx context.Context, accounts []string, userID string) ([]auth.Membership, error) {
 	list, err := pg.Read(ctx, s.db, accounts, func(rows pgx.Rows) ([]auth.Membership, error) {
 		return pgx.CollectRows(rows, pgx.RowToStructByName[auth.Membership])
@@ -186,7 +186,7 @@ func (s *Store) memberships(ctx context.Context, accounts []string, userID strin
 		FROM acting_members m
 		JOIN accounts a ON a.id = m.account_id
 		WHERE m.account_id = ANY ($1::uuid[]) AND m.user_id = $2
-		ORDER BY m.account_id`, accounts, userID, s.defaults)
+		ORDER BY m.created_at, m.account_id`, accounts, userID, s.defaults)
 	if err != nil {
 		return nil, fmt.Errorf("read memberships: %w", err)
 	}

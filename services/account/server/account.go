@@ -87,3 +87,16 @@ func (s *Server) CloseAccount(ctx context.Context, req *accountv1.CloseAccountRe
 	s.changed()
 	return &accountv1.CloseAccountResponse{Account: toProtoAccount(a)}, nil
 }
+
+// LeaveAccount implements accountv1.AccountServiceServer.
+func (s *Server) LeaveAccount(ctx context.Context, req *accountv1.LeaveAccountRequest) (*accountv1.LeaveAccountResponse, error) {
+	userID, err := auth.From(ctx).Person()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.LeaveAccount(ctx, req.GetAccountId(), userID); err != nil {
+		return nil, err
+	}
+	s.changed()
+	return &accountv1.LeaveAccountResponse{}, nil
+}

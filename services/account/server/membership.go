@@ -5,9 +5,9 @@ import (
 	"slices"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
-	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
 )
@@ -29,39 +29,17 @@ func (s *Server) grantableID(ctx context.Context, accountID, roleID string) erro
 	return grantable(ctx, *role)
 }
 
-// CreateMembership implements accountv1.MembershipServiceServer.
+// CreateMembership implements accountv1.MembershipServiceServer: nobody becomes a member
+// without having said yes, and the answer looks at no user.
 func (s *Server) CreateMembership(ctx context.Context, req *accountv1.CreateMembershipRequest) (*accountv1.CreateMembershipResponse, error) {
 	if err := inScope(ctx, req.GetAccountId()); err != nil {
 		return nil, err
 	}
-	if err := s.grantableID(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
-		return nil, err
-	}
-	userID := req.GetUserId()
-	if userID == "" {
-		var err error
-		if userID, err = s.store.UserIDByEmail(ctx, req.GetEmail()); err != nil {
-			return nil, err
-		}
-	}
-	resp := &accountv1.CreateMembershipResponse{}
-	err := s.store.DB().InTx(ctx, []string{req.GetAccountId()}, func(tx *pg.Tx) error {
-		if err := tx.Idempotent(ctx, req.GetAccountId()); err != nil {
-			return err
-		}
-		m, err := s.store.CreateMembership(ctx, tx, req.GetAccountId(), userID, req.GetRoleId())
-		if err != nil {
-			return err
-		}
-		resp.Membership = toProtoMembership(m)
-		return tx.Respond(ctx, resp)
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.changed()
-	return resp, nil
+	return nil, errUseInvitation
 }
+
+// errUseInvitation is what adding somebody answers, whoever it is.
+var errUseInvitation = apierr.New(errorv1.Reason_REASON_USE_INVITATION, "people are not added but invited: use POST /v1/invitations")
 
 // ListMemberships implements accountv1.MembershipServiceServer.
 func (s *Server) ListMemberships(ctx context.Context, req *accountv1.ListMembershipsRequest) (*accountv1.ListMembershipsResponse, error) {

@@ -1,0 +1,128 @@
+package app_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/pg/pgtest"
+	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/app"
+	"github.com/turumba/turumba/services/account/postgres"
+)
+
+// TestConsent: nobody is added, inviting tells nothing of who is a user, and an invited
+// person is seen once they accept.
+func TestConsent(t *testing.T) {
+	t.Parallel()
+	p := startPeople(t)
+	guest, guestID, _ := p.signUp(t, "guest@example.org")
+	viewer := p.role(t, "Viewer")
+	for _, who := range []*accountv1.CreateMembershipRequest{
+		{Email: "guest@example.org"}, {Email: "nobody@example.org"}, {UserId: guestID}, {UserId: uuid.NewString()}, {UserId: p.ownerID},
+	} {
+		who.AccountId, who.RoleId = p.accountID, viewer
+		err := p.conn.Invoke(p.owner, accountv1.MembershipService_CreateMembership_FullMethodName, who, &accountv1.CreateMembershipResponse{})
+		reason(t, errorv1.Reason_REASON_USE_INVITATION, err)
+	}
+	shape := func(address string) string {
+		i, err := p.invitations.CreateInvitation(p.owner, &accountv1.CreateInvitationRequest{AccountId: p.accountID, Email: address, RoleId: viewer})
+		require.NoError(t, err)
+		got, err := p.invitations.GetInvitation(p.owner, &accountv1.GetInvitationRequest{InvitationId: i.GetInvitation().GetId()})
+		require.NoError(t, err)
+		require.True(t, proto.Equal(i.GetInvitation(), got.GetInvitation()))
+		got.Invitation.Id, got.Invitation.Email = "", ""
+		_, err = p.invitations.CreateInvitation(p.owner, &accountv1.CreateInvitationRequest{AccountId: p.accountID, Email: address, RoleId: viewer})
+		reason(t, errorv1.Reason_REASON_ALREADY_INVITED, err)
+		return got.String()
+	}
+	require.Equal(t, shape("guest@example.org"), shape("nobody@example.org"))
+	users := accountv1.NewUserServiceClient(p.conn)
+	_, err := users.GetUser(p.owner, &accountv1.GetUserRequest{UserId: guestID})
+	reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+	_, err = p.members.ListMemberships(guest, &accountv1.ListMembershipsRequest{AccountId: p.accountID})
+	reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+	_, err = p.invitations.AcceptInvitation(guest, &accountv1.AcceptInvitationRequest{Token: p.token(t, "guest@example.org")})
+	require.NoError(t, err)
+	_, err = users.GetUser(p.owner, &accountv1.GetUserRequest{UserId: guestID})
+	require.NoError(t, err)
+	_, err = p.members.ListMemberships(guest, &accountv1.ListMembershipsRequest{AccountId: p.accountID})
+	require.NoError(t, err)
+}
+
+// TestAccountsOfAPerson: as many as the setting says, the one of the registration among
+// them, and the error names the limit.
+func TestAccountsOfAPerson(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(cfg *app.Config, _ *app.Deps) { cfg.Quotas.AccountsPerPerson = 2 })
+	owner, _, _ := w.signUp(t, email)
+	accounts := accountv1.NewAccountServiceClient(w.conn)
+	second, err := accounts.CreateAccount(owner, &accountv1.CreateAccountRequest{Name: "Second"})
+	require.NoError(t, err)
+	_, err = accounts.CloseAccount(owner, &accountv1.CloseAccountRequest{AccountId: second.GetAccount().GetId()})
+	require.NoError(t, err)
+	_, err = accounts.CreateAccount(owner, &accountv1.CreateAccountRequest{Name: "Third"})
+	reason(t, errorv1.Reason_REASON_QUOTA_EXCEEDED, err)
+	require.Equal(t, map[string]string{"quota": account.QuotaAccounts, "limit": "2"}, apierr.From(err).Meta)
+	_, err = accounts.LeaveAccount(owner, &accountv1.LeaveAccountRequest{AccountId: second.GetAccount().GetId()})
+	reason(t, errorv1.Reason_REASON_LAST_OWNER, err)
+}
+
+// TestUpgradeOfMemberships: who is a member stays one, without having accepted anything,
+// and accounts learn who made them.
+func TestUpgradeOfMemberships(t *testing.T) {
+	t.Parallel()
+	old := pgtest.New(t, before(t, "00015")...)
+	now := time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)
+	conn, err := pgx.Connect(t.Context(), old.URL)
+	require.NoError(t, err)
+	exec := func(sql string, args ...any) {
+		_, err := conn.Exec(t.Context(), sql, args...)
+		require.NoError(t, err, sql)
+	}
+	maker, added := uuid.NewString(), uuid.NewString()
+	for name, id := range map[string]string{"maker": maker, "added": added} {
+		exec("INSERT INTO users (id, email, idp_issuer, idp_subject, created_at, updated_at) VALUES ($1, $2, 'http://test', $1::uuid::text, $3, $3)", id, name+"@example.org", now)
+	}
+	accounts := map[string]string{} // by how they tell who made them
+	for _, how := range []string{"audited", "as old", "nothing left"} {
+		id, role := uuid.NewString(), uuid.NewString()
+		accounts[how] = id
+		exec("INSERT INTO accounts (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)", id, how, now)
+		exec("INSERT INTO roles (id, account_id, name, permissions, created_at, updated_at) VALUES ($1, $2, 'Owner', '{accounts.read}', $3, $3)", role, id, now)
+		exec("INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES (gen_random_uuid(), $1, $2, $3, $4)", id, added, role, now.Add(time.Hour))
+		switch how {
+		case "audited":
+			exec("INSERT INTO audit_events (id, account_id, action, resource_type, resource_id, actor_user_id, created_at) VALUES (gen_random_uuid(), $1, 'account.create', 'account', $1, $2, $3)", id, maker, now)
+		case "as old":
+			exec("INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES (gen_random_uuid(), $1, $2, $3, $4)", id, maker, role, now)
+		}
+	}
+	start(t, func(cfg *app.Config, _ *app.Deps) { cfg.DatabaseURL = config.Secret(old.URL) })
+	store, err := postgres.New(old.Open(t, pg.RoleAPI), make([]byte, 32), "http://test", account.Quotas{})
+	require.NoError(t, err)
+	caller, err := store.Caller(t.Context(), "http://test", added)
+	require.NoError(t, err)
+	require.Len(t, caller.Memberships, 3)
+	require.Len(t, caller.Scope("accounts.read"), 3)
+	for how, id := range accounts {
+		var by *string
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT created_by_user_id::text FROM accounts WHERE id = $1", id).Scan(&by))
+		if how == "nothing left" {
+			require.Nil(t, by)
+			continue
+		}
+		require.Equal(t, maker, *by, how)
+	}
+	require.NoError(t, conn.Close(context.WithoutCancel(t.Context())))
+}
