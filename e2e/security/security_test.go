@@ -51,6 +51,7 @@ func TestSecurity(t *testing.T) {
 	t.Run("logins", func(t *testing.T) { logins(t, w) })
 	t.Run("registrations", func(t *testing.T) { registrations(t, w) })
 	t.Run("acting for a person", func(t *testing.T) { actingForAPerson(t, w) })
+	t.Run("consent", func(t *testing.T) { consent(t, w) })
 	t.Run("revocation", func(t *testing.T) { revocation(t, w) })
 	t.Run("quotas", func(t *testing.T) { quotas(t, w) })
 	t.Run("fixtures", func(t *testing.T) { fixturesHold(t, w) })
