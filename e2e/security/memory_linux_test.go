@@ -82,7 +82,9 @@ func TestMemoryBeforeIdentity(t *testing.T) {
 		s.passed.Add(int64(len(kind.attacks) * rounds))
 	}
 	s.coverage = fmt.Sprintf("%d RPCs, %d attackers, each process within %d MiB", len(rpcs), attackers, mayGrow>>10)
-	res, err := http.Get("http://" + m.rest + "/readyz")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.rest+"/readyz", http.NoBody)
+	require.NoError(t, err)
+	res, err := http.DefaultTransport.RoundTrip(req)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
 	require.Equal(t, http.StatusOK, res.StatusCode, "the mesh serves afterwards")
@@ -222,18 +224,18 @@ func (m *services) plain(rpcs []protoreflect.MethodDescriptor) (out []attack) {
 
 var variable = regexp.MustCompile(`\{[^}]*\}`)
 
-func (m *services) eachRoute(rpcs []protoreflect.MethodDescriptor, make func(verb, path string) attack) (out []attack) {
+func (m *services) eachRoute(rpcs []protoreflect.MethodDescriptor, one func(verb, path string) attack) (out []attack) {
 	for _, md := range rpcs {
 		if verb, path := wire.Route(md); path != "" {
-			out = append(out, make(verb, variable.ReplaceAllString(path, "0190a5c8-1111-7000-8000-00000000dead")))
+			out = append(out, one(verb, variable.ReplaceAllString(path, "0190a5c8-1111-7000-8000-00000000dead")))
 		}
 	}
 	return out
 }
 
-func (m *services) eachRPC(rpcs []protoreflect.MethodDescriptor, make func(addr, path string) attack) (out []attack) {
+func (m *services) eachRPC(rpcs []protoreflect.MethodDescriptor, one func(addr, path string) attack) (out []attack) {
 	for _, md := range rpcs {
-		out = append(out, make(m.grpc[string(md.ParentFile().Package())], "/"+string(md.Parent().FullName())+"/"+string(md.Name())))
+		out = append(out, one(m.grpc[string(md.ParentFile().Package())], "/"+string(md.Parent().FullName())+"/"+string(md.Name())))
 	}
 	return out
 }
@@ -513,8 +515,12 @@ func (c *h2) headers(stream uint32, path string, fields ...hpack.HeaderField) {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, f := range append([]hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path}, {Name: ":authority", Value: "x"},
-		{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":path", Value: path},
+		{Name: ":authority", Value: "x"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
 	}, fields...) {
 		f.Sensitive = true    // in full, each time
 		_ = enc.WriteField(f) // into memory
