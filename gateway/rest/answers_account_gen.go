@@ -80,6 +80,8 @@ func appendAccountAnswerChallengeResponse(b []byte, m *accountv1.AnswerChallenge
 	b = appendInt(b, m.GetExpiresIn())
 	b = append(b, `,"token_type":`...)
 	b = appendString(b, m.GetTokenType())
+	b = append(b, `,"device_token":`...)
+	b = appendString(b, m.GetDeviceToken())
 	return append(b, '}')
 }
 
@@ -624,6 +626,8 @@ func appendAccountLoginResponse(b []byte, m *accountv1.LoginResponse) []byte {
 	b = appendString(b, m.GetChallenge())
 	b = append(b, `,"session":`...)
 	b = appendString(b, m.GetSession())
+	b = append(b, `,"device_token":`...)
+	b = appendString(b, m.GetDeviceToken())
 	return append(b, '}')
 }
 

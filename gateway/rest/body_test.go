@@ -66,7 +66,7 @@ func TestBodiesStayClosed(t *testing.T) {
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()
 	h := serve(t, &recorder{})
-	w := do(h, http.MethodPost, "/v1/auth/login", `{"email":"`+strings.Repeat("x", 16<<10)+`"}`)
+	w := do(h, http.MethodPost, "/v1/auth/login", `{"email":"`+strings.Repeat("x", 32<<10)+`"}`)
 	require.Equal(t, http.StatusRequestEntityTooLarge, w.Code, w.Body)
 	w = do(h, http.MethodPost, "/v1/auth/login", "{}", "Content-Encoding", "gzip")
 	require.Equal(t, http.StatusUnsupportedMediaType, w.Code, w.Body)

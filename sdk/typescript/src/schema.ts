@@ -60,7 +60,6 @@ export interface paths {
         /**
          * Create account
          * @description CreateAccount creates an account with its four roles; the caller becomes Owner.
-         *     QUOTA_EXCEEDED when the caller owns, or is a member of, as many as a person may.
          */
         post: operations["AccountService_CreateAccount"];
         delete?: never;
@@ -114,27 +113,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/accounts/{account_id}/leave": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Leave account
-         * @description LeaveAccount ends the caller's own membership, whatever the account's state. Their API
-         *     keys there stop working. LAST_OWNER keeps the last Owner.
-         */
-        post: operations["AccountService_LeaveAccount"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/v1/accounts/{account_id}/quotas": {
         parameters: {
             query?: never;
@@ -170,9 +148,8 @@ export interface paths {
         put?: never;
         /**
          * Create membership
-         * @deprecated
-         * @description CreateMembership is USE_INVITATION, whoever is named: nobody becomes a member
-         *     without having said yes. Use CreateInvitation.
+         * @description CreateMembership adds an existing user with a role. Nobody grants permissions they
+         *     lack.
          */
         post: operations["MembershipService_CreateMembership"];
         delete?: never;
@@ -328,8 +305,9 @@ export interface paths {
         put?: never;
         /**
          * Forgot password
-         * @description ForgotPassword mails a code for ResetPassword. The answer is the same for known
-         *     and unknown addresses.
+         * @description ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
+         *     The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
+         *     for an address from one IP or device.
          */
         post: operations["AuthService_ForgotPassword"];
         delete?: never;
@@ -350,8 +328,10 @@ export interface paths {
         /**
          * Login
          * @description Login gives tokens for e-mail and password, or asks for the second factor.
-         *     RATE_LIMITED after 5 failures a minute for an address from one IP, 20 from an IP,
-         *     and 100 an hour for an address.
+         *     RATE_LIMITED after 5 failures a minute for an address from one IP (IPv6: one /64), 20 a
+         *     minute and 200 an hour from an IP, and 100 an hour for an address; who shows a
+         *     device_token of the address is counted by device alone. UNAVAILABLE, with the time to
+         *     wait, for a call that found no place within 2 s; so answer all calls without a token.
          */
         post: operations["AuthService_Login"];
         delete?: never;
@@ -540,7 +520,8 @@ export interface paths {
          * @description Register starts a registration and mails a 6-digit code. The answer is the same
          *     for known and unknown addresses. Each call is a registration of its own: a later one
          *     of the same address changes nothing of an earlier one, and the first that is verified
-         *     ends the others. RATE_LIMITED while 10 registrations of an address wait for a code.
+         *     ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
+         *     after 30 an hour from one IP (IPv6: one /64).
          */
         post: operations["AuthService_Register"];
         delete?: never;
@@ -1319,10 +1300,10 @@ export interface paths {
         put?: never;
         /**
          * Create invitation
-         * @description CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
-         *     answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
-         *     holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
-         *     account) as they say.
+         * @description CreateInvitation mails a token, good for 7 days. PERMISSION_DENIED if the role holds a
+         *     permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER as they say.
+         *     RATE_LIMITED after 60 invitations an hour or 100 a day of an account, new or sent again,
+         *     5 an hour to one address.
          */
         post: operations["InvitationService_CreateInvitation"];
         delete?: never;
@@ -1344,8 +1325,7 @@ export interface paths {
          * Accept invitation
          * @description AcceptInvitation makes the caller a member. The caller's address must be the invited
          *     one, and who invited must still be allowed to. New people give the token to Register
-         *     instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
-         *     Owner, owns as many as a person may.
+         *     instead.
          */
         post: operations["InvitationService_AcceptInvitation"];
         delete?: never;
@@ -2099,7 +2079,7 @@ export interface components {
              * @description The machine-readable reason.
              * @enum {string}
              */
-            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "USE_INVITATION" | "SECRET_REQUIRED";
+            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "SECRET_REQUIRED";
             /** @description The error as a sentence. */
             detail: string;
             /** @description The fields that are wrong; validation only. */
@@ -2230,6 +2210,13 @@ export interface components {
              * @description Access token (RS256 JWT) for the Authorization header.
              */
             access_token: string;
+            /**
+             * Format: password
+             * @description Show it at the next login with this address: guesses of others then cannot make this
+             *     device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+             *     for 180 days after the last login.
+             */
+            device_token: string;
             /**
              * Format: int32
              * @description Seconds until the access token ends.
@@ -2867,6 +2854,13 @@ export interface components {
              *     then empty.
              */
             challenge: string;
+            /**
+             * Format: password
+             * @description Show it at the next login with this address: guesses of others then cannot make this
+             *     device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+             *     for 180 days after the last login.
+             */
+            device_token: string;
             /**
              * Format: int32
              * @description Seconds until the access token ends.
@@ -4773,38 +4767,6 @@ export interface operations {
             504: components["responses"]["Error504"];
         };
     };
-    AccountService_LeaveAccount: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description Id of the account. */
-                account_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Done; no body. */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            400: components["responses"]["Error400"];
-            401: components["responses"]["Error401"];
-            403: components["responses"]["Error403"];
-            404: components["responses"]["Error404"];
-            409: components["responses"]["Error409"];
-            413: components["responses"]["Error413"];
-            422: components["responses"]["Error422"];
-            429: components["responses"]["Error429"];
-            500: components["responses"]["Error500"];
-            503: components["responses"]["Error503"];
-            504: components["responses"]["Error504"];
-        };
-    };
     QuotaService_GetQuotaUsage: {
         parameters: {
             query?: never;
@@ -5308,6 +5270,12 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
+                     * Format: password
+                     * @description The device_token of an earlier login with this address. Who shows it is counted by
+                     *     device, in a budget that nobody else can use up; it is no proof of anything.
+                     */
+                    device_token?: string;
+                    /**
                      * Format: email
                      * @description E-mail address.
                      */
@@ -5349,6 +5317,12 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /**
+                     * Format: password
+                     * @description The device_token of an earlier login with this address. Who shows it is counted by
+                     *     device, in a budget that nobody else can use up; it is no proof of anything.
+                     */
+                    device_token?: string;
                     /**
                      * Format: email
                      * @description E-mail address.
@@ -5470,6 +5444,12 @@ export interface operations {
                      * @description Six digits of the authenticator, or a recovery code.
                      */
                     code: string;
+                    /**
+                     * Format: password
+                     * @description The device_token of an earlier login of this person. Who shows it is counted by
+                     *     device, in a budget that nobody else can use up; it is no proof of anything.
+                     */
+                    device_token?: string;
                     /**
                      * Format: password
                      * @description The session of the login's answer.

@@ -392,7 +392,10 @@ type LoginRequest struct {
 	// E-mail address.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// Password.
-	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// The device_token of an earlier login with this address. Who shows it is counted by
+	// device, in a budget that nobody else can use up; it is no proof of anything.
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +444,13 @@ func (x *LoginRequest) GetPassword() string {
 	return ""
 }
 
+func (x *LoginRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 // LoginResponse holds the tokens, or the challenge instead.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -458,7 +468,11 @@ type LoginResponse struct {
 	// then empty.
 	Challenge string `protobuf:"bytes,6,opt,name=challenge,proto3" json:"challenge,omitempty"`
 	// What AnswerChallenge needs besides the code; good for 5 minutes.
-	Session       string `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`
+	Session string `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`
+	// Show it at the next login with this address: guesses of others then cannot make this
+	// device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+	// for 180 days after the last login.
+	DeviceToken   string `protobuf:"bytes,8,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -538,6 +552,13 @@ func (x *LoginResponse) GetChallenge() string {
 func (x *LoginResponse) GetSession() string {
 	if x != nil {
 		return x.Session
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
 	}
 	return ""
 }
@@ -1285,10 +1306,11 @@ const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12=\n" +
 	"\x12registration_token\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"9\n" +
 	"\x1aResendVerificationResponse\x12\x1b\n" +
-	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"b\n" +
+	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"\x93\x01\n" +
 	"\fLoginRequest\x12&\n" +
 	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12*\n" +
-	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\bpassword\"\xc7\x02\n" +
+	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\bpassword\x12/\n" +
+	"\fdevice_token\x18\x03 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\x90\xb5\x18\x01R\vdeviceToken\"\xf8\x02\n" +
 	"\rLoginResponse\x12/\n" +
 	"\faccess_token\x18\x01 \x01(\tB\f\xbaH\x05r\x03\x18\x80@\x90\xb5\x18\x01R\vaccessToken\x12'\n" +
 	"\bid_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80@\x90\xb5\x18\x01R\aidToken\x121\n" +
@@ -1298,7 +1320,8 @@ const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
 	"token_type\x18\x05 \x01(\tB\v\xbaH\x04r\x02\x18\x10\x98\xb5\x18\x00R\ttokenType\x12)\n" +
 	"\tchallenge\x18\x06 \x01(\tB\v\xbaH\x04r\x02\x18@\x98\xb5\x18\x00R\tchallenge\x12&\n" +
-	"\asession\x18\a \x01(\tB\f\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x01R\asession\"E\n" +
+	"\asession\x18\a \x01(\tB\f\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x01R\asession\x12/\n" +
+	"\fdevice_token\x18\b \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\x90\xb5\x18\x01R\vdeviceToken\"E\n" +
 	"\x0eRefreshRequest\x123\n" +
 	"\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80 \x90\xb5\x18\x01R\frefreshToken\"\xf6\x01\n" +
 	"\x0fRefreshResponse\x12/\n" +
@@ -1343,22 +1366,22 @@ const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\x0etoken_endpoint\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\rtokenEndpoint\x12_\n" +
 	"%id_token_signing_alg_values_supported\x18\x04 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10d\"\x04r\x02\x18@R idTokenSigningAlgValuesSupported\x12F\n" +
 	"\x17subject_types_supported\x18\x05 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10d\"\x04r\x02\x18@R\x15subjectTypesSupported\x12H\n" +
-	"\x18response_types_supported\x18\x06 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10d\"\x04r\x02\x18@R\x16responseTypesSupported2\xff\x13\n" +
-	"\vAuthService\x12|\n" +
-	"\bRegister\x12#.turumba.account.v1.RegisterRequest\x1a$.turumba.account.v1.RegisterResponse\"%\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/auth/register\x90\x02\x02\x12\x89\x01\n" +
-	"\vVerifyEmail\x12&.turumba.account.v1.VerifyEmailRequest\x1a'.turumba.account.v1.VerifyEmailResponse\")\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/auth/verify-email\x90\x02\x02\x12\xa5\x01\n" +
-	"\x12ResendVerification\x12-.turumba.account.v1.ResendVerificationRequest\x1a..turumba.account.v1.ResendVerificationResponse\"0\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/auth/resend-verification\x90\x02\x02\x12p\n" +
+	"\x18response_types_supported\x18\x06 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10d\"\x04r\x02\x18@R\x16responseTypesSupported2\x8b\x14\n" +
+	"\vAuthService\x12~\n" +
+	"\bRegister\x12#.turumba.account.v1.RegisterRequest\x1a$.turumba.account.v1.RegisterResponse\"'\x8a\xb5\x18\x04@\x01\x10\x01\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/auth/register\x90\x02\x02\x12\x89\x01\n" +
+	"\vVerifyEmail\x12&.turumba.account.v1.VerifyEmailRequest\x1a'.turumba.account.v1.VerifyEmailResponse\")\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/auth/verify-email\x90\x02\x02\x12\xa7\x01\n" +
+	"\x12ResendVerification\x12-.turumba.account.v1.ResendVerificationRequest\x1a..turumba.account.v1.ResendVerificationResponse\"2\x8a\xb5\x18\x04@\x01\x10\x01\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/auth/resend-verification\x90\x02\x02\x12p\n" +
 	"\x05Login\x12 .turumba.account.v1.LoginRequest\x1a!.turumba.account.v1.LoginResponse\"\"\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/auth/login\x90\x02\x02\x12x\n" +
 	"\aRefresh\x12\".turumba.account.v1.RefreshRequest\x1a#.turumba.account.v1.RefreshResponse\"$\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/auth/refresh\x90\x02\x02\x12t\n" +
 	"\x06Logout\x12!.turumba.account.v1.LogoutRequest\x1a\".turumba.account.v1.LogoutResponse\"#\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/logout\x90\x02\x02\x12\x9d\x01\n" +
-	"\x10LogoutEverywhere\x12+.turumba.account.v1.LogoutEverywhereRequest\x1a,.turumba.account.v1.LogoutEverywhereResponse\".\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/auth/logout-everywhere\x90\x02\x02\x12\x95\x01\n" +
-	"\x0eForgotPassword\x12).turumba.account.v1.ForgotPasswordRequest\x1a*.turumba.account.v1.ForgotPasswordResponse\",\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/auth/forgot-password\x90\x02\x02\x12\x91\x01\n" +
-	"\rResetPassword\x12(.turumba.account.v1.ResetPasswordRequest\x1a).turumba.account.v1.ResetPasswordResponse\"+\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/auth/reset-password\x90\x02\x02\x12\x95\x01\n" +
-	"\x0eChangePassword\x12).turumba.account.v1.ChangePasswordRequest\x1a*.turumba.account.v1.ChangePasswordResponse\",\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/auth/change-password\x90\x02\x02\x12\x85\x01\n" +
+	"\x10LogoutEverywhere\x12+.turumba.account.v1.LogoutEverywhereRequest\x1a,.turumba.account.v1.LogoutEverywhereResponse\".\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/auth/logout-everywhere\x90\x02\x02\x12\x97\x01\n" +
+	"\x0eForgotPassword\x12).turumba.account.v1.ForgotPasswordRequest\x1a*.turumba.account.v1.ForgotPasswordResponse\".\x8a\xb5\x18\x04@\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/auth/forgot-password\x90\x02\x02\x12\x93\x01\n" +
+	"\rResetPassword\x12(.turumba.account.v1.ResetPasswordRequest\x1a).turumba.account.v1.ResetPasswordResponse\"-\x8a\xb5\x18\x04@\x01\x10\x01\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/auth/reset-password\x90\x02\x02\x12\x97\x01\n" +
+	"\x0eChangePassword\x12).turumba.account.v1.ChangePasswordRequest\x1a*.turumba.account.v1.ChangePasswordResponse\".\x8a\xb5\x18\x04@\x01(\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/auth/change-password\x90\x02\x02\x12\x85\x01\n" +
 	"\tSetupTotp\x12$.turumba.account.v1.SetupTotpRequest\x1a%.turumba.account.v1.SetupTotpResponse\"+\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/auth/mfa/totp/setup\x90\x02\x02\x12\x89\x01\n" +
 	"\n" +
-	"VerifyTotp\x12%.turumba.account.v1.VerifyTotpRequest\x1a&.turumba.account.v1.VerifyTotpResponse\",\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/auth/mfa/totp/verify\x90\x02\x02\x12\x8d\x01\n" +
-	"\vDisableTotp\x12&.turumba.account.v1.DisableTotpRequest\x1a'.turumba.account.v1.DisableTotpResponse\"-\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/auth/mfa/totp/disable\x90\x02\x02\x12\xa4\x01\n" +
+	"VerifyTotp\x12%.turumba.account.v1.VerifyTotpRequest\x1a&.turumba.account.v1.VerifyTotpResponse\",\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/auth/mfa/totp/verify\x90\x02\x02\x12\x8f\x01\n" +
+	"\vDisableTotp\x12&.turumba.account.v1.DisableTotpRequest\x1a'.turumba.account.v1.DisableTotpResponse\"/\x8a\xb5\x18\x04@\x01(\x01\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/auth/mfa/totp/disable\x90\x02\x02\x12\xa4\x01\n" +
 	"\x12RenewRecoveryCodes\x12-.turumba.account.v1.RenewRecoveryCodesRequest\x1a..turumba.account.v1.RenewRecoveryCodesResponse\"/\x8a\xb5\x18\x02(\x01\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/auth/mfa/recovery-codes\x90\x02\x02\x12\x96\x01\n" +
 	"\x0fAnswerChallenge\x12*.turumba.account.v1.AnswerChallengeRequest\x1a+.turumba.account.v1.AnswerChallengeResponse\"*\x8a\xb5\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/auth/mfa/challenge\x90\x02\x02\x12\x7f\n" +
 	"\n" +

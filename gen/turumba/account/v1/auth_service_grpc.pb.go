@@ -53,7 +53,8 @@ type AuthServiceClient interface {
 	// Register starts a registration and mails a 6-digit code. The answer is the same
 	// for known and unknown addresses. Each call is a registration of its own: a later one
 	// of the same address changes nothing of an earlier one, and the first that is verified
-	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code.
+	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
+	// after 30 an hour from one IP (IPv6: one /64).
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// VerifyEmail checks the code of a registration, by the token that Register answered,
 	// and creates the user, the account, its four roles and the Owner membership.
@@ -64,8 +65,10 @@ type AuthServiceClient interface {
 	// The answer is the same if it is not.
 	ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error)
 	// Login gives tokens for e-mail and password, or asks for the second factor.
-	// RATE_LIMITED after 5 failures a minute for an address from one IP, 20 from an IP,
-	// and 100 an hour for an address.
+	// RATE_LIMITED after 5 failures a minute for an address from one IP (IPv6: one /64), 20 a
+	// minute and 200 an hour from an IP, and 100 an hour for an address; who shows a
+	// device_token of the address is counted by device alone. UNAVAILABLE, with the time to
+	// wait, for a call that found no place within 2 s; so answer all calls without a token.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh rotates a refresh token. A token that is used twice revokes its whole
 	// family. Cognito gives the same refresh token again.
@@ -75,8 +78,9 @@ type AuthServiceClient interface {
 	// LogoutEverywhere ends every session of the caller: refresh tokens at once, access
 	// tokens within 5 s.
 	LogoutEverywhere(ctx context.Context, in *LogoutEverywhereRequest, opts ...grpc.CallOption) (*LogoutEverywhereResponse, error)
-	// ForgotPassword mails a code for ResetPassword. The answer is the same for known
-	// and unknown addresses.
+	// ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
+	// The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
+	// for an address from one IP or device.
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the code of the mail and ends every session
 	// of the user. It neither logs in nor turns the second factor off.
@@ -308,7 +312,8 @@ type AuthServiceServer interface {
 	// Register starts a registration and mails a 6-digit code. The answer is the same
 	// for known and unknown addresses. Each call is a registration of its own: a later one
 	// of the same address changes nothing of an earlier one, and the first that is verified
-	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code.
+	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
+	// after 30 an hour from one IP (IPv6: one /64).
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// VerifyEmail checks the code of a registration, by the token that Register answered,
 	// and creates the user, the account, its four roles and the Owner membership.
@@ -319,8 +324,10 @@ type AuthServiceServer interface {
 	// The answer is the same if it is not.
 	ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error)
 	// Login gives tokens for e-mail and password, or asks for the second factor.
-	// RATE_LIMITED after 5 failures a minute for an address from one IP, 20 from an IP,
-	// and 100 an hour for an address.
+	// RATE_LIMITED after 5 failures a minute for an address from one IP (IPv6: one /64), 20 a
+	// minute and 200 an hour from an IP, and 100 an hour for an address; who shows a
+	// device_token of the address is counted by device alone. UNAVAILABLE, with the time to
+	// wait, for a call that found no place within 2 s; so answer all calls without a token.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh rotates a refresh token. A token that is used twice revokes its whole
 	// family. Cognito gives the same refresh token again.
@@ -330,8 +337,9 @@ type AuthServiceServer interface {
 	// LogoutEverywhere ends every session of the caller: refresh tokens at once, access
 	// tokens within 5 s.
 	LogoutEverywhere(context.Context, *LogoutEverywhereRequest) (*LogoutEverywhereResponse, error)
-	// ForgotPassword mails a code for ResetPassword. The answer is the same for known
-	// and unknown addresses.
+	// ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
+	// The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
+	// for an address from one IP or device.
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the code of the mail and ends every session
 	// of the user. It neither logs in nor turns the second factor off.

@@ -29,7 +29,10 @@ const (
 type ForgotPasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// E-mail address.
-	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	// The device_token of an earlier login with this address. Who shows it is counted by
+	// device, in a budget that nobody else can use up; it is no proof of anything.
+	DeviceToken   string `protobuf:"bytes,2,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -67,6 +70,13 @@ func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
 func (x *ForgotPasswordRequest) GetEmail() string {
 	if x != nil {
 		return x.Email
+	}
+	return ""
+}
+
+func (x *ForgotPasswordRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
 	}
 	return ""
 }
@@ -323,9 +333,10 @@ var File_turumba_account_v1_auth_service_password_proto protoreflect.FileDescrip
 
 const file_turumba_account_v1_auth_service_password_proto_rawDesc = "" +
 	"\n" +
-	".turumba/account/v1/auth_service_password.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a turumba/options/v1/options.proto\";\n" +
-	"\x15ForgotPasswordRequest\x12\"\n" +
-	"\x05email\x18\x01 \x01(\tB\f\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01R\x05email\"5\n" +
+	".turumba/account/v1/auth_service_password.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a turumba/options/v1/options.proto\"p\n" +
+	"\x15ForgotPasswordRequest\x12&\n" +
+	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12/\n" +
+	"\fdevice_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\x90\xb5\x18\x01R\vdeviceToken\"5\n" +
 	"\x16ForgotPasswordResponse\x12\x1b\n" +
 	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"\x95\x01\n" +
 	"\x14ResetPasswordRequest\x12&\n" +

@@ -400,7 +400,10 @@ type AnswerChallengeRequest struct {
 	// The session of the login's answer.
 	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	// Six digits of the authenticator, or a recovery code.
-	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// The device_token of an earlier login of this person. Who shows it is counted by
+	// device, in a budget that nobody else can use up; it is no proof of anything.
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +452,13 @@ func (x *AnswerChallengeRequest) GetCode() string {
 	return ""
 }
 
+func (x *AnswerChallengeRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 // AnswerChallengeResponse holds the tokens.
 type AnswerChallengeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -461,7 +471,11 @@ type AnswerChallengeResponse struct {
 	// Seconds until the access token ends.
 	ExpiresIn int32 `protobuf:"varint,4,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
 	// Always "Bearer".
-	TokenType     string `protobuf:"bytes,5,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	TokenType string `protobuf:"bytes,5,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	// Show it at the next login with this address: guesses of others then cannot make this
+	// device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+	// for 180 days after the last login.
+	DeviceToken   string `protobuf:"bytes,6,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +545,13 @@ func (x *AnswerChallengeResponse) GetTokenType() string {
 	return ""
 }
 
+func (x *AnswerChallengeResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 var File_turumba_account_v1_auth_service_totp_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_auth_service_totp_proto_rawDesc = "" +
@@ -554,10 +575,11 @@ const file_turumba_account_v1_auth_service_totp_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tB\x15\xbaH\x0er\f2\n" +
 	"^[0-9]{6}$\x90\xb5\x18\x01R\x04code\"W\n" +
 	"\x1aRenewRecoveryCodesResponse\x129\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tB\x12\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 \x90\xb5\x18\x01R\rrecoveryCodes\"e\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x12\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 \x90\xb5\x18\x01R\rrecoveryCodes\"\x96\x01\n" +
 	"\x16AnswerChallengeRequest\x12(\n" +
 	"\asession\x18\x01 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80 \x90\xb5\x18\x01R\asession\x12!\n" +
-	"\x04code\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x06\x18 \x90\xb5\x18\x01R\x04code\"\xfe\x01\n" +
+	"\x04code\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x06\x18 \x90\xb5\x18\x01R\x04code\x12/\n" +
+	"\fdevice_token\x18\x03 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\x90\xb5\x18\x01R\vdeviceToken\"\xaf\x02\n" +
 	"\x17AnswerChallengeResponse\x12/\n" +
 	"\faccess_token\x18\x01 \x01(\tB\f\xbaH\x05r\x03\x18\x80@\x90\xb5\x18\x01R\vaccessToken\x12'\n" +
 	"\bid_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80@\x90\xb5\x18\x01R\aidToken\x121\n" +
@@ -565,7 +587,8 @@ const file_turumba_account_v1_auth_service_totp_proto_rawDesc = "" +
 	"\n" +
 	"expires_in\x18\x04 \x01(\x05B\v\xbaH\x04\x1a\x02(\x00\x98\xb5\x18\x00R\texpiresIn\x12*\n" +
 	"\n" +
-	"token_type\x18\x05 \x01(\tB\v\xbaH\x04r\x02\x18\x10\x98\xb5\x18\x00R\ttokenTypeB\xd5\x01\n" +
+	"token_type\x18\x05 \x01(\tB\v\xbaH\x04r\x02\x18\x10\x98\xb5\x18\x00R\ttokenType\x12/\n" +
+	"\fdevice_token\x18\x06 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\x90\xb5\x18\x01R\vdeviceTokenB\xd5\x01\n" +
 	"\x16com.turumba.account.v1B\x14AuthServiceTotpProtoP\x01Z;github.com/turumba/turumba/gen/turumba/account/v1;accountv1\xa2\x02\x03TAX\xaa\x02\x12Turumba.Account.V1\xca\x02\x12Turumba\\Account\\V1\xe2\x02\x1eTurumba\\Account\\V1\\GPBMetadata\xea\x02\x14Turumba::Account::V1b\x06proto3"
 
 var (

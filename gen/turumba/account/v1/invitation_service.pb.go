@@ -806,17 +806,17 @@ const file_turumba_account_v1_invitation_service_proto_rawDesc = "" +
 	"\x18AcceptInvitationResponse\x12F\n" +
 	"\n" +
 	"membership\x18\x01 \x01(\v2\x1e.turumba.account.v1.MembershipB\x06\xbaH\x03\xc8\x01\x01R\n" +
-	"membership2\xde\t\n" +
-	"\x11InvitationService\x12\xb0\x01\n" +
-	"\x10CreateInvitation\x12+.turumba.account.v1.CreateInvitationRequest\x1a,.turumba.account.v1.CreateInvitationResponse\"A\x8a\xb5\x18\x14\n" +
+	"membership2\xe2\t\n" +
+	"\x11InvitationService\x12\xb2\x01\n" +
+	"\x10CreateInvitation\x12+.turumba.account.v1.CreateInvitationRequest\x1a,.turumba.account.v1.CreateInvitationResponse\"C\x8a\xb5\x18\x16@\x01\n" +
 	"\x12invitations.manage\x82\xd3\xe4\x93\x02 :\x01*b\n" +
 	"invitation\"\x0f/v1/invitations\x90\x02\x02\x12\xb4\x01\n" +
 	"\rGetInvitation\x12(.turumba.account.v1.GetInvitationRequest\x1a).turumba.account.v1.GetInvitationResponse\"N\x8a\xb5\x18\x14\n" +
 	"\x12invitations.manage\x82\xd3\xe4\x93\x02-b\n" +
 	"invitation\x12\x1f/v1/invitations/{invitation_id}\x90\x02\x01\x12\x9e\x01\n" +
 	"\x0fListInvitations\x12*.turumba.account.v1.ListInvitationsRequest\x1a+.turumba.account.v1.ListInvitationsResponse\"2\x8a\xb5\x18\x14\n" +
-	"\x12invitations.manage\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/invitations\x90\x02\x01\x12\xc7\x01\n" +
-	"\x10ResendInvitation\x12+.turumba.account.v1.ResendInvitationRequest\x1a,.turumba.account.v1.ResendInvitationResponse\"X\x8a\xb5\x18\x14\n" +
+	"\x12invitations.manage\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/invitations\x90\x02\x01\x12\xc9\x01\n" +
+	"\x10ResendInvitation\x12+.turumba.account.v1.ResendInvitationRequest\x1a,.turumba.account.v1.ResendInvitationResponse\"Z\x8a\xb5\x18\x16@\x01\n" +
 	"\x12invitations.manage\x82\xd3\xe4\x93\x027:\x01*b\n" +
 	"invitation\"&/v1/invitations/{invitation_id}/resend\x90\x02\x02\x12\xb1\x01\n" +
 	"\x10RevokeInvitation\x12+.turumba.account.v1.RevokeInvitationRequest\x1a,.turumba.account.v1.RevokeInvitationResponse\"B\x8a\xb5\x18\x14\n" +

@@ -153,7 +153,10 @@ type Auth struct {
 	// The call is a stream that is free of the body and write limits of REST.
 	Stream bool `protobuf:"varint,6,opt,name=stream,proto3" json:"stream,omitempty"`
 	// The call makes messages leave; a suspended account cannot make it.
-	Sends         bool `protobuf:"varint,7,opt,name=sends,proto3" json:"sends,omitempty"`
+	Sends bool `protobuf:"varint,7,opt,name=sends,proto3" json:"sends,omitempty"`
+	// The call mails somebody, in our own name. It has a budget (ADR 0050), and a suspended
+	// account cannot make it. An RPC without this option cannot queue a mail.
+	SendsMail     bool `protobuf:"varint,8,opt,name=sends_mail,json=sendsMail,proto3" json:"sends_mail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +253,13 @@ func (x *Auth) GetStream() bool {
 func (x *Auth) GetSends() bool {
 	if x != nil {
 		return x.Sends
+	}
+	return false
+}
+
+func (x *Auth) GetSendsMail() bool {
+	if x != nil {
+		return x.SendsMail
 	}
 	return false
 }
@@ -532,7 +542,7 @@ var File_turumba_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	" turumba/options/v1/options.proto\x12\x12turumba.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1dturumba/error/v1/reason.proto\"\x85\x02\n" +
+	" turumba/options/v1/options.proto\x12\x12turumba.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1dturumba/error/v1/reason.proto\"\xa4\x02\n" +
 	"\x04Auth\x12 \n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tH\x00R\n" +
@@ -542,7 +552,9 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\x0eoperator_group\x18\x04 \x01(\tH\x00R\roperatorGroup\x12&\n" +
 	"\rauthenticated\x18\x05 \x01(\bH\x00R\rauthenticated\x12\x16\n" +
 	"\x06stream\x18\x06 \x01(\bR\x06stream\x12\x14\n" +
-	"\x05sends\x18\a \x01(\bR\x05sendsB\x06\n" +
+	"\x05sends\x18\a \x01(\bR\x05sends\x12\x1d\n" +
+	"\n" +
+	"sends_mail\x18\b \x01(\bR\tsendsMailB\x06\n" +
 	"\x04rule\"X\n" +
 	"\bInternal\x12\x18\n" +
 	"\acallers\x18\x01 \x03(\tR\acallers\x122\n" +
