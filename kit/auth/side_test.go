@@ -1,0 +1,24 @@
+package auth_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/kit/auth"
+)
+
+// TestSide: a subscriber is one side, however they write and choose their address.
+func TestSide(t *testing.T) {
+	t.Parallel()
+	for ip, want := range map[string]string{
+		"203.0.113.7": "203.0.113.7/32", "::ffff:203.0.113.7": "203.0.113.7/32", "203.0.113.8": "203.0.113.8/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "2001:DB8:1:2::": "2001:db8:1:2::/64", "2001:db8:1:3::1": "2001:db8:1:3::/64",
+		"fe80::1%eth0": "fe80::/64", "::1": "::/64", "": "", "nonsense": "", "203.0.113.7:80": "",
+	} {
+		require.Equal(t, want, auth.Client{IP: ip}.Side().String(), ip)
+	}
+	require.Equal(t, auth.Client{IP: "::ffff:198.51.100.1"}.Side(), auth.Client{IP: "198.51.100.1"}.Side())
+	require.Equal(t, auth.Client{IP: "2001:db8::1"}.Side(), auth.Client{IP: "2001:db8::ffff:1"}.Side())
+	require.Zero(t, auth.Client{}.Side())
+}
