@@ -1,12 +1,19 @@
 package rest
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/telemetry"
 )
 
 func TestClientAddress(t *testing.T) {
@@ -34,7 +41,7 @@ func TestClientAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got *http.Request
-			h := clientAddress(c.trusted, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }))
+			h := clientAddress(c.trusted, &untrusted{log: telemetry.Discard(), clock: clock.System()}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r }))
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 			r.RemoteAddr = c.peer
 			for _, hop := range c.hops {
@@ -45,4 +52,25 @@ func TestClientAddress(t *testing.T) {
 			require.Empty(t, got.Header.Values("X-Forwarded-For"))
 		})
 	}
+}
+
+// TestUntrustedProxiesAreTold: a load balancer that is not in TRUSTED_PROXIES makes one
+// client of everybody behind it, which somebody has to know.
+func TestUntrustedProxiesAreTold(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	now := clock.NewFake(time.Unix(1_770_000_000, 0))
+	h := clientAddress([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, &untrusted{log: telemetry.NewLogger(&log, slog.LevelInfo), clock: now}, http.NotFoundHandler())
+	call := func(peer string, hops ...string) (told int) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.RemoteAddr, r.Header["X-Forwarded-For"] = peer, hops
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		return strings.Count(log.String(), "TRUSTED_PROXIES")
+	}
+	require.Zero(t, call("192.0.2.1:80"))
+	require.Zero(t, call("10.0.0.1:80", "203.0.113.7"))
+	require.Equal(t, 1, call("192.0.2.1:80", "203.0.113.7"))
+	require.Equal(t, 1, call("192.0.2.2:80", "203.0.113.7"), "once a minute")
+	now.Advance(time.Minute)
+	require.Equal(t, 2, call("192.0.2.1:80", "203.0.113.7"))
 }

@@ -71,7 +71,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	h = cors(cfg.CORSOrigins, h)
 	h = requestID(h)
 	h = observe.wrap(h)
-	h = clientAddress(cfg.TrustedProxies, h)
+	h = clientAddress(cfg.TrustedProxies, &untrusted{log: cfg.Logger, clock: cfg.Clock}, h)
 	return recovering(cfg.Logger, h), nil
 }
 
