@@ -119,6 +119,8 @@ func TestBuilds(t *testing.T) {
 			}
 		}
 	}
+	require.Contains(t, c.Services["gateway"].Environment, "TRUSTED_PROXIES")
+	require.Contains(t, c.Services["account"].Environment, "TURUMBA_OPERATORS")
 	image, err := os.ReadFile("../../deploy/Dockerfile")
 	require.NoError(t, err)
 	require.Contains(t, string(image), "distroless/static-debian12:nonroot")
