@@ -107,13 +107,13 @@ func authorise(ctx context.Context, c *call) (context.Context, error) {
 }
 
 // open reports whether an account in this state may make the call: a closed one
-// only reads, a suspended one does not send.
+// only reads, a suspended one neither sends nor has us mail anybody.
 func open(status string, r *rule) bool {
 	switch status {
 	case auth.AccountClosed:
 		return r.reads
 	case auth.AccountSuspended:
-		return !r.auth.GetSends()
+		return !r.auth.GetSends() && !r.auth.GetSendsMail()
 	}
 	return true
 }

@@ -12,6 +12,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
 )
 
 // checkOnly is the metadata of a call that only asks whether it would be let in: the
@@ -86,40 +87,40 @@ func (s *Server) gated(desc *grpc.ServiceDesc, calls *inFlight) *grpc.ServiceDes
 }
 
 // Calls of public RPCs whose message has not come yet cost a goroutine and their headers,
-// and nobody is known who made them. So many may wait, from one address and in all;
+// and nobody is known who made them. So many may wait, from one side and in all;
 // services of the mesh have the message when they call, and do not count.
 const (
-	strangersByAddress = 8
-	strangersInAll     = maxArriving / 2
+	strangersBySide = 8
+	strangersInAll  = maxArriving / 2
 )
 
 // strangers counts calls of public RPCs that wait for their message.
 type strangers struct {
 	mu    sync.Mutex
 	total int
-	by    map[string]int
+	by    map[auth.Side]int
 }
 
-func (s *strangers) enter(address string) bool {
+func (s *strangers) enter(side auth.Side) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.by == nil {
-		s.by = map[string]int{}
+		s.by = map[auth.Side]int{}
 	}
-	if s.total >= strangersInAll || s.by[address] >= strangersByAddress {
+	if s.total >= strangersInAll || s.by[side] >= strangersBySide {
 		return false
 	}
 	s.total++
-	s.by[address]++
+	s.by[side]++
 	return true
 }
 
-func (s *strangers) leave(address string) {
+func (s *strangers) leave(side auth.Side) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.total--
-	if s.by[address]--; s.by[address] == 0 {
-		delete(s.by, address)
+	if s.by[side]--; s.by[side] == 0 {
+		delete(s.by, side)
 	}
 }
 
@@ -132,9 +133,9 @@ func (s *Server) patience(ctx context.Context, c *call, f frames) (done func(), 
 		stop := giveUp(ctx, f)
 		return func() { stop() }, nil
 	}
-	address := c.Client.IP
+	side := c.Client.Side()
 	known := s.fromService(ctx, c.md)
-	if !known && !s.strangers.enter(address) {
+	if !known && !s.strangers.enter(side) {
 		return nil, errManyStrangers
 	}
 	waiting, cancel := context.WithTimeout(ctx, strangerLimit)
@@ -144,7 +145,7 @@ func (s *Server) patience(ctx context.Context, c *call, f frames) (done func(), 
 		cancel()
 		arrived(ctx)
 		if !known {
-			s.strangers.leave(address)
+			s.strangers.leave(side)
 		}
 	}, nil
 }

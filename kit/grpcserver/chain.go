@@ -65,6 +65,7 @@ func (s *Server) chain() []step {
 		around("stream limits", nil, s.limitStream),                // a stream ends when idle, and after its token
 		around("receive", s.receiveUnary, s.receiveStream),         // only now a byte of the message is read
 		around("validate", s.validateUnary, s.validateStream),      // the field rules of the contract
+		around("limit", s.limitUnary, nil),                         // who asks, or is mailed, too often waits
 		around("idempotency", idempotencyUnary, idempotencyStream), // the same key gets the same answer
 	}
 }

@@ -50,6 +50,9 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 	if auth.GetPublic() && (md.IsStreamingClient() || md.IsStreamingServer()) {
 		return nil, fmt.Errorf("%s is a public stream, which nothing would end", md.FullName())
 	}
+	if auth.GetSendsMail() && (md.IsStreamingClient() || md.IsStreamingServer()) {
+		return nil, fmt.Errorf("%s is a stream that mails somebody, which no budget counts", md.FullName())
+	}
 	r.limit, r.id = limits.Wire, onlyID(md.Input())
 	fields := md.Input().Fields()
 	if mask := fields.ByName("update_mask"); mask != nil {

@@ -72,7 +72,7 @@ func (s *Server) place(c *call) (*streams.Place, error) {
 }
 
 // callerKey tells callers apart: a user, whatever the token, an API key, a subject
-// without a user, an address.
+// without a user, a side.
 func callerKey(c *call) string {
 	caller := c.Caller
 	switch {
@@ -83,7 +83,7 @@ func callerKey(c *call) string {
 	case caller.Subject != "":
 		return "subject " + caller.Issuer + " " + caller.Subject
 	}
-	return "address " + c.Client.IP
+	return "side " + c.Client.Side().String()
 }
 
 // watch waits for the end of the handler, or for a reason to end the stream.

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
+
+	"github.com/turumba/turumba/kit/auth"
 )
 
 // What a listener takes from whom it does not know (ADR 0041).
@@ -64,11 +66,11 @@ func bounded(handler grpc.MethodHandler, waiting *strangers) grpc.MethodHandler 
 		if err := plain(ctx); err != nil {
 			return nil, wireError(err)
 		}
-		address := peerAddress(ctx)
-		if !waiting.enter(address) {
+		side := peerSide(ctx)
+		if !waiting.enter(side) {
 			return nil, wireError(errManyStrangers)
 		}
-		defer waiting.leave(address)
+		defer waiting.leave(side)
 		ctx, cancel := context.WithTimeout(ctx, strangerLimit)
 		defer cancel()
 		defer giveUp(ctx, f)()
@@ -76,15 +78,12 @@ func bounded(handler grpc.MethodHandler, waiting *strangers) grpc.MethodHandler 
 	}
 }
 
-// peerAddress is the address of the other end of the connection, without its port.
-func peerAddress(ctx context.Context) string {
+// peerSide is from where the other end of the connection calls.
+func peerSide(ctx context.Context) auth.Side {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return ""
+		return auth.Side{}
 	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
-		return ""
-	}
-	return host
+	host, _, _ := net.SplitHostPort(p.Addr.String())
+	return auth.Client{IP: host}.Side()
 }

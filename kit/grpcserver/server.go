@@ -45,6 +45,8 @@ type Config struct {
 	Registry prometheus.Registerer
 	// Tracing makes a span of every call; nil makes none.
 	Tracing *telemetry.Tracing
+	// Limiter holds calls to their budgets; nil where no RPC is public or mails somebody.
+	Limiter Limiter
 	// Mesh proves callers of internal RPCs over the network; zero means that only
 	// the in-process connection does.
 	Mesh Mesh
@@ -105,9 +107,10 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	if err != nil {
 		s.problems = append(s.problems, err)
 	}
+	s.problems = append(s.problems, s.uncovered(rules)...)
 	maps.Copy(s.rules, rules)
 	s.services[desc.ServiceName] = registered{desc: desc, impl: impl}
 }
 
-// Check reports RPCs that lack an access rule or an idempotency level.
+// Check reports RPCs that lack an access rule, an idempotency level or a budget.
 func (s *Server) Check() error { return errors.Join(s.problems...) }

@@ -132,8 +132,10 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 			return err
 		}
 	}
+	devices := identity.Devices{Vault: v, Clock: deps.Clock}
 	a.Server, err = grpcserver.New(grpcserver.Config{
-		Name: "account", Logger: deps.Logger, Clock: deps.Clock, Verifier: a.Verifier, Context: callers,
+		Limiter: identity.NewBudgets(identity.Limits{Store: a.store}, devices, cfg.Identity.places()),
+		Name:    "account", Logger: deps.Logger, Clock: deps.Clock, Verifier: a.Verifier, Context: callers,
 		Registry: deps.Registry, Tracing: deps.Tracing, Mesh: cfg.Mesh,
 	})
 	if err != nil {
@@ -146,7 +148,7 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		return err
 	}
 	server.Register(a.Server, server.Config{
-		Store: a.store, Contacts: a.contacts, Identity: provider, Keys: keys, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, MessageRetentionDays: int32(cfg.MessageRetentionDays),
+		Store: a.store, Contacts: a.contacts, Identity: provider, Keys: keys, Devices: devices, Mail: a.mail, Clock: deps.Clock, PublicURL: cfg.Issuer, MessageRetentionDays: int32(cfg.MessageRetentionDays),
 		Changed: callers.Invalidate,
 	})
 	return a.Server.Check()

@@ -2,9 +2,11 @@ package app_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,44 +49,183 @@ func (w *world) works(t *testing.T, token string) bool {
 	return err == nil
 }
 
+// side is a context of a call from an address.
+func side(t *testing.T, n int) context.Context {
+	t.Helper()
+	return metadata.NewOutgoingContext(t.Context(), metadata.Pairs("x-forwarded-for", fmt.Sprintf("198.51.%d.%d", n/250, 1+n%250)))
+}
+
+// guess is a login with a wrong password from a side.
+func (w *world) guess(t *testing.T, n int, email string) error {
+	t.Helper()
+	for {
+		_, err := w.auth.Login(side(t, n), &accountv1.LoginRequest{Email: email, Password: "wrong password"})
+		if apierr.From(err).Reason != errorv1.Reason_REASON_UNAVAILABLE {
+			return err // else there was no place for it
+		}
+	}
+}
+
+// TestLoginLimits: many sides that guess at an address stop others that nobody knows, and
+// no device that logged in before.
 func TestLoginLimits(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.signUp(t, email)
-	for range 100 {
-		_, err := w.login(t, "wrong password")
-		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	device := w.mustLogin(t, password).GetDeviceToken()
+	for n := range 100 {
+		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, w.guess(t, n, email))
+	}
+	login := func(n int, email, password, device string) (*accountv1.LoginResponse, error) {
+		return w.auth.Login(side(t, n), &accountv1.LoginRequest{Email: email, Password: password, DeviceToken: device})
 	}
 	for _, p := range []string{password, "wrong password"} {
-		_, err := w.login(t, p)
+		_, err := login(200, email, p, "")
 		reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
 		require.InDelta(t, time.Hour, apierr.From(err).RetryAfter, float64(time.Minute))
 	}
-	_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "nobody@example.org", Password: password})
+	_, err := login(201, "nobody@example.org", password, "")
 	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+
+	for n := range 3 {
+		l, err := login(n, email, password, device)
+		require.NoError(t, err, "the device is known, from wherever it asks")
+		device = l.GetDeviceToken()
+	}
+	w.signUp(t, "mallory@example.org")
+	stranger, err := login(202, "mallory@example.org", password, "")
+	require.NoError(t, err)
+	for _, token := range []string{stranger.GetDeviceToken(), "made up", device[:len(device)-1], device + "A"} {
+		_, err = login(203, email, password, token)
+		reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+	}
+	for range 5 {
+		_, err = login(204, email, "wrong password", device)
+		reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
+	}
+	_, err = login(205, email, password, device)
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, err) // its own budget
+	w.clock.Advance(time.Minute)
+	_, err = login(205, email, password, device)
+	require.NoError(t, err)
 	w.clock.Advance(time.Hour)
 	w.mustLogin(t, password)
+	w.clock.Advance(181 * 24 * time.Hour)
+	for n := range 100 {
+		require.Error(t, w.guess(t, n, email))
+	}
+	_, err = login(207, email, password, device)
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, err) // too old to be known
 }
 
+// TestSidesWait: one side is stopped by its own calls, however it writes its addresses and
+// whoever it asks for, and stops nobody else.
+func TestSidesWait(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	n := 0
+	from := func(format string) context.Context {
+		n++
+		return metadata.NewOutgoingContext(t.Context(), metadata.Pairs("x-forwarded-for", fmt.Sprintf(format, n)))
+	}
+	login := func(ctx context.Context, email, password string) errorv1.Reason {
+		if _, err := w.auth.Login(ctx, &accountv1.LoginRequest{Email: email, Password: password}); err != nil {
+			return apierr.From(err).Reason
+		}
+		return errorv1.Reason_REASON_UNSPECIFIED
+	}
+	for range 20 {
+		require.Equal(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, login(from("2001:db8:1:2:%x::1"), fmt.Sprintf("spray-%d@example.org", n), "wrong"))
+	}
+	require.Equal(t, errorv1.Reason_REASON_RATE_LIMITED, login(from("2001:db8:1:2::%x"), email, password))
+	require.Equal(t, errorv1.Reason_REASON_UNSPECIFIED, login(from("2001:db8:1:3::%x"), email, password))
+	for _, format := range []string{"203.0.113.7", "::ffff:203.0.113.7"} {
+		for range 10 {
+			require.Equal(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, login(from(format+"%.0d"), fmt.Sprintf("spray-%d@example.org", n), "wrong"))
+		}
+	}
+	require.Equal(t, errorv1.Reason_REASON_RATE_LIMITED, login(from("203.0.113.7%.0d"), email, password))
+}
+
+// TestStrangersStopNobody: what strangers use up of one purpose is not missing for another,
+// nor for the person whose address they name.
+func TestStrangersStopNobody(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	device := w.mustLogin(t, password).GetDeviceToken()
+	forgot := func(n int, device string) error {
+		_, err := w.auth.ForgotPassword(side(t, n), &accountv1.ForgotPasswordRequest{Email: email, DeviceToken: device})
+		return err
+	}
+	for n := range 4 {
+		for range 5 {
+			require.NoError(t, forgot(n, ""))
+		}
+		reason(t, errorv1.Reason_REASON_RATE_LIMITED, forgot(n, ""))
+	}
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, forgot(9, ""))
+	for range 20 {
+		w.mail.next(t, email)
+	}
+	require.NoError(t, forgot(10, device))
+	code := strings.Split(w.mail.next(t, email), "\n")[3]
+	for range 25 {
+		_, err := w.auth.ResetPassword(side(t, 11), &accountv1.ResetPasswordRequest{Email: email, Code: "wrong", NewPassword: newPassword})
+		require.Error(t, err)
+	}
+	_, err := w.auth.ResetPassword(side(t, 12), &accountv1.ResetPasswordRequest{Email: email, Code: code, NewPassword: newPassword})
+	require.NoError(t, err)
+	w.mustLogin(t, newPassword)
+
+	// Nor are registrations: of the same address, or with made-up tokens of it.
+	const other = "new@example.org"
+	register := func(n int) (*accountv1.RegisterResponse, error) {
+		return w.auth.Register(side(t, n), &accountv1.RegisterRequest{Email: other, Password: password, FullName: "Ada", AccountName: "A"})
+	}
+	for range 8 {
+		_, err := register(20)
+		require.NoError(t, err)
+		w.mail.code(t, other)
+	}
+	r, err := register(21)
+	require.NoError(t, err)
+	good := w.mail.code(t, other)
+	for range 40 {
+		_, _ = w.auth.VerifyEmail(side(t, 20), &accountv1.VerifyEmailRequest{Email: other, Code: "000000", RegistrationToken: "made up"})
+		_, _ = w.auth.ResendVerification(side(t, 20), &accountv1.ResendVerificationRequest{Email: other, RegistrationToken: "made up"})
+	}
+	_, err = w.auth.VerifyEmail(side(t, 21), &accountv1.VerifyEmailRequest{Email: other, Code: good, RegistrationToken: r.GetRegistrationToken()})
+	require.NoError(t, err)
+}
+
+// TestManyGuessesAtOnceCountEach: as many guesses come through as are allowed, from many
+// sides as well as from one.
 func TestManyGuessesAtOnceCountEach(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.signUp(t, email)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	refused := 0
-	for range 150 {
-		wg.Go(func() {
-			_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: "wrong password"})
-			if apierr.From(err).Reason == errorv1.Reason_REASON_RATE_LIMITED {
-				mu.Lock()
-				defer mu.Unlock()
-				refused++
-			}
-		})
+	for name, c := range map[string]struct {
+		email string
+		side  func(i int) int
+		pass  int
+	}{
+		"an address":      {email, func(i int) int { return i }, 100},
+		"an address, one": {"nobody@example.org", func(int) int { return 500 }, 5},
+	} {
+		var wg sync.WaitGroup
+		var passed atomic.Int64
+		for i := range 150 {
+			wg.Go(func() {
+				if apierr.From(w.guess(t, c.side(i), c.email)).Reason != errorv1.Reason_REASON_RATE_LIMITED {
+					passed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, c.pass, passed.Load(), name)
 	}
-	wg.Wait()
-	require.Equal(t, 50, refused)
 }
 
 func TestRefreshReuseRevokesTheFamily(t *testing.T) {
@@ -168,12 +309,13 @@ func TestForgottenPassword(t *testing.T) {
 		_, err := w.auth.ResetPassword(t.Context(), &accountv1.ResetPasswordRequest{Email: address, Code: code, NewPassword: password})
 		return err
 	}
-	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, first, newPassword)) // the newer mail voids it
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset("nobody@example.org", second, newPassword))
 	reason(t, errorv1.Reason_REASON_WEAK_PASSWORD, reset(email, second, "password12345"))
 	require.NoError(t, reset(email, second, newPassword))
 	require.Contains(t, w.mail.next(t, email), "was changed")
-	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, second, newPassword))
+	for _, used := range []string{first, second} { // each was good until then
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, used, newPassword))
+	}
 	require.False(t, w.works(t, session.GetAccessToken()), "who was logged in is out")
 	_, err := w.login(t, password)
 	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
@@ -183,7 +325,7 @@ func TestForgottenPassword(t *testing.T) {
 	late := code()
 	w.clock.Advance(16 * time.Minute)
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(email, late, password))
-	for range 6 {
+	for range 2 {
 		forgot(email)
 	}
 	_, err = w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email})

@@ -267,9 +267,11 @@ func TestCognitoFactor(t *testing.T) {
 	require.Empty(t, l.GetAccessToken())
 	_, err = w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: l.GetSession(), Code: "000000"})
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
-	for _, session := range []string{"nonsense", "somebody:nonsense", ":"} {
-		_, err = w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: session, Code: "000000"})
-		require.Error(t, err)
+	for range 4 { // nobody uses up the attempts of somebody whose session they were not given
+		for _, session := range []string{"nonsense", "a@example.org:nonsense", ":", l.GetSession() + "A", l.GetSession()[1:]} {
+			_, err = w.auth.AnswerChallenge(side(t, 1), &accountv1.AnswerChallengeRequest{Session: session, Code: "000000"})
+			reason(t, errorv1.Reason_REASON_INVALID_SESSION, err)
+		}
 	}
 	in, err := w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: l.GetSession(), Code: code(set.GetSecret())})
 	require.NoError(t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
@@ -58,6 +59,16 @@ func (s IdentitySettings) issuers(client *http.Client, c clock.Clock) []auth.Ver
 	return append(list, pool.Configs(client, c)...)
 }
 
+// places are how many logins and registrations are handled at once: as many as the machine
+// hashes passwords for, each in 32 MiB, or as may wait for the user pool.
+func (s IdentitySettings) places() identity.Places {
+	if s.Provider == ProviderCognito {
+		return identity.Places{Logins: 64, Registrations: 16}
+	}
+	cores := runtime.GOMAXPROCS(0)
+	return identity.Places{Logins: 2 * cores, Registrations: max(1, cores/2)}
+}
+
 // identify wires who people are: our own keys, the mails, the identity provider and
 // the verifier of all tokens.
 func (a *App) identify(ctx context.Context, cfg Config, deps Deps, v *vault.Vault, changed func()) (*identity.Keys, server.Identity, error) {
@@ -76,7 +87,7 @@ func (a *App) identify(ctx context.Context, cfg Config, deps Deps, v *vault.Vaul
 	a.Verifier.LogTo(deps.Logger)
 	if cfg.Identity.Provider == ProviderCognito {
 		return keys, cognito.New(cognito.Config{
-			Settings: cfg.Identity.Cognito, Issuer: cfg.Identity.Cognito.Issuer(), Store: a.store, Mail: a.mail,
+			Settings: cfg.Identity.Cognito, Issuer: cfg.Identity.Cognito.Issuer(), Store: a.store, Vault: v, Mail: a.mail,
 			Clock: deps.Clock, Logger: deps.Logger, HTTP: deps.HTTP, Changed: changed,
 		}), nil
 	}

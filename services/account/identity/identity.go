@@ -22,6 +22,8 @@ type Tokens struct {
 	ExpiresIn           int32 // seconds
 	// Session is what the answer to the challenge needs; the tokens are empty then.
 	Session string
+	// Address is of whom the tokens of a login are.
+	Address string
 }
 
 // Challenge is the answer of a login that needs the second factor, by Cognito's

@@ -195,20 +195,12 @@ func (k *Keys) sign(common, own map[string]any) (string, error) {
 // IssueKeyToken exchanges an API key for an access token. Every failure is the
 // same, whether the key is unknown, revoked, over, or the secret wrong.
 func (k *Keys) IssueKeyToken(ctx context.Context, keyID, secret string) (Tokens, error) {
-	limits := Limits{k.Store}
-	limit := LimitSecret.By(ClientIP(ctx))
-	if err := limits.Attempt(ctx, limit); err != nil {
-		return Tokens{}, err
-	}
 	opened, err := k.Store.UseAPIKey(ctx, keyID, func(key *account.APIKey, now time.Time) bool { return key.Opens(secret, now) })
 	if err != nil {
 		return Tokens{}, err
 	}
 	if !opened {
 		return Tokens{}, apierr.New(errorv1.Reason_REASON_INVALID_CREDENTIALS, "client_id and client_secret do not match a key that works")
-	}
-	if err := limits.Refund(ctx, limit); err != nil {
-		return Tokens{}, err
 	}
 	return k.keyToken(keyID)
 }

@@ -3,10 +3,13 @@ package identity
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/jobs"
 	"github.com/turumba/turumba/kit/pg"
@@ -37,6 +40,7 @@ type Postbox struct {
 	vault  *vault.Vault
 	mailer Mailer
 	queue  *jobs.Queue[postgres.Mail]
+	turn   atomic.Uint64 // whose claim is next
 }
 
 // NewPostbox makes a postbox; Run sends what is queued. loops get its finished turns;
@@ -45,7 +49,7 @@ func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Cl
 	p := &Postbox{store: store, vault: v, mailer: mailer}
 	p.queue = &jobs.Queue[postgres.Mail]{
 		Name: "mail", Workers: mailSenders, Lease: mailLease, Retry: mailRetry, Clock: c, Logger: log, Loops: loops,
-		Claim: store.ClaimMail, Do: p.send, Release: store.ReleaseMail, ID: func(m *postgres.Mail) string { return m.ID },
+		Claim: p.claim, Do: p.send, Release: store.ReleaseMail, ID: func(m *postgres.Mail) string { return m.ID },
 	}
 	store.OnMail(p.queue.Wake)
 	return p
@@ -59,9 +63,16 @@ func MailAAD(id string) vault.AAD {
 	return vault.AAD{Account: "platform", Resource: id, Field: "mail", Version: 1}
 }
 
+var errNoMailing = apierr.Internal(errors.New("a mail is queued by a call whose RPC does not say sends_mail"))
+
 // Queue queues a mail in the transaction that it tells of: the answer to the
-// caller takes as long without one, and a crash loses none.
+// caller takes as long without one, and a crash loses none. Only calls of an RPC that says
+// sends_mail may, which have their budget by then.
 func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string) error {
+	a, _ := admissionOf(ctx)
+	if a.mail == "" {
+		return errNoMailing
+	}
 	plain, err := json.Marshal(letter{to, subject, text})
 	if err != nil {
 		return fmt.Errorf("write a mail: %w", err)
@@ -71,11 +82,18 @@ func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string
 	if err != nil {
 		return fmt.Errorf("seal a mail: %w", err)
 	}
-	return p.store.QueueMail(ctx, tx, id, sealed, tx.Now.Add(mailLife))
+	return p.store.QueueMail(ctx, tx, id, string(a.mail), sealed, tx.Now.Add(mailLife))
 }
 
 // Run sends queued mails until ctx ends.
 func (p *Postbox) Run(ctx context.Context) error { return p.queue.Run(ctx) }
+
+// claim takes a mail. Each purpose is asked for in turn, so that many mails of one hold up
+// no other.
+func (p *Postbox) claim(ctx context.Context, lease time.Duration) (*postgres.Mail, error) {
+	turn := int(p.turn.Add(1) % uint64(len(Purposes)))
+	return p.store.ClaimMail(ctx, Purposes[turn], lease)
+}
 
 // send sends one mail. Once the server has it, its row goes whatever else happens, or
 // it would be sent again.

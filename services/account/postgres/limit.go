@@ -15,9 +15,13 @@ type Limit struct {
 	Window time.Duration
 }
 
-// TakeAttempt counts one attempt for each limit. When one is used up it returns
-// how long to wait; the attempt counts all the same.
+// TakeAttempt counts one attempt for each limit, in order. When one is used up it returns
+// how long to wait, and those after it are not touched; who comes again meanwhile costs
+// one look.
 func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
+	if wait, err := s.usedUp(ctx, limits); err != nil || wait > 0 {
+		return wait, err
+	}
 	err = s.db.InTx(ctx, nil, func(tx *pg.Tx) error {
 		for _, l := range limits { // the same order everywhere, so that rivals cannot lock each other out
 			var attempts int
@@ -32,12 +36,33 @@ func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (wait time.Dura
 				return fmt.Errorf("count an attempt: %w", err)
 			}
 			if attempts > l.Most {
-				wait = max(wait, end.Sub(tx.Now))
+				wait = end.Sub(tx.Now)
+				return nil
 			}
 		}
 		return nil
 	})
 	return wait, err
+}
+
+// usedUp is how long to wait until none of the limits is used up; zero when none is.
+func (s *Store) usedUp(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
+	keys, most := make([]string, len(limits)), make([]int, len(limits))
+	for i, l := range limits {
+		keys[i], most[i] = l.Key, l.Most
+	}
+	var end *time.Time
+	now := s.db.Now()
+	err = s.db.QueryRow(ctx, `
+		SELECT max(a.window_end) FROM attempt_limits a JOIN unnest($1::text[], $2::int[]) AS l (key, most) USING (key)
+		WHERE a.attempts >= l.most AND a.window_end > $3`, keys, most, now).Scan(&end)
+	if err != nil {
+		return 0, fmt.Errorf("look for attempts: %w", err)
+	}
+	if end == nil {
+		return 0, nil
+	}
+	return end.Sub(now), nil
 }
 
 // RefundAttempt takes back what a good attempt counted.

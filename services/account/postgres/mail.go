@@ -19,8 +19,8 @@ type Mail struct {
 }
 
 // QueueMail stores a mail that the commit makes ready.
-func (s *Store) QueueMail(ctx context.Context, tx *pg.Tx, id string, sealed []byte, expires time.Time) error {
-	_, err := tx.Exec(ctx, "INSERT INTO outgoing_mails (id, sealed, not_before, expires_at) VALUES ($1, $2, $3, $4)", id, sealed, tx.Now, expires)
+func (s *Store) QueueMail(ctx context.Context, tx *pg.Tx, id, purpose string, sealed []byte, expires time.Time) error {
+	_, err := tx.Exec(ctx, "INSERT INTO outgoing_mails (id, purpose, sealed, not_before, expires_at) VALUES ($1, $2, $3, $4, $5)", id, purpose, sealed, tx.Now, expires)
 	if err != nil {
 		return fmt.Errorf("queue mail: %w", err)
 	}
@@ -34,15 +34,25 @@ type mailQueued struct{}
 // OnMail calls wake after each commit that queued a mail. It must not block.
 func (s *Store) OnMail(wake func()) { s.db.OnWake(mailQueued{}, wake) }
 
-// ClaimMail takes the mail that is due longest, for as long as the lease; nil when none
-// is due.
-func (s *Store) ClaimMail(ctx context.Context, lease time.Duration) (*Mail, error) {
+// MailsWait reports whether at least so many mails of a purpose wait to be sent.
+func (s *Store) MailsWait(ctx context.Context, purpose string, most int) (bool, error) {
+	var n int
+	err := s.db.QueryRow(ctx, "SELECT count(*) FROM (SELECT FROM outgoing_mails WHERE purpose = $1 AND expires_at > $2 LIMIT $3) AS waiting", purpose, s.db.Now(), most).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("count mails: %w", err)
+	}
+	return n >= most, nil
+}
+
+// ClaimMail takes the mail of the purpose that is due longest, of any other if there is
+// none, for as long as the lease; nil when none is due.
+func (s *Store) ClaimMail(ctx context.Context, purpose string, lease time.Duration) (*Mail, error) {
 	now := s.db.Now()
 	rows, err := s.db.Query(ctx, `
 		UPDATE outgoing_mails SET attempts = attempts + 1, not_before = $2
 		WHERE id = (SELECT id FROM outgoing_mails WHERE not_before <= $1 AND expires_at > $1
-			ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING id, sealed, attempts`, now, now.Add(lease))
+			ORDER BY purpose <> $3, not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
+		RETURNING id, sealed, attempts`, now, now.Add(lease), purpose)
 	if err != nil {
 		return nil, fmt.Errorf("claim mail: %w", err)
 	}

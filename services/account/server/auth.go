@@ -65,7 +65,11 @@ func (s *Server) Login(ctx context.Context, req *accountv1.LoginRequest) (*accou
 	if t.Session != "" {
 		return &accountv1.LoginResponse{Challenge: identity.Challenge, Session: t.Session}, nil
 	}
-	return &accountv1.LoginResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer}, nil
+	device, err := s.devices.Give(identity.AskerFrom(ctx), t.Address)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.LoginResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer, DeviceToken: device}, nil
 }
 
 // Refresh implements accountv1.AuthServiceServer.
@@ -91,7 +95,11 @@ func (s *Server) AnswerChallenge(ctx context.Context, req *accountv1.AnswerChall
 	if err != nil {
 		return nil, err
 	}
-	return &accountv1.AnswerChallengeResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer}, nil
+	device, err := s.devices.Give(identity.AskerFrom(ctx), t.Address)
+	if err != nil {
+		return nil, err
+	}
+	return &accountv1.AnswerChallengeResponse{AccessToken: t.Access, IdToken: t.ID, RefreshToken: t.Refresh, ExpiresIn: t.ExpiresIn, TokenType: bearer, DeviceToken: device}, nil
 }
 
 // LogoutEverywhere implements accountv1.AuthServiceServer.

@@ -14,6 +14,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
+	"github.com/turumba/turumba/services/account/identity"
 )
 
 // newInvitationToken is a token of 130 random bits, and its hash.
@@ -41,6 +42,9 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	if err := s.grantableID(ctx, accountID, req.GetRoleId()); err != nil {
 		return nil, err
 	}
+	if err := s.limits.Attempt(ctx, identity.InviteLimits(accountID, account.NormalEmail(req.GetEmail()))...); err != nil {
+		return nil, err
+	}
 	token, hash := newInvitationToken()
 	i := &account.Invitation{AccountID: accountID, Email: account.NormalEmail(req.GetEmail()), RoleID: req.GetRoleId(), TokenHash: hash, InvitedByUserID: userID}
 	resp := &accountv1.CreateInvitationResponse{}
@@ -64,11 +68,16 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	return resp, nil
 }
 
-// mailInvitation queues the mail with the token.
+// mailInvitation queues the mail with the token. Whoever invites chooses the name of the
+// account, so it is shown only as far as it can do no harm.
 func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, token string) error {
 	m, _ := auth.From(ctx).Membership(i.AccountID)
-	return s.mail.Queue(ctx, tx, i.Email, "You are invited to "+m.AccountName,
-		"You are invited to join "+m.AccountName+".\n\nThe token of the invitation is\n\n"+token+
+	where := "an account"
+	if name := account.ShownName(m.AccountName); name != "" {
+		where = "“" + name + "”"
+	}
+	return s.mail.Queue(ctx, tx, i.Email, "You are invited to "+where,
+		"You are invited to join "+where+".\n\nThe token of the invitation is\n\n"+token+
 			"\n\nIt is good for 7 days. If you know nobody there, ignore this mail.\n")
 }
 
@@ -92,9 +101,16 @@ func (s *Server) ListInvitations(ctx context.Context, req *accountv1.ListInvitat
 
 // ResendInvitation implements accountv1.InvitationServiceServer.
 func (s *Server) ResendInvitation(ctx context.Context, req *accountv1.ResendInvitationRequest) (*accountv1.ResendInvitationResponse, error) {
+	pending, err := s.store.Invitation(ctx, auth.ScopeFrom(ctx), req.GetInvitationId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.Attempt(ctx, identity.InviteLimits(pending.AccountID, pending.Email)...); err != nil {
+		return nil, err
+	}
 	token, hash := newInvitationToken()
 	resp := &accountv1.ResendInvitationResponse{}
-	err := s.store.DB().InTx(ctx, auth.ScopeFrom(ctx), func(tx *pg.Tx) error {
+	err = s.store.DB().InTx(ctx, auth.ScopeFrom(ctx), func(tx *pg.Tx) error {
 		i, err := s.store.ChangeInvitation(ctx, tx, auth.ScopeFrom(ctx), req.GetInvitationId(), "invitation.resend", func(i *account.Invitation) error {
 			if i.Status != account.InvitationPending {
 				return errSettled

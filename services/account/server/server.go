@@ -19,6 +19,8 @@ type Config struct {
 	Identity Identity
 	// Keys sign the tokens of API keys.
 	Keys *identity.Keys
+	// Devices are known again by their tokens.
+	Devices identity.Devices
 	// Mail takes invitations.
 	Mail *identity.Postbox
 	// PublicURL is where the gateway is reached, for the discovery document.
@@ -53,6 +55,8 @@ type Server struct {
 	contacts  Contacts
 	identity  Identity
 	keys      *identity.Keys
+	devices   identity.Devices
+	limits    identity.Limits
 	mail      *identity.Postbox
 	clock     clock.Clock
 	publicURL string
@@ -63,7 +67,7 @@ type Server struct {
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed, watched: watchImports(cfg.Store, cfg.Clock)}
+	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, devices: cfg.Devices, limits: identity.Limits{Store: cfg.Store}, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed, watched: watchImports(cfg.Store, cfg.Clock)}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
@@ -158,6 +159,9 @@ func (a *App) wire(ctx context.Context, cfg Config, deps Deps, v *vault.Vault) e
 		}
 	}
 	a.Server, err = grpcserver.New(grpcserver.Config{
+		Limiter: grpcserver.Unlimited{
+			messagingv1.SuppressionService_Unsubscribe_FullMethodName: "links cannot be guessed, and mail providers follow many of them from one address",
+		},
 		Name: "messaging", Logger: deps.Logger, Clock: deps.Clock, Verifier: deps.Verifier, Context: auth.NewCachedContext(accounts, deps.Clock),
 		Registry: deps.Registry, Tracing: deps.Tracing, Mesh: cfg.Mesh,
 	})

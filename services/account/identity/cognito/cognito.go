@@ -18,6 +18,7 @@ import (
 	idp "github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
@@ -29,6 +30,8 @@ type Config struct {
 	// Issuer is the iss of the pool's tokens.
 	Issuer string
 	Store  *postgres.Store
+	// Vault seals the sessions of challenges.
+	Vault *vault.Vault
 	// Mail takes notices; the codes are mailed by Cognito.
 	Mail   *identity.Postbox
 	Clock  clock.Clock

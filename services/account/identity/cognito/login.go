@@ -16,6 +16,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/vault"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
 	"github.com/turumba/turumba/services/account/postgres"
@@ -25,23 +26,22 @@ import (
 // challenge.
 func (p *Provider) Login(ctx context.Context, email, password string) (identity.Tokens, error) {
 	email = account.NormalEmail(email)
-	limits := identity.LoginLimits(email, identity.ClientIP(ctx))
-	if err := p.limits.Attempt(ctx, limits...); err != nil {
-		return identity.Tokens{}, err
-	}
-	known, err := p.known(ctx, email)
+	var known before
+	var out *idp.InitiateAuthOutput
+	err := p.limits.Guess(ctx, identity.LoginLimits(ctx, email), func() (err error) {
+		if known, err = p.known(ctx, email); err != nil {
+			return err
+		}
+		out, err = p.byPassword(ctx, email, password)
+		return failure(loggingIn, err)
+	})
 	if err != nil {
-		return identity.Tokens{}, err
-	}
-	out, err := p.byPassword(ctx, email, password)
-	if err != nil {
-		return identity.Tokens{}, failure(loggingIn, err)
-	}
-	if err := p.limits.Refund(ctx, limits...); err != nil {
 		return identity.Tokens{}, err
 	}
 	if out.AuthenticationResult != nil {
-		return p.enter(ctx, out.AuthenticationResult, "", identity.ErrCredentials, known.still)
+		t, err := p.enter(ctx, out.AuthenticationResult, "", identity.ErrCredentials, known.still)
+		t.Address = email
+		return t, err
 	}
 	if out.ChallengeName != types.ChallengeNameTypeSoftwareTokenMfa {
 		return identity.Tokens{}, identity.ErrUnsupported.Wrap(fmt.Errorf("the pool asks for %s", out.ChallengeName))
@@ -50,8 +50,46 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 	if username == "" {
 		username = email
 	}
-	session := join(username, aws.ToString(out.Session))
+	session, err := p.sealChallenge(challenge{Username: username, Address: email, Given: aws.ToString(out.Session), Until: p.Clock.Now().Add(challengeLife)})
+	if err != nil {
+		return identity.Tokens{}, err
+	}
 	return identity.Tokens{Session: session}, p.challenge(ctx, known, session)
+}
+
+// challenge is a login that waits for the second factor, as its session tells. The session
+// is sealed: nobody who was given none can name a user in one, and use up their attempts.
+type challenge struct {
+	Username, Address string
+	Given             string // the session of the pool
+	Until             time.Time
+}
+
+var challengeAAD = vault.AAD{Account: "platform", Resource: "challenge", Field: "session", Version: 1}
+
+func (p *Provider) sealChallenge(c challenge) (session string, err error) {
+	plain, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("write a challenge: %w", err)
+	}
+	sealed, err := p.Vault.Seal(challengeAAD, plain)
+	if err != nil {
+		return "", fmt.Errorf("seal a challenge: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(sealed), nil
+}
+
+// openChallenge reads a session of sealChallenge; ErrSession for any other.
+func (p *Provider) openChallenge(session string) (c challenge, err error) {
+	sealed, err := base64.RawURLEncoding.DecodeString(session)
+	if err != nil {
+		return c, identity.ErrSession
+	}
+	plain, err := p.Vault.Open(challengeAAD, sealed)
+	if err != nil || json.Unmarshal(plain, &c) != nil || !p.Clock.Now().Before(c.Until) {
+		return challenge{}, identity.ErrSession
+	}
+	return c, nil
 }
 
 // before is a user of ours as they were before the pool was asked; nil without one.
@@ -108,8 +146,8 @@ func (p *Provider) byPassword(ctx context.Context, email, password string) (*idp
 	})
 }
 
-// Cognito asks for the username again with a session, and for the proof of the client
-// with a refresh token. We keep neither: both travel as "username:what Cognito gave".
+// Cognito asks for the username again with a refresh token, for the proof of the client.
+// We keep none: it travels as "username:what Cognito gave".
 func join(username, given string) string { return username + ":" + given }
 
 func split(joined string) (username, given string) {
@@ -119,32 +157,32 @@ func split(joined string) (username, given string) {
 
 // Answer ends a login with a code of the second factor.
 func (p *Provider) Answer(ctx context.Context, session, code string) (identity.Tokens, error) {
-	username, given := split(session)
+	c, err := p.openChallenge(session)
+	if err != nil {
+		return identity.Tokens{}, err
+	}
 	known, err := p.challenged(ctx, session)
 	if err != nil {
 		return identity.Tokens{}, err
 	}
-	limit := identity.LimitTotp.By(session) // that nobody was given uses up nobody's attempts
-	if known.Login != nil {
-		limit = identity.LimitTotp.By("login of " + known.UserID)
-	}
-	if err := p.limits.Attempt(ctx, limit); err != nil {
-		return identity.Tokens{}, err
-	}
-	out, err := p.cognito.RespondToAuthChallenge(ctx, &idp.RespondToAuthChallengeInput{
-		ClientId: &p.ClientID, ChallengeName: types.ChallengeNameTypeSoftwareTokenMfa, Session: &given,
-		ChallengeResponses: p.parameters(username, map[string]string{"USERNAME": username, "SOFTWARE_TOKEN_MFA_CODE": code}),
+	limit := identity.AnswerLimit(ctx, identity.OfAddress(c.Address), c.Address)
+	var out *idp.RespondToAuthChallengeOutput
+	err = p.limits.Guess(ctx, []postgres.Limit{limit}, func() (err error) {
+		out, err = p.cognito.RespondToAuthChallenge(ctx, &idp.RespondToAuthChallengeInput{
+			ClientId: &p.ClientID, ChallengeName: types.ChallengeNameTypeSoftwareTokenMfa, Session: &c.Given,
+			ChallengeResponses: p.parameters(c.Username, map[string]string{"USERNAME": c.Username, "SOFTWARE_TOKEN_MFA_CODE": code}),
+		})
+		return failure(answering, err)
 	})
 	if err != nil {
-		return identity.Tokens{}, failure(answering, err)
+		return identity.Tokens{}, err
 	}
 	if out.AuthenticationResult == nil {
 		return identity.Tokens{}, identity.ErrUnsupported.Wrap(fmt.Errorf("the pool asks for %s", out.ChallengeName))
 	}
-	if err := p.limits.Refund(ctx, limit); err != nil {
-		return identity.Tokens{}, err
-	}
-	return p.enter(ctx, out.AuthenticationResult, "", identity.ErrSession, known.still)
+	t, err := p.enter(ctx, out.AuthenticationResult, "", identity.ErrSession, known.still)
+	t.Address = c.Address
+	return t, err
 }
 
 // challenged is the user of a login that waits for the second factor, as they were when

@@ -12,12 +12,13 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
+	"github.com/turumba/turumba/services/account/postgres"
 )
 
 // Forgot has the pool mail a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.ForgotLimits(ctx, email)...); err != nil {
 		return err
 	}
 	_, err := p.cognito.ForgotPassword(ctx, &idp.ForgotPasswordInput{ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email})
@@ -27,10 +28,6 @@ func (p *Provider) Forgot(ctx context.Context, email string) error {
 // Reset sets a new password with the code of the mail and ends every session.
 func (p *Provider) Reset(ctx context.Context, email, code, password string) error {
 	email = account.NormalEmail(email)
-	limits := identity.LoginLimits(email, identity.ClientIP(ctx))
-	if err := p.limits.Attempt(ctx, limits...); err != nil {
-		return err
-	}
 	if err := account.CheckPassword("new_password", password, email); err != nil {
 		return err
 	}
@@ -47,10 +44,7 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 		p.signOutSoon(ctx, email) // of the pool, but not here yet
 		err = nil
 	}
-	if err != nil {
-		return err
-	}
-	return p.limits.Refund(ctx, limits...)
+	return err
 }
 
 // Change sets a new password for who knows the old one. The pool cannot keep one
@@ -60,23 +54,19 @@ func (p *Provider) Change(ctx context.Context, userID, _, current, password stri
 	if err != nil {
 		return err
 	}
-	limits := identity.LoginLimits(u.Email, identity.ClientIP(ctx))
-	if err := p.limits.Attempt(ctx, limits...); err != nil {
-		return err
-	}
 	if err := account.CheckPassword("new_password", password, u.Email); err != nil {
 		return err
 	}
-	_, err = p.cognito.ChangePassword(ctx, &idp.ChangePasswordInput{
-		AccessToken: aws.String(auth.TokenFrom(ctx)), PreviousPassword: &current, ProposedPassword: &password,
+	err = p.limits.Guess(ctx, []postgres.Limit{identity.LimitPassword.By(identity.OfUser(u.ID))}, func() error {
+		_, err := p.cognito.ChangePassword(ctx, &idp.ChangePasswordInput{
+			AccessToken: aws.String(auth.TokenFrom(ctx)), PreviousPassword: &current, ProposedPassword: &password,
+		})
+		return failure(changing, err)
 	})
 	if err != nil {
-		return failure(changing, err)
-	}
-	if err := p.changed(ctx, u.ID, u.Email); err != nil {
 		return err
 	}
-	return p.limits.Refund(ctx, limits...)
+	return p.changed(ctx, u.ID, u.Email)
 }
 
 // changed follows a new password: every session ends, and the person is told.

@@ -23,7 +23,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.RegisterLimits(ctx, r.Email)...); err != nil {
 		return err
 	}
 	owner := "email:" + identity.Digest(r.Email)
@@ -222,14 +222,14 @@ func (p *Provider) finish(ctx context.Context, begun *account.Registration, subj
 // address the pool is asked as well, and mails none.
 func (p *Provider) Resend(ctx context.Context, email, token string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
-		return err
-	}
 	r, err := p.Store.RegistrationBegun(ctx, email, identity.HashToken(token))
 	if errors.Is(err, account.ErrInvalidCode) || (err == nil && r.UserID != "") {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := p.limits.Attempt(ctx, identity.ResendLimits(email, token)...); err != nil {
 		return err
 	}
 	found, err := p.find(ctx, email)

@@ -22,15 +22,12 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 	if err != nil {
 		return "", "", err
 	}
-	limits := identity.LoginLimits(u.Email, identity.ClientIP(ctx))
-	if err := p.limits.Attempt(ctx, limits...); err != nil {
-		return "", "", err
-	}
-	login, err := p.byPassword(ctx, u.Email, password)
+	var login *idp.InitiateAuthOutput
+	err = p.limits.Guess(ctx, []postgres.Limit{identity.LimitPassword.By(identity.OfUser(u.ID))}, func() (err error) {
+		login, err = p.byPassword(ctx, u.Email, password)
+		return failure(enrolling, err)
+	})
 	if err != nil {
-		return "", "", failure(enrolling, err)
-	}
-	if err := p.limits.Refund(ctx, limits...); err != nil {
 		return "", "", err
 	}
 	if login.AuthenticationResult == nil {
@@ -112,7 +109,7 @@ func (p *Provider) factor(ctx context.Context, userID, code string, on bool) (*a
 	if err != nil {
 		return nil, err
 	}
-	limit := identity.LimitTotp.By(userID)
+	limit := identity.LimitFactor.By(identity.OfUser(userID))
 	if err := p.limits.Attempt(ctx, limit); err != nil {
 		return nil, err
 	}

@@ -61,10 +61,10 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.LimitMail.By(r.Email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.RegisterLimits(ctx, r.Email)...); err != nil {
 		return err
 	}
-	hash, err := p.hasher.hash(ctx, password)
+	hash, err := p.hasher.hash(password)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,13 @@ func (p *Provider) Verify(ctx context.Context, email, code, token string) (*acco
 // the notice again.
 func (p *Provider) Resend(ctx context.Context, email, token string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
+	if _, err := p.Store.RegistrationBegun(ctx, email, identity.HashToken(token)); err != nil {
+		if errors.Is(err, account.ErrInvalidCode) {
+			err = nil
+		}
+		return err
+	}
+	if err := p.limits.Attempt(ctx, identity.ResendLimits(email, token)...); err != nil {
 		return err
 	}
 	code := newCode()

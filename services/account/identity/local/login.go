@@ -26,25 +26,25 @@ const (
 // for the second factor: then Tokens.Session is set and nothing else.
 func (p *Provider) Login(ctx context.Context, email, password string) (identity.Tokens, error) {
 	email = account.NormalEmail(email)
-	limits := identity.LoginLimits(email, identity.ClientIP(ctx))
-	if err := p.limits.Attempt(ctx, limits...); err != nil {
-		return identity.Tokens{}, err
-	}
-	login, err := p.Store.Login(ctx, email)
-	if err != nil && !apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
-		return identity.Tokens{}, err
-	}
-	if login == nil {
-		login = &postgres.Login{}
-	}
-	match, stale, err := p.hasher.check(ctx, password, login.PasswordHash)
+	login := &postgres.Login{}
+	stale := false
+	err := p.limits.Guess(ctx, identity.LoginLimits(ctx, email), func() error {
+		found, err := p.Store.Login(ctx, email)
+		if err == nil {
+			login = found
+		} else if !apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
+			return err
+		}
+		match, old, err := p.hasher.check(password, login.PasswordHash)
+		if err != nil {
+			return err
+		}
+		if stale = old; !match || login.PasswordHash == "" || !login.IsActive {
+			return identity.ErrCredentials
+		}
+		return nil
+	})
 	if err != nil {
-		return identity.Tokens{}, err
-	}
-	if !match || login.PasswordHash == "" || !login.IsActive {
-		return identity.Tokens{}, identity.ErrCredentials
-	}
-	if err := p.limits.Refund(ctx, limits...); err != nil {
 		return identity.Tokens{}, err
 	}
 	if login.Pending {
@@ -77,7 +77,7 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 
 // rehash stores the password with today's parameters, if it is still the password.
 func (p *Provider) rehash(ctx context.Context, login *postgres.Login, password string) error {
-	hash, err := p.hasher.hash(ctx, password)
+	hash, err := p.hasher.hash(password)
 	if err != nil {
 		return err
 	}
@@ -110,9 +110,14 @@ func (p *Provider) Answer(ctx context.Context, session, code string) (identity.T
 	if err != nil {
 		return identity.Tokens{}, err
 	}
+	login, err := p.Store.LoginByID(ctx, c.UserID)
+	if err != nil {
+		return identity.Tokens{}, err
+	}
 	var t identity.Tokens
 	hold := func(tx *pg.Tx) (*postgres.Held, error) { return p.Store.Hold(ctx, tx, c.UserID, c.Epoch) }
-	err = p.factor(ctx, c.UserID, code, hold, func(tx *pg.Tx, h *postgres.Held) error {
+	limit := identity.AnswerLimit(ctx, identity.OfUser(c.UserID), login.Email)
+	err = p.factor(ctx, limit, c.UserID, code, hold, func(tx *pg.Tx, h *postgres.Held) error {
 		ended, err := h.EndChallenge(ctx, hash)
 		if err != nil {
 			return err
@@ -145,9 +150,11 @@ func (p *Provider) give(ctx context.Context, h *postgres.Held, x *postgres.Sessi
 	if err := h.SaveRefreshToken(ctx, identity.HashToken(refresh), x.ID, x.ExpiresAt); err != nil {
 		return identity.Tokens{}, err
 	}
-	return p.Keys.Tokens(identity.Subject{
+	t, err := p.Keys.Tokens(identity.Subject{
 		ID: h.Subject, Email: h.Email, Session: x.ID, LoggedIn: x.BeganAt, Epoch: x.Epoch, Factor: x.Factor && h.HasTotp,
 	}, refresh)
+	t.Address = h.Email
+	return t, err
 }
 
 // Refresh rotates a refresh token. One that was used before has been stolen: its

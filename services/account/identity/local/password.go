@@ -3,13 +3,10 @@ package local
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
-	"runtime"
 
 	"github.com/alexedwards/argon2id"
-	"golang.org/x/sync/semaphore"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
@@ -23,11 +20,10 @@ import (
 // of a small machine.
 var hashParams = &argon2id.Params{Memory: 32 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
-// hasher hashes passwords, as many at once as the machine has memory and cores
-// for: each takes 32 MiB.
+// hasher hashes passwords; each takes 32 MiB. The lanes of the budgets bound how many are
+// hashed at once.
 type hasher struct {
-	places *semaphore.Weighted
-	dummy  string // a hash that no password has, for the time it takes to check
+	dummy string // a hash that no password has, for the time it takes to check
 }
 
 func newHasher() (*hasher, error) {
@@ -35,14 +31,10 @@ func newHasher() (*hasher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hash: %w", err)
 	}
-	return &hasher{places: semaphore.NewWeighted(int64(2 * runtime.GOMAXPROCS(0))), dummy: dummy}, nil
+	return &hasher{dummy: dummy}, nil
 }
 
-func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	if err := h.places.Acquire(ctx, 1); err != nil {
-		return "", fmt.Errorf("hash the password: %w", err)
-	}
-	defer h.places.Release(1)
+func (h *hasher) hash(password string) (string, error) {
 	hash, err := argon2id.CreateHash(password, hashParams)
 	if err != nil {
 		return "", fmt.Errorf("hash the password: %w", err)
@@ -52,11 +44,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 
 // check compares; an empty hash takes as long as any and matches nothing. stale
 // tells that the hash was made with other parameters than today's.
-func (h *hasher) check(ctx context.Context, password, hash string) (match, stale bool, err error) {
-	if err := h.places.Acquire(ctx, 1); err != nil {
-		return false, false, fmt.Errorf("check the password: %w", err)
-	}
-	defer h.places.Release(1)
+func (h *hasher) check(password, hash string) (match, stale bool, err error) {
 	if hash == "" {
 		hash = h.dummy
 	}
@@ -70,7 +58,7 @@ func (h *hasher) check(ctx context.Context, password, hash string) (match, stale
 // Forgot mails a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.LimitMail.By(email)); err != nil {
+	if err := p.limits.Attempt(ctx, identity.ForgotLimits(ctx, email)...); err != nil {
 		return err
 	}
 	code := identity.NewToken()
@@ -102,38 +90,51 @@ func (p *Provider) holdAddress(ctx context.Context, tx *pg.Tx, email string) (*p
 	return h, err
 }
 
-// Reset sets a new password with the code of the mail and ends every session.
+// Reset sets a new password with the code of the mail and ends every session. A code that
+// is wrong costs no hash.
 func (p *Provider) Reset(ctx context.Context, email, code, password string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.LoginLimits(email, identity.ClientIP(ctx))...); err != nil {
-		return err
-	}
 	if err := account.CheckPassword("new_password", password, email); err != nil {
 		return err
 	}
-	hash, err := p.hasher.hash(ctx, password)
-	if err != nil {
+	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		_, err := p.holdReset(ctx, tx, email, code)
 		return err
-	}
-	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
-		h, err := p.holdAddress(ctx, tx, email)
-		if err != nil {
-			return err
-		}
-		r, err := h.Reset(ctx)
-		if err != nil {
-			return err
-		}
-		if subtle.ConstantTimeCompare(identity.HashCode(email, code), r.CodeHash) != 1 || r.Epoch != h.Epoch || !tx.Now.Before(r.ExpiresAt) {
-			return account.ErrInvalidCode
-		}
-		return p.setPassword(ctx, tx, h, hash, "")
 	})
 	if err != nil {
 		return err
 	}
-	p.Changed()
-	return p.limits.Refund(ctx, identity.LoginLimits(email, identity.ClientIP(ctx))...)
+	hash, err := p.hasher.hash(password)
+	if err != nil {
+		return err
+	}
+	err = p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+		h, err := p.holdReset(ctx, tx, email, code)
+		if err != nil {
+			return err
+		}
+		return p.setPassword(ctx, tx, h, hash, "")
+	})
+	if err == nil {
+		p.Changed()
+	}
+	return err
+}
+
+// holdReset holds the user of an address whom a code of a mail is for.
+func (p *Provider) holdReset(ctx context.Context, tx *pg.Tx, email, code string) (*postgres.Held, error) {
+	h, err := p.holdAddress(ctx, tx, email)
+	if err != nil {
+		return nil, err
+	}
+	r, err := h.Reset(ctx, identity.HashCode(email, code))
+	if err != nil {
+		return nil, err
+	}
+	if r.Epoch != h.Epoch || !tx.Now.Before(r.ExpiresAt) {
+		return nil, account.ErrInvalidCode
+	}
+	return h, nil
 }
 
 // setPassword stores a password and ends every session but keep.
@@ -158,7 +159,7 @@ func (p *Provider) Change(ctx context.Context, userID, sessionID, current, passw
 	if err := account.CheckPassword("new_password", password, login.Email); err != nil {
 		return err
 	}
-	hash, err := p.hasher.hash(ctx, password)
+	hash, err := p.hasher.hash(password)
 	if err != nil {
 		return err
 	}
@@ -194,23 +195,22 @@ func (p *Provider) holdIn(ctx context.Context, tx *pg.Tx, userID, sessionID stri
 	return h, err
 }
 
-// fresh checks the password of somebody who is logged in, within the limits of a
-// login.
+// fresh checks the password of somebody who is logged in, within a limit that nobody else
+// can use up.
 func (p *Provider) fresh(ctx context.Context, userID, password string) (*postgres.Login, error) {
 	u, err := p.Store.LoginByID(ctx, userID)
 	if err != nil {
 		return nil, err
 	}
-	limits := identity.LoginLimits(u.Email, identity.ClientIP(ctx))
-	if err := p.limits.Attempt(ctx, limits...); err != nil {
-		return nil, err
-	}
-	match, _, err := p.hasher.check(ctx, password, u.PasswordHash)
+	err = p.limits.Guess(ctx, []postgres.Limit{identity.LimitPassword.By(identity.OfUser(userID))}, func() error {
+		match, _, err := p.hasher.check(password, u.PasswordHash)
+		if err == nil && (!match || u.PasswordHash == "") {
+			err = identity.ErrPassword
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if !match || u.PasswordHash == "" {
-		return nil, identity.ErrPassword
-	}
-	return u, p.limits.Refund(ctx, limits...)
+	return u, nil
 }

@@ -169,7 +169,7 @@ func (p *somebody) works(t *testing.T, token string) bool {
 func (p *somebody) in(t *testing.T, token string) context.Context {
 	t.Helper()
 	c, _ := claimsOf(t, token)
-	return auth.WithCall(t.Context(), &auth.Call{Caller: auth.Caller{UserID: p.id, SessionID: c.SessionID}})
+	return identity.Mailing(auth.WithCall(t.Context(), &auth.Call{Caller: auth.Caller{UserID: p.id, SessionID: c.SessionID}}), identity.PurposeNotice)
 }
 
 func sessionOf(t *testing.T, token string) string {
@@ -505,7 +505,7 @@ func (r *round) end(e ended, do func() error) {
 // play gives two sessions, and then lets three to six things happen at once.
 func (r *round) play() {
 	r.seen = map[string]int{}
-	ctx, g, p := r.t.Context(), r.p.g, r.p
+	ctx, g, p := identity.Mailing(r.t.Context(), identity.PurposeNotice), r.p.g, r.p
 	if r.rng.IntN(3) == 0 { // a hash that logging in renews
 		stale := *hashParams
 		stale.Iterations = 2

@@ -69,7 +69,7 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 // recovery codes. Other sessions, whose logins did without it, end.
 func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.withTotp(ctx, userID, false, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, t *postgres.Totp) error {
+	err := p.withTotp(ctx, factorLimit(userID), userID, false, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, t *postgres.Totp) error {
 		if t.EnabledAt != nil {
 			return identity.ErrMFAOn
 		}
@@ -88,7 +88,7 @@ func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]strin
 // DisableTotp turns the second factor off with a code of it or a recovery code. Other
 // sessions end.
 func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
-	err := p.factor(ctx, userID, code, p.here(ctx, userID), func(tx *pg.Tx, h *postgres.Held) error {
+	err := p.factor(ctx, factorLimit(userID), userID, code, p.here(ctx, userID), func(tx *pg.Tx, h *postgres.Held) error {
 		if err := h.DeleteTotp(ctx, auth.From(ctx).SessionID); err != nil {
 			return err
 		}
@@ -103,13 +103,18 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 // RenewRecoveryCodes replaces the recovery codes.
 func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.withTotp(ctx, userID, true, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, _ *postgres.Totp) error {
+	err := p.withTotp(ctx, factorLimit(userID), userID, true, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, _ *postgres.Totp) error {
 		return h.SaveRecoveryCodes(ctx, hashes)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return codes, nil
+}
+
+// factorLimit is the limit of the second factor of somebody who is logged in.
+func factorLimit(userID string) postgres.Limit {
+	return identity.LimitFactor.By(identity.OfUser(userID))
 }
 
 // hold locks the user whose second factor is asked for.
@@ -122,11 +127,11 @@ func (p *Provider) here(ctx context.Context, userID string) hold {
 
 // factor checks a code of the second factor, or uses up a recovery code, and then
 // runs do in the same transaction.
-func (p *Provider) factor(ctx context.Context, userID, code string, hold hold, do func(*pg.Tx, *postgres.Held) error) error {
+func (p *Provider) factor(ctx context.Context, limit postgres.Limit, userID, code string, hold hold, do func(*pg.Tx, *postgres.Held) error) error {
 	if sixDigits.MatchString(code) {
-		return p.withTotp(ctx, userID, true, code, hold, func(tx *pg.Tx, h *postgres.Held, _ *postgres.Totp) error { return do(tx, h) })
+		return p.withTotp(ctx, limit, userID, true, code, hold, func(tx *pg.Tx, h *postgres.Held, _ *postgres.Totp) error { return do(tx, h) })
 	}
-	if err := p.limits.Attempt(ctx, identity.LimitTotp.By(userID)); err != nil {
+	if err := p.limits.Attempt(ctx, limit); err != nil {
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
@@ -146,15 +151,15 @@ func (p *Provider) factor(ctx context.Context, userID, code string, hold hold, d
 	if err != nil {
 		return err
 	}
-	return p.limits.Refund(ctx, identity.LimitTotp.By(userID))
+	return p.limits.Refund(ctx, limit)
 }
 
 var sixDigits = regexp.MustCompile(`^[0-9]{6}$`)
 
 // withTotp checks a code and uses up its step, so that no code works twice, and
 // runs do in the same transaction. Wrong codes count.
-func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, code string, hold hold, do func(*pg.Tx, *postgres.Held, *postgres.Totp) error) error {
-	if err := p.limits.Attempt(ctx, identity.LimitTotp.By(userID)); err != nil {
+func (p *Provider) withTotp(ctx context.Context, limit postgres.Limit, userID string, enabled bool, code string, hold hold, do func(*pg.Tx, *postgres.Held, *postgres.Totp) error) error {
+	if err := p.limits.Attempt(ctx, limit); err != nil {
 		return err
 	}
 	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
@@ -185,7 +190,7 @@ func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, co
 	if err != nil {
 		return err
 	}
-	return p.limits.Refund(ctx, identity.LimitTotp.By(userID))
+	return p.limits.Refund(ctx, limit)
 }
 
 // totpStepOf finds the step, now or one away, that a code belongs to.
