@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/turumba/turumba/cmd/turumba/single"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/vault"
 )
@@ -24,7 +25,12 @@ import (
 // rule of the product.
 func (w *World) SQL(t *testing.T, database string, do func(ctx context.Context, conn *pgx.Conn)) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), databaseURL(w.Instance, database))
+	runSQL(t, w.Instance, database, do)
+}
+
+func runSQL(t *testing.T, in *single.Instance, database string, do func(ctx context.Context, conn *pgx.Conn)) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL(in, database))
 	require.NoError(t, err)
 	do(t.Context(), conn)
 	require.NoError(t, conn.Close(context.WithoutCancel(t.Context())))
@@ -34,7 +40,12 @@ func (w *World) SQL(t *testing.T, database string, do func(ctx context.Context, 
 // address.
 func (w *World) ForgetAttempts(t *testing.T) {
 	t.Helper()
-	w.SQL(t, "turumba_account", func(ctx context.Context, conn *pgx.Conn) {
+	forgetAttempts(t, w.Instance)
+}
+
+func forgetAttempts(t *testing.T, in *single.Instance) {
+	t.Helper()
+	runSQL(t, in, "turumba_account", func(ctx context.Context, conn *pgx.Conn) {
 		_, err := conn.Exec(ctx, "DELETE FROM attempt_limits")
 		require.NoError(t, err)
 	})

@@ -185,6 +185,7 @@ func (b *builder) build() {
 // the registration.
 func (b *builder) register(name, email string) (code, token string) {
 	ctx := b.t.Context()
+	forgetAttempts(b.t, b.in) // all of them come from one side
 	r, err := b.auth.Register(ctx, &accountv1.RegisterRequest{Email: email, Password: Password, FullName: "Golden " + name, AccountName: "Org of " + name})
 	require.NoError(b.t, err)
 	code, err = b.in.Simulator.Code(ctx, email)
