@@ -447,6 +447,31 @@ func TestSecondFactorCannotBeGuessed(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestStrangersStopNoSecondFactor: who knows the password and guesses at the second factor
+// makes no device wait that logged in before.
+func TestStrangersStopNoSecondFactor(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx, _, _ := w.signUp(t, email)
+	device := w.mustLogin(t, password).GetDeviceToken()
+	secret, _ := w.secondFactor(t, ctx)
+	w.clock.Advance(time.Minute)
+	answer := func(code, device string) (*accountv1.AnswerChallengeResponse, error) {
+		l := w.mustLogin(t, password)
+		require.Empty(t, l.GetDeviceToken(), "the login has not ended")
+		return w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: l.GetSession(), Code: code, DeviceToken: device})
+	}
+	for range 5 {
+		_, err := answer("000000", "")
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+	}
+	_, err := answer(w.code(t, secret), "made up")
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+	in, err := answer(w.code(t, secret), device)
+	require.NoError(t, err)
+	require.NotEmpty(t, in.GetDeviceToken())
+}
+
 func TestResetDoesNotPassTheSecondFactor(t *testing.T) {
 	t.Parallel()
 	w := start(t)
