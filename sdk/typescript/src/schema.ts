@@ -60,6 +60,7 @@ export interface paths {
         /**
          * Create account
          * @description CreateAccount creates an account with its four roles; the caller becomes Owner.
+         *     QUOTA_EXCEEDED when the caller owns, or is a member of, as many as a person may.
          */
         post: operations["AccountService_CreateAccount"];
         delete?: never;
@@ -113,6 +114,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/accounts/{account_id}/leave": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Leave account
+         * @description LeaveAccount ends the caller's own membership, whatever the account's state. Their API
+         *     keys there stop working. LAST_OWNER keeps the last Owner.
+         */
+        post: operations["AccountService_LeaveAccount"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/accounts/{account_id}/quotas": {
         parameters: {
             query?: never;
@@ -148,8 +170,9 @@ export interface paths {
         put?: never;
         /**
          * Create membership
-         * @description CreateMembership adds an existing user with a role. Nobody grants permissions they
-         *     lack.
+         * @deprecated
+         * @description CreateMembership is USE_INVITATION, whoever is named: nobody becomes a member
+         *     without having said yes. Use CreateInvitation.
          */
         post: operations["MembershipService_CreateMembership"];
         delete?: never;
@@ -1300,10 +1323,11 @@ export interface paths {
         put?: never;
         /**
          * Create invitation
-         * @description CreateInvitation mails a token, good for 7 days. PERMISSION_DENIED if the role holds a
-         *     permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER as they say.
-         *     RATE_LIMITED after 60 invitations an hour or 100 a day of an account, new or sent again,
-         *     5 an hour to one address.
+         * @description CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
+         *     answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
+         *     holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
+         *     account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+         *     account, new or sent again, 5 an hour to one address.
          */
         post: operations["InvitationService_CreateInvitation"];
         delete?: never;
@@ -1325,7 +1349,8 @@ export interface paths {
          * Accept invitation
          * @description AcceptInvitation makes the caller a member. The caller's address must be the invited
          *     one, and who invited must still be allowed to. New people give the token to Register
-         *     instead.
+         *     instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
+         *     Owner, owns as many as a person may.
          */
         post: operations["InvitationService_AcceptInvitation"];
         delete?: never;
@@ -2079,7 +2104,7 @@ export interface components {
              * @description The machine-readable reason.
              * @enum {string}
              */
-            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "SECRET_REQUIRED";
+            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "USE_INVITATION" | "SECRET_REQUIRED";
             /** @description The error as a sentence. */
             detail: string;
             /** @description The fields that are wrong; validation only. */
@@ -4753,6 +4778,38 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["turumba.account.v1.Account"];
                 };
+            };
+            400: components["responses"]["Error400"];
+            401: components["responses"]["Error401"];
+            403: components["responses"]["Error403"];
+            404: components["responses"]["Error404"];
+            409: components["responses"]["Error409"];
+            413: components["responses"]["Error413"];
+            422: components["responses"]["Error422"];
+            429: components["responses"]["Error429"];
+            500: components["responses"]["Error500"];
+            503: components["responses"]["Error503"];
+            504: components["responses"]["Error504"];
+        };
+    };
+    AccountService_LeaveAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the account. */
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done; no body. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["Error400"];
             401: components["responses"]["Error401"];

@@ -36,10 +36,11 @@ const (
 //
 // InvitationService brings people into accounts.
 type InvitationServiceClient interface {
-	// CreateInvitation mails a token, good for 7 days. PERMISSION_DENIED if the role holds a
-	// permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER as they say.
-	// RATE_LIMITED after 60 invitations an hour or 100 a day of an account, new or sent again,
-	// 5 an hour to one address.
+	// CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
+	// answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
+	// holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
+	// account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+	// account, new or sent again, 5 an hour to one address.
 	CreateInvitation(ctx context.Context, in *CreateInvitationRequest, opts ...grpc.CallOption) (*CreateInvitationResponse, error)
 	// GetInvitation returns an invitation.
 	GetInvitation(ctx context.Context, in *GetInvitationRequest, opts ...grpc.CallOption) (*GetInvitationResponse, error)
@@ -54,7 +55,8 @@ type InvitationServiceClient interface {
 	PeekInvitation(ctx context.Context, in *PeekInvitationRequest, opts ...grpc.CallOption) (*PeekInvitationResponse, error)
 	// AcceptInvitation makes the caller a member. The caller's address must be the invited
 	// one, and who invited must still be allowed to. New people give the token to Register
-	// instead.
+	// instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
+	// Owner, owns as many as a person may.
 	AcceptInvitation(ctx context.Context, in *AcceptInvitationRequest, opts ...grpc.CallOption) (*AcceptInvitationResponse, error)
 }
 
@@ -142,10 +144,11 @@ func (c *invitationServiceClient) AcceptInvitation(ctx context.Context, in *Acce
 //
 // InvitationService brings people into accounts.
 type InvitationServiceServer interface {
-	// CreateInvitation mails a token, good for 7 days. PERMISSION_DENIED if the role holds a
-	// permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER as they say.
-	// RATE_LIMITED after 60 invitations an hour or 100 a day of an account, new or sent again,
-	// 5 an hour to one address.
+	// CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
+	// answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
+	// holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
+	// account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+	// account, new or sent again, 5 an hour to one address.
 	CreateInvitation(context.Context, *CreateInvitationRequest) (*CreateInvitationResponse, error)
 	// GetInvitation returns an invitation.
 	GetInvitation(context.Context, *GetInvitationRequest) (*GetInvitationResponse, error)
@@ -160,7 +163,8 @@ type InvitationServiceServer interface {
 	PeekInvitation(context.Context, *PeekInvitationRequest) (*PeekInvitationResponse, error)
 	// AcceptInvitation makes the caller a member. The caller's address must be the invited
 	// one, and who invited must still be allowed to. New people give the token to Register
-	// instead.
+	// instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
+	// Owner, owns as many as a person may.
 	AcceptInvitation(context.Context, *AcceptInvitationRequest) (*AcceptInvitationResponse, error)
 	mustEmbedUnimplementedInvitationServiceServer()
 }
