@@ -60,12 +60,19 @@ func Start(t testing.TB) *Broker {
 		missing(t)
 	}
 	b := &Broker{dir: t.TempDir(), script: script, node: "t" + random(t) + "@localhost"}
-	ports := freePorts(t, 3)
-	b.port = ports[0]
-	b.env = b.environment(ports, mapper)
 	require.NoError(t, os.WriteFile(filepath.Join(b.dir, "plugins"), []byte("[].\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(b.dir, "rabbitmq.conf"), []byte("loopback_users.guest = true\n"), 0o600))
-	b.run(t)
+	for try := 1; ; try++ {
+		ports := freePorts(t, 3)
+		b.port, b.env = ports[0], b.environment(ports, mapper)
+		problem := b.run(t)
+		if problem == "" {
+			break
+		}
+		// A port that was free may be another process's by the time the node wants it.
+		taken := strings.Contains(problem, "already_used") || strings.Contains(problem, "eaddrinuse")
+		require.True(t, taken && try < 3, problem)
+	}
 	t.Cleanup(b.Kill)
 	b.check(t)
 	return b
@@ -90,7 +97,7 @@ func (b *Broker) Kill() {
 func (b *Broker) Restart(t testing.TB) {
 	t.Helper()
 	<-b.ended
-	b.run(t)
+	require.Empty(t, b.run(t))
 }
 
 // Ctl runs rabbitmqctl against the broker.
@@ -106,14 +113,14 @@ func (b *Broker) Ctl(t testing.TB, args ...string) string {
 
 // supervisor runs the port mapper and the server in one process group and kills
 // the whole group when its own standard input ends, that is when the test
-// process lets go of it or dies.
+// process lets go of it or dies, and also when the server ends.
 const supervisor = `"$EPMD" -port "$ERL_EPMD_PORT" -address 127.0.0.1 </dev/null &
-"$SERVER" </dev/null &
+("$SERVER"; kill -9 0) </dev/null &
 cat >/dev/null
 kill -9 0`
 
-// run starts the node and waits until it says that it is up.
-func (b *Broker) run(t testing.TB) {
+// run starts the node and waits until it says that it is up; problem is why it does not.
+func (b *Broker) run(t testing.TB) (problem string) {
 	t.Helper()
 	b.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), "/bin/sh", "-c", supervisor)
 	b.cmd.Env = b.env
@@ -137,11 +144,12 @@ func (b *Broker) run(t testing.TB) {
 	defer cancel()
 	select {
 	case <-up:
+		return ""
 	case text := <-log:
-		require.FailNow(t, "the broker ended while starting", text)
+		return "the broker ended while starting:\n" + text
 	case <-ctx.Done():
 		b.Kill()
-		require.FailNow(t, "the broker did not start in time", <-log)
+		return "the broker did not start in time:\n" + <-log
 	}
 }
 
