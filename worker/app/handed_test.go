@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -24,11 +25,15 @@ func TestChunksGoOnInMemory(t *testing.T) {
 	w := newWorld(t)
 	w.people(3000, nil)
 	w.provider.hold = make(chan struct{})
+	answer := sync.OnceFunc(func() { close(w.provider.hold) })
 	id := w.queue()
 	stop := w.start()
+	t.Cleanup(answer) // or nothing ends where something else fails
 	w.until(id, "the recipients are written", func(g *messaging.GroupMessage) bool { return g.FanoutDone })
-	require.Equal(t, 6, w.count(leasedChunks))
-	require.Zero(t, w.count(chunkEvents), "nobody needs to know of them")
+	// Where the fan-out took long, those that waited for 500 ms were given back (ADR 0045).
+	require.Equal(t, 6, w.count("SELECT count(*) FROM dispatch_chunks"))
+	require.GreaterOrEqual(t, w.count(leasedChunks), 2)
+	require.LessOrEqual(t, w.count("SELECT ("+leasedChunks+") + ("+chunkEvents+")"), 6, "nobody needs to know of those in memory")
 	require.Eventually(t, func() bool { return w.count("SELECT count(*) FROM dispatch_chunks WHERE calling_upto > 0") == 2 }, patience, time.Millisecond)
 
 	stopped := make(chan struct{})
@@ -37,7 +42,7 @@ func TestChunksGoOnInMemory(t *testing.T) {
 		close(stopped)
 	}()
 	require.Eventually(t, func() bool { return w.count(readyChunks) == 4 }, patience, time.Millisecond, "those that wait are let go")
-	close(w.provider.hold)
+	answer()
 	<-stopped
 	require.Zero(t, w.count(leasedChunks))
 	w.check()
