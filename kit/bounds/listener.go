@@ -2,46 +2,112 @@ package bounds
 
 import (
 	"net"
+	"net/netip"
 	"sync"
-	"sync/atomic"
+
+	"github.com/turumba/turumba/kit/auth"
 )
 
-// Listener keeps at most most connections of l open at once; it closes those beyond at
-// once, before a byte of them is read.
+// Listener keeps at most most connections of l open at once. When it is full, a newcomer
+// takes the place of a connection of the side that has most, unless its own side has as
+// many: a crowd, from one address or from hundreds, keeps nobody else out (ADR 0041).
+// Whoever finds no place is closed before a byte is read.
 func Listener(l net.Listener, most int) net.Listener {
-	return &listener{Listener: l, most: int64(most)}
+	return &listener{Listener: l, most: most, sides: map[auth.Side]map[*conn]struct{}{}}
 }
 
 type listener struct {
 	net.Listener
-	most int64
-	open atomic.Int64
+	most int
+
+	mu    sync.Mutex
+	open  int
+	sides map[auth.Side]map[*conn]struct{} // none of them empty
 }
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		raw, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= l.most {
-			return &conn{Conn: c, open: &l.open}, nil
+		c := &conn{Conn: raw, of: l, side: sideOf(raw.RemoteAddr())}
+		out, ok := l.enter(c)
+		if out != nil {
+			_ = out.Conn.Close() // its server reads that it is gone, and calls Close too
 		}
-		l.open.Add(-1)
-		_ = c.Close() // nobody is told; the next one may find room
+		if ok {
+			return c, nil
+		}
+		_ = raw.Close() // nobody is told; the next one may find room
 	}
+}
+
+// enter gives a connection a place, if need be that of another, out.
+func (l *listener) enter(c *conn) (out *conn, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open >= l.most {
+		if out = l.crowd(len(l.sides[c.side]) + 1); out == nil {
+			return nil, false
+		}
+		l.remove(out)
+	}
+	l.open++
+	if l.sides[c.side] == nil {
+		l.sides[c.side] = map[*conn]struct{}{}
+	}
+	l.sides[c.side][c] = struct{}{}
+	return out, true
+}
+
+// crowd is a connection of the side that has most, if that is more than so many.
+func (l *listener) crowd(more int) (out *conn) {
+	for _, conns := range l.sides {
+		if len(conns) <= more {
+			continue
+		}
+		more = len(conns)
+		for out = range conns {
+			break
+		}
+	}
+	return out
+}
+
+// remove takes a place back, once.
+func (l *listener) remove(c *conn) {
+	conns := l.sides[c.side]
+	if _, ok := conns[c]; !ok {
+		return
+	}
+	l.open--
+	if delete(conns, c); len(conns) == 0 {
+		delete(l.sides, c.side)
+	}
+}
+
+// sideOf is the side of a peer; those of other networks than IP are one.
+func sideOf(addr net.Addr) auth.Side {
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return auth.Side{}
+	}
+	return auth.SideOf(peer.Addr())
 }
 
 // conn gives its place back when it is closed.
 type conn struct {
 	net.Conn
-	open *atomic.Int64
-	once sync.Once
+	of   *listener
+	side auth.Side
 }
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
+	c.of.mu.Lock()
+	c.of.remove(c)
+	c.of.mu.Unlock()
 	return c.Conn.Close()
 }
