@@ -241,7 +241,9 @@ func TestFiltersSelect(t *testing.T) {
 				for _, limit := range []int32{1000, 1} {
 					page := list(t, pool, s, query.Request{Filters: []string{filter}, Limit: limit}, scope...)
 					require.Len(t, page.Data, int(min(want, limit)))
-					require.Equal(t, want, page.Meta.GetTotal())
+					if !page.Meta.GetTotalIsEstimate() { // counting has little time, which a busy machine uses up
+						require.Equal(t, want, page.Meta.GetTotal())
+					}
 				}
 			}
 		})
