@@ -472,6 +472,76 @@ func TestStrangersStopNoSecondFactor(t *testing.T) {
 	require.NotEmpty(t, in.GetDeviceToken())
 }
 
+// TestManyDevices: who can log in has as many devices as they like, and no more tries with
+// all of them together than are allowed for an address.
+func TestManyDevices(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.signUp(t, email)
+	var devices []string
+	for range 25 {
+		devices = append(devices, w.mustLogin(t, password).GetDeviceToken())
+	}
+	answer := func(session, code, device string) error {
+		_, err := w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: session, Code: code, DeviceToken: device})
+		return err
+	}
+	var secret string
+	for _, c := range []struct {
+		name   string
+		try    func(device string) error
+		each   int // tries of a device
+		most   []int
+		window time.Duration
+	}{
+		{"password", func(device string) error {
+			_, err := w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: "wrong password", DeviceToken: device})
+			return err
+		}, 5, []int{100}, time.Hour},
+		{"forgotten password", func(device string) error {
+			_, err := w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email, DeviceToken: device})
+			return err
+		}, 5, []int{20, 20}, time.Hour},
+		{"second factor", func(device string) error {
+			if secret == "" {
+				secret, _ = w.secondFactor(t, with(t.Context(), w.mustLogin(t, password).GetAccessToken()))
+				w.clock.Advance(time.Minute)
+			}
+			return answer(w.mustLogin(t, password).GetSession(), "000000", device)
+		}, 1, []int{20, 20, 20, 20, 20, 0}, 5 * time.Minute},
+	} {
+		for round, most := range c.most {
+			passed := 0
+			for _, device := range devices {
+				for range c.each {
+					if err := c.try(device); !apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+						passed++
+					}
+				}
+			}
+			require.Equal(t, most, passed, "%s, round %d", c.name, round)
+			w.clock.Advance(c.window)
+		}
+	}
+	// Neither does that stop who shows no token, nor does a day last for ever.
+	require.NoError(t, answer(w.mustLogin(t, password).GetSession(), w.code(t, secret), ""))
+	w.clock.Advance(24 * time.Hour)
+	require.NoError(t, answer(w.mustLogin(t, password).GetSession(), w.code(t, secret), devices[0]))
+	w.clock.Advance(5 * time.Minute)
+
+	session := w.mustLogin(t, password).GetSession()
+	for n, device := range devices[:10] {
+		want := errorv1.Reason_REASON_INVALID_CODE
+		if n >= 5 {
+			want = errorv1.Reason_REASON_INVALID_SESSION
+		}
+		reason(t, want, answer(session, "000000", device))
+	}
+	reason(t, errorv1.Reason_REASON_INVALID_SESSION, answer(session, w.code(t, secret), devices[10]))
+	reason(t, errorv1.Reason_REASON_INVALID_SESSION, answer(session, w.code(t, secret), ""))
+	require.NoError(t, answer(w.mustLogin(t, password).GetSession(), w.code(t, secret), devices[11]))
+}
+
 func TestResetDoesNotPassTheSecondFactor(t *testing.T) {
 	t.Parallel()
 	w := start(t)

@@ -97,6 +97,15 @@ func (a Asker) who() Who {
 	return OfSide(a.Side)
 }
 
+// crowd is whom the lanes count: all devices of an address are one, or who can log in
+// would be as many as they like.
+func (a Asker) crowd() Who {
+	if a.Device.ID != "" {
+		return Who{"devices of " + a.Device.Address}
+	}
+	return OfSide(a.Side)
+}
+
 // admission is a call that has its budget.
 type admission struct {
 	asker Asker
@@ -158,7 +167,7 @@ func (b *Budgets) Admit(ctx context.Context, method string, req proto.Message) (
 		return ctx, nil, nil
 	}
 	a := Asker{Side: auth.ClientFrom(ctx).Side(), Device: b.devices.shown(req)}
-	leave, err := b.lanes.enter(ctx, of.lane, a.who())
+	leave, err := b.lanes.enter(ctx, of.lane, a.crowd())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -167,8 +176,8 @@ func (b *Budgets) Admit(ctx context.Context, method string, req proto.Message) (
 		limits[i] = l.By(a.who())
 	}
 	if err := b.take(ctx, limits, of.mail); err != nil {
-		b.lanes.over(of.lane, a.who())
-		return nil, nil, b.lanes.refuse(ctx, a.who(), err)
+		b.lanes.over(of.lane, a.crowd())
+		return nil, nil, b.lanes.refuse(ctx, a.crowd(), err)
 	}
 	done := func(ctx context.Context, err error) error {
 		counts := of.every || wrong(err)

@@ -20,24 +20,61 @@ type Limit struct {
 	window time.Duration
 }
 
+// rate is how often, in what time.
+type rate struct {
+	most   int
+	window time.Duration
+}
+
+// target is how often all who ask together may try something of one target. Those of whom
+// nothing is known are counted together, and apart from them all devices that logged in
+// before: who can log in has as many devices as they like, so the limit of each device
+// is none of the target.
+type target struct{ unknown, known []Limit }
+
+// newTarget makes both limits of a target. There is no other way to make one, so that none
+// forgets the known devices.
+func newTarget(what string, unknown, known []rate) target {
+	if len(unknown) == 0 || len(known) == 0 {
+		panic(what + ": a limit of a target is for unknown and for known devices")
+	}
+	limits := func(what string, rates []rate) (limits []Limit) {
+		for _, r := range rates {
+			limits = append(limits, Limit{what + " in " + r.window.String(), r.most, r.window})
+		}
+		return limits
+	}
+	return target{limits(what, unknown), limits(what+" by known devices", known)}
+}
+
+// evenTarget is a target that known and unknown devices may try as often.
+func evenTarget(what string, most int, window time.Duration) target {
+	r := []rate{{most, window}}
+	return newTarget(what, r, r)
+}
+
 // The limits by whom or what a call is about, beside those by who asks (budgets.go). They
-// come second, and stop no device that has logged in before (ADR 0050). Each purpose has
-// its own, so that none is used up by another.
+// come second, and devices that logged in before have their own (ADR 0050). Each purpose
+// has its own, so that none is used up by another.
 var (
 	limitPair    = Limit{"login of an address from a side", 5, time.Minute}
-	limitAddress = Limit{"login of an address", 100, time.Hour}
+	limitAddress = evenTarget("login of an address", 100, time.Hour)
 	// LimitPassword is for the password of somebody who is logged in.
-	LimitPassword = Limit{"password of a user", 5, time.Minute}
-	limitAnswer   = Limit{"second factor of a login", 5, 5 * time.Minute}
+	LimitPassword   = Limit{"password of a user", 5, time.Minute}
+	limitAnswerPair = Limit{"second factor of a login from a side", 5, 5 * time.Minute}
+	limitAnswer     = newTarget("second factor of a login", []rate{{5, 5 * time.Minute}}, []rate{{20, 5 * time.Minute}, {100, 24 * time.Hour}})
+	// limitSession is for one login that waits for the second factor, which does not wait
+	// for longer than that.
+	limitSession = Limit{"second factor of a session", 5, 15 * time.Minute}
 	// LimitFactor is for the second factor of somebody who is logged in.
 	LimitFactor = Limit{"second factor of a user", 5, 5 * time.Minute}
 
 	limitRegisterPair    = Limit{"registration of an address from a side", 10, time.Hour}
-	limitRegisterAddress = Limit{"registration of an address", 30, time.Hour}
+	limitRegisterAddress = evenTarget("registration of an address", 30, time.Hour)
 	limitResend          = Limit{"new code of a registration", 10, time.Hour}
 	limitResendAddress   = Limit{"new codes of an address", 30, time.Hour}
 	limitForgotPair      = Limit{"forgotten password of an address from a side", 5, time.Hour}
-	limitForgotAddress   = Limit{"forgotten password of an address", 20, time.Hour}
+	limitForgotAddress   = evenTarget("forgotten password of an address", 20, time.Hour)
 
 	limitInvite        = Limit{"invitations of an account", 60, time.Hour}
 	limitInviteDay     = Limit{"invitations of an account in a day", 100, 24 * time.Hour}
@@ -74,26 +111,30 @@ func (l Limit) By(who ...Who) postgres.Limit {
 
 // LoginLimits are those of guessing the password of an address.
 func LoginLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, limitPair, limitAddress)
+	return targets(ctx, email, OfAddress(email), limitPair, limitAddress)
 }
 
 // RegisterLimits are those of registering an address.
 func RegisterLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, limitRegisterPair, limitRegisterAddress)
+	return targets(ctx, email, OfAddress(email), limitRegisterPair, limitRegisterAddress)
 }
 
 // ForgotLimits are those of codes for a forgotten password.
 func ForgotLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, limitForgotPair, limitForgotAddress)
+	return targets(ctx, email, OfAddress(email), limitForgotPair, limitForgotAddress)
 }
 
-// targets are the limit of who asks for an address, and the one of all who do, which stops
-// no known device.
-func targets(ctx context.Context, email string, pair, all Limit) []postgres.Limit {
+// targets are the limit of who asks for a target of an address, and those of all who do:
+// the unknown, or the known devices of the address.
+func targets(ctx context.Context, email string, of Who, pair Limit, all target) []postgres.Limit {
 	a := AskerFrom(ctx)
-	limits := []postgres.Limit{pair.By(a.who(), OfAddress(email))}
-	if !a.Knows(email) {
-		limits = append(limits, all.By(OfAddress(email)))
+	limits := []postgres.Limit{pair.By(a.who(), of)}
+	together := all.unknown
+	if a.Knows(email) {
+		together = all.known
+	}
+	for _, l := range together {
+		limits = append(limits, l.By(of))
 	}
 	return limits
 }
@@ -104,12 +145,25 @@ func ResendLimits(email, token string) []postgres.Limit {
 	return []postgres.Limit{limitResend.By(OfToken(token)), limitResendAddress.By(OfAddress(email))}
 }
 
-// AnswerLimit is the one of guessing the second factor at the login of a user.
-func AnswerLimit(ctx context.Context, user Who, email string) postgres.Limit {
-	if a := AskerFrom(ctx); a.Knows(email) {
-		return limitAnswer.By(user, a.who())
+// Answer runs check of an answer to the challenge of a user, of which only wrong ones are
+// used up. A session is over after 5 of them, whoever asked.
+func (l Limits) Answer(ctx context.Context, session, user Who, email string, check func() error) error {
+	limits := targets(ctx, email, user, limitAnswerPair, limitAnswer)
+	if err := l.Attempt(ctx, limits...); err != nil {
+		return err
 	}
-	return limitAnswer.By(user)
+	checked := false
+	err := l.Guess(ctx, []postgres.Limit{limitSession.By(session)}, func() error {
+		checked = true
+		return check()
+	})
+	if checked && wrong(err) {
+		return err
+	}
+	if !checked && apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+		err = ErrSession // it was no guess
+	}
+	return errors.Join(err, l.Refund(context.WithoutCancel(ctx), limits...))
 }
 
 // InviteLimits are those of inviting an address to an account.

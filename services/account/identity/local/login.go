@@ -116,17 +116,18 @@ func (p *Provider) Answer(ctx context.Context, session, code string) (identity.T
 	}
 	var t identity.Tokens
 	hold := func(tx *pg.Tx) (*postgres.Held, error) { return p.Store.Hold(ctx, tx, c.UserID, c.Epoch) }
-	limit := identity.AnswerLimit(ctx, identity.OfUser(c.UserID), login.Email)
-	err = p.factor(ctx, limit, c.UserID, code, hold, func(tx *pg.Tx, h *postgres.Held) error {
-		ended, err := h.EndChallenge(ctx, hash)
-		if err != nil {
+	err = p.limits.Answer(ctx, identity.OfToken(session), identity.OfUser(c.UserID), login.Email, func() error {
+		return p.factor(ctx, c.UserID, code, hold, func(tx *pg.Tx, h *postgres.Held) error {
+			ended, err := h.EndChallenge(ctx, hash)
+			if err != nil {
+				return err
+			}
+			if !ended {
+				return identity.ErrSession // a rival was first
+			}
+			t, err = p.issue(ctx, tx, h, true)
 			return err
-		}
-		if !ended {
-			return identity.ErrSession // a rival was first
-		}
-		t, err = p.issue(ctx, tx, h, true)
-		return err
+		})
 	})
 	if errors.Is(err, postgres.ErrStale) {
 		err = identity.ErrSession

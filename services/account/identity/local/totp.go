@@ -69,14 +69,16 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 // recovery codes. Other sessions, whose logins did without it, end.
 func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.withTotp(ctx, factorLimit(userID), userID, false, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, t *postgres.Totp) error {
-		if t.EnabledAt != nil {
-			return identity.ErrMFAOn
-		}
-		if err := h.SaveRecoveryCodes(ctx, hashes); err != nil {
-			return err
-		}
-		return h.EnableTotp(ctx, auth.From(ctx).SessionID)
+	err := p.guess(ctx, userID, func() error {
+		return p.withTotp(ctx, userID, false, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, t *postgres.Totp) error {
+			if t.EnabledAt != nil {
+				return identity.ErrMFAOn
+			}
+			if err := h.SaveRecoveryCodes(ctx, hashes); err != nil {
+				return err
+			}
+			return h.EnableTotp(ctx, auth.From(ctx).SessionID)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -88,11 +90,13 @@ func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]strin
 // DisableTotp turns the second factor off with a code of it or a recovery code. Other
 // sessions end.
 func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
-	err := p.factor(ctx, factorLimit(userID), userID, code, p.here(ctx, userID), func(tx *pg.Tx, h *postgres.Held) error {
-		if err := h.DeleteTotp(ctx, auth.From(ctx).SessionID); err != nil {
-			return err
-		}
-		return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffSubject, identity.FactorOffText)
+	err := p.guess(ctx, userID, func() error {
+		return p.factor(ctx, userID, code, p.here(ctx, userID), func(tx *pg.Tx, h *postgres.Held) error {
+			if err := h.DeleteTotp(ctx, auth.From(ctx).SessionID); err != nil {
+				return err
+			}
+			return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffSubject, identity.FactorOffText)
+		})
 	})
 	if err == nil {
 		p.Changed()
@@ -103,8 +107,10 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 // RenewRecoveryCodes replaces the recovery codes.
 func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.withTotp(ctx, factorLimit(userID), userID, true, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, _ *postgres.Totp) error {
-		return h.SaveRecoveryCodes(ctx, hashes)
+	err := p.guess(ctx, userID, func() error {
+		return p.withTotp(ctx, userID, true, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, _ *postgres.Totp) error {
+			return h.SaveRecoveryCodes(ctx, hashes)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -112,9 +118,9 @@ func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) 
 	return codes, nil
 }
 
-// factorLimit is the limit of the second factor of somebody who is logged in.
-func factorLimit(userID string) postgres.Limit {
-	return identity.LimitFactor.By(identity.OfUser(userID))
+// guess checks the second factor of somebody who is logged in, within their limit.
+func (p *Provider) guess(ctx context.Context, userID string, check func() error) error {
+	return p.limits.Guess(ctx, []postgres.Limit{identity.LimitFactor.By(identity.OfUser(userID))}, check)
 }
 
 // hold locks the user whose second factor is asked for.
@@ -126,15 +132,12 @@ func (p *Provider) here(ctx context.Context, userID string) hold {
 }
 
 // factor checks a code of the second factor, or uses up a recovery code, and then
-// runs do in the same transaction.
-func (p *Provider) factor(ctx context.Context, limit postgres.Limit, userID, code string, hold hold, do func(*pg.Tx, *postgres.Held) error) error {
+// runs do in the same transaction. The caller counts wrong codes.
+func (p *Provider) factor(ctx context.Context, userID, code string, hold hold, do func(*pg.Tx, *postgres.Held) error) error {
 	if sixDigits.MatchString(code) {
-		return p.withTotp(ctx, limit, userID, true, code, hold, func(tx *pg.Tx, h *postgres.Held, _ *postgres.Totp) error { return do(tx, h) })
+		return p.withTotp(ctx, userID, true, code, hold, func(tx *pg.Tx, h *postgres.Held, _ *postgres.Totp) error { return do(tx, h) })
 	}
-	if err := p.limits.Attempt(ctx, limit); err != nil {
-		return err
-	}
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		h, err := hold(tx)
 		if err != nil {
 			return err
@@ -148,21 +151,14 @@ func (p *Provider) factor(ctx context.Context, limit postgres.Limit, userID, cod
 		}
 		return do(tx, h)
 	})
-	if err != nil {
-		return err
-	}
-	return p.limits.Refund(ctx, limit)
 }
 
 var sixDigits = regexp.MustCompile(`^[0-9]{6}$`)
 
 // withTotp checks a code and uses up its step, so that no code works twice, and
-// runs do in the same transaction. Wrong codes count.
-func (p *Provider) withTotp(ctx context.Context, limit postgres.Limit, userID string, enabled bool, code string, hold hold, do func(*pg.Tx, *postgres.Held, *postgres.Totp) error) error {
-	if err := p.limits.Attempt(ctx, limit); err != nil {
-		return err
-	}
-	err := p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
+// runs do in the same transaction. The caller counts wrong codes.
+func (p *Provider) withTotp(ctx context.Context, userID string, enabled bool, code string, hold hold, do func(*pg.Tx, *postgres.Held, *postgres.Totp) error) error {
+	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		h, err := hold(tx)
 		if err != nil {
 			return err
@@ -187,10 +183,6 @@ func (p *Provider) withTotp(ctx context.Context, limit postgres.Limit, userID st
 		}
 		return do(tx, h, t)
 	})
-	if err != nil {
-		return err
-	}
-	return p.limits.Refund(ctx, limit)
 }
 
 // totpStepOf finds the step, now or one away, that a code belongs to.
