@@ -330,7 +330,7 @@ export interface paths {
          * Forgot password
          * @description ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
          *     The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-         *     for an address from one IP or device.
+         *     for an address from one IP or device, and 20 an hour from all IPs, or all devices.
          */
         post: operations["AuthService_ForgotPassword"];
         delete?: never;
@@ -353,8 +353,9 @@ export interface paths {
          * @description Login gives tokens for e-mail and password, or asks for the second factor.
          *     RATE_LIMITED after 5 failures a minute for an address from one IP (IPv6: one /64), 20 a
          *     minute and 200 an hour from an IP, and 100 an hour for an address; who shows a
-         *     device_token of the address is counted by device alone. UNAVAILABLE, with the time to
-         *     wait, for a call that found no place within 2 s; so answer all calls without a token.
+         *     device_token of the address is counted by device instead of IP, and all such devices
+         *     together have another 100 an hour. UNAVAILABLE, with the time to wait, for a call that
+         *     found no place within 2 s; so answer all calls without a token.
          */
         post: operations["AuthService_Login"];
         delete?: never;
@@ -415,7 +416,10 @@ export interface paths {
         put?: never;
         /**
          * Answer challenge
-         * @description AnswerChallenge ends a login that asked for the second factor.
+         * @description AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
+         *     wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
+         *     user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
+         *     showed a device_token of the user.
          */
         post: operations["AuthService_AnswerChallenge"];
         delete?: never;
@@ -2237,8 +2241,8 @@ export interface components {
             access_token: string;
             /**
              * Format: password
-             * @description Show it at the next login with this address: guesses of others then cannot make this
-             *     device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+             * @description Show it at the next login with this address: guesses of unknown devices then cannot
+             *     make this one wait. It grants a budget and nothing else, so it outlives passwords; keep it
              *     for 180 days after the last login.
              */
             device_token: string;
@@ -2881,8 +2885,8 @@ export interface components {
             challenge: string;
             /**
              * Format: password
-             * @description Show it at the next login with this address: guesses of others then cannot make this
-             *     device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+             * @description Show it at the next login with this address: guesses of unknown devices then cannot
+             *     make this one wait. It grants a budget and nothing else, so it outlives passwords; keep it
              *     for 180 days after the last login.
              */
             device_token: string;
@@ -5329,7 +5333,7 @@ export interface operations {
                     /**
                      * Format: password
                      * @description The device_token of an earlier login with this address. Who shows it is counted by
-                     *     device, in a budget that nobody else can use up; it is no proof of anything.
+                     *     device, in a budget that no unknown device can use up; it is no proof of anything.
                      */
                     device_token?: string;
                     /**
@@ -5377,7 +5381,7 @@ export interface operations {
                     /**
                      * Format: password
                      * @description The device_token of an earlier login with this address. Who shows it is counted by
-                     *     device, in a budget that nobody else can use up; it is no proof of anything.
+                     *     device, in a budget that no unknown device can use up; it is no proof of anything.
                      */
                     device_token?: string;
                     /**
@@ -5504,7 +5508,7 @@ export interface operations {
                     /**
                      * Format: password
                      * @description The device_token of an earlier login of this person. Who shows it is counted by
-                     *     device, in a budget that nobody else can use up; it is no proof of anything.
+                     *     device, in a budget that no unknown device can use up; it is no proof of anything.
                      */
                     device_token?: string;
                     /**

@@ -394,7 +394,7 @@ type LoginRequest struct {
 	// Password.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// The device_token of an earlier login with this address. Who shows it is counted by
-	// device, in a budget that nobody else can use up; it is no proof of anything.
+	// device, in a budget that no unknown device can use up; it is no proof of anything.
 	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -469,8 +469,8 @@ type LoginResponse struct {
 	Challenge string `protobuf:"bytes,6,opt,name=challenge,proto3" json:"challenge,omitempty"`
 	// What AnswerChallenge needs besides the code; good for 5 minutes.
 	Session string `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`
-	// Show it at the next login with this address: guesses of others then cannot make this
-	// device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+	// Show it at the next login with this address: guesses of unknown devices then cannot
+	// make this one wait. It grants a budget and nothing else, so it outlives passwords; keep it
 	// for 180 days after the last login.
 	DeviceToken   string `protobuf:"bytes,8,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -67,8 +67,9 @@ type AuthServiceClient interface {
 	// Login gives tokens for e-mail and password, or asks for the second factor.
 	// RATE_LIMITED after 5 failures a minute for an address from one IP (IPv6: one /64), 20 a
 	// minute and 200 an hour from an IP, and 100 an hour for an address; who shows a
-	// device_token of the address is counted by device alone. UNAVAILABLE, with the time to
-	// wait, for a call that found no place within 2 s; so answer all calls without a token.
+	// device_token of the address is counted by device instead of IP, and all such devices
+	// together have another 100 an hour. UNAVAILABLE, with the time to wait, for a call that
+	// found no place within 2 s; so answer all calls without a token.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh rotates a refresh token. A token that is used twice revokes its whole
 	// family. Cognito gives the same refresh token again.
@@ -80,7 +81,7 @@ type AuthServiceClient interface {
 	LogoutEverywhere(ctx context.Context, in *LogoutEverywhereRequest, opts ...grpc.CallOption) (*LogoutEverywhereResponse, error)
 	// ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
 	// The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-	// for an address from one IP or device.
+	// for an address from one IP or device, and 20 an hour from all IPs, or all devices.
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the code of the mail and ends every session
 	// of the user. It neither logs in nor turns the second factor off.
@@ -100,7 +101,10 @@ type AuthServiceClient interface {
 	// RenewRecoveryCodes replaces the recovery codes and shows the new ones, this once.
 	// PROVIDER_UNSUPPORTED with Cognito.
 	RenewRecoveryCodes(ctx context.Context, in *RenewRecoveryCodesRequest, opts ...grpc.CallOption) (*RenewRecoveryCodesResponse, error)
-	// AnswerChallenge ends a login that asked for the second factor.
+	// AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
+	// wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
+	// user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
+	// showed a device_token of the user.
 	AnswerChallenge(ctx context.Context, in *AnswerChallengeRequest, opts ...grpc.CallOption) (*AnswerChallengeResponse, error)
 	// IssueToken exchanges an API key for an access token of 15 minutes by the client
 	// credentials grant (RFC 6749 section 4.4). REST also takes the grant as a form and
@@ -326,8 +330,9 @@ type AuthServiceServer interface {
 	// Login gives tokens for e-mail and password, or asks for the second factor.
 	// RATE_LIMITED after 5 failures a minute for an address from one IP (IPv6: one /64), 20 a
 	// minute and 200 an hour from an IP, and 100 an hour for an address; who shows a
-	// device_token of the address is counted by device alone. UNAVAILABLE, with the time to
-	// wait, for a call that found no place within 2 s; so answer all calls without a token.
+	// device_token of the address is counted by device instead of IP, and all such devices
+	// together have another 100 an hour. UNAVAILABLE, with the time to wait, for a call that
+	// found no place within 2 s; so answer all calls without a token.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh rotates a refresh token. A token that is used twice revokes its whole
 	// family. Cognito gives the same refresh token again.
@@ -339,7 +344,7 @@ type AuthServiceServer interface {
 	LogoutEverywhere(context.Context, *LogoutEverywhereRequest) (*LogoutEverywhereResponse, error)
 	// ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
 	// The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-	// for an address from one IP or device.
+	// for an address from one IP or device, and 20 an hour from all IPs, or all devices.
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the code of the mail and ends every session
 	// of the user. It neither logs in nor turns the second factor off.
@@ -359,7 +364,10 @@ type AuthServiceServer interface {
 	// RenewRecoveryCodes replaces the recovery codes and shows the new ones, this once.
 	// PROVIDER_UNSUPPORTED with Cognito.
 	RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error)
-	// AnswerChallenge ends a login that asked for the second factor.
+	// AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
+	// wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
+	// user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
+	// showed a device_token of the user.
 	AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error)
 	// IssueToken exchanges an API key for an access token of 15 minutes by the client
 	// credentials grant (RFC 6749 section 4.4). REST also takes the grant as a form and

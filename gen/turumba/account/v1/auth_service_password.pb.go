@@ -31,7 +31,7 @@ type ForgotPasswordRequest struct {
 	// E-mail address.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// The device_token of an earlier login with this address. Who shows it is counted by
-	// device, in a budget that nobody else can use up; it is no proof of anything.
+	// device, in a budget that no unknown device can use up; it is no proof of anything.
 	DeviceToken   string `protobuf:"bytes,2,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -402,7 +402,7 @@ type AnswerChallengeRequest struct {
 	// Six digits of the authenticator, or a recovery code.
 	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	// The device_token of an earlier login of this person. Who shows it is counted by
-	// device, in a budget that nobody else can use up; it is no proof of anything.
+	// device, in a budget that no unknown device can use up; it is no proof of anything.
 	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -472,8 +472,8 @@ type AnswerChallengeResponse struct {
 	ExpiresIn int32 `protobuf:"varint,4,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
 	// Always "Bearer".
 	TokenType string `protobuf:"bytes,5,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
-	// Show it at the next login with this address: guesses of others then cannot make this
-	// device wait. It grants a budget and nothing else, so it outlives passwords; keep it
+	// Show it at the next login with this address: guesses of unknown devices then cannot
+	// make this one wait. It grants a budget and nothing else, so it outlives passwords; keep it
 	// for 180 days after the last login.
 	DeviceToken   string `protobuf:"bytes,6,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
