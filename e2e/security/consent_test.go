@@ -273,7 +273,9 @@ func (c *consenting) leaves(state string) {
 	c.exec("UPDATE accounts SET status = $2 WHERE id = $1", accountID, state)
 
 	c.answers(c.call("outsider", "AccountService/LeaveAccount", leave), notFound, "somebody who is no member")
-	c.answers(c.call(host, "AccountService/LeaveAccount", leave), "LAST_OWNER", "the last Owner of an account that is "+state)
+	if state != "closed" {
+		c.answers(c.call(host, "AccountService/LeaveAccount", leave), "LAST_OWNER", "the last Owner of an account that is "+state)
+	}
 	c.answers(c.call(guest, "AccountService/LeaveAccount", leave), "", "leaving an account that is "+state)
 	c.answers(c.call(guest, "AccountService/LeaveAccount", leave), notFound, "leaving again")
 	c.answers(c.call(guest, "AccountService/GetAccount", leave), notFound, "what was left")
@@ -283,6 +285,10 @@ func (c *consenting) leaves(state string) {
 	c.s.check(c.t, c.w.Instance.Now().Sub(begin) < 5*time.Second, "S-109 over %s: a token of a key works on for 5 s", c.over)
 	events := wire.Canonical(c.good(host, "AuditEventService/ListAuditEvents", map[string]any{"filter": []any{"account_id:eq:" + accountID}, "limit": 1}).Body)
 	c.s.check(c.t, strings.Contains(events, "membership.leave") && strings.Contains(events, guestID), "S-109 over %s: the audit log does not tell who left: %s", c.over, events)
+	if state == "closed" {
+		c.answers(c.call(host, "AccountService/LeaveAccount", leave), "", "the last Owner of a closed account")
+		c.answers(c.call(host, "AccountService/LeaveAccount", leave), notFound, "the last Owner, leaving again")
+	}
 }
 
 // joined is how many accounts somebody is in.

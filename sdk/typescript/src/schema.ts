@@ -126,7 +126,7 @@ export interface paths {
         /**
          * Leave account
          * @description LeaveAccount ends the caller's own membership, whatever the account's state. Their API
-         *     keys there stop working. LAST_OWNER keeps the last Owner.
+         *     keys there stop working. LAST_OWNER keeps the last Owner, but in a closed account.
          */
         post: operations["AccountService_LeaveAccount"];
         delete?: never;

@@ -75,7 +75,22 @@ func TestAccountsOfAPerson(t *testing.T) {
 	reason(t, errorv1.Reason_REASON_QUOTA_EXCEEDED, err)
 	require.Equal(t, map[string]string{"quota": account.QuotaAccounts, "limit": "2"}, apierr.From(err).Meta)
 	_, err = accounts.LeaveAccount(owner, &accountv1.LeaveAccountRequest{AccountId: second.GetAccount().GetId()})
+	require.NoError(t, err, "nobody needs to own what is closed")
+	_, err = accounts.CreateAccount(owner, &accountv1.CreateAccountRequest{Name: "Third"})
+	reason(t, errorv1.Reason_REASON_QUOTA_EXCEEDED, err) // they made it
+
+	// Who was made an Owner of what others made owns it until it is closed.
+	other, otherID, first := w.signUp(t, "other@example.org")
+	_, err = accounts.LeaveAccount(other, &accountv1.LeaveAccountRequest{AccountId: first})
 	reason(t, errorv1.Reason_REASON_LAST_OWNER, err)
+	_, _, theirs := w.signUp(t, "third@example.org")
+	w.exec(t, `INSERT INTO account_users (id, account_id, user_id, role_id, created_at)
+		SELECT gen_random_uuid(), $1, $2, id, now() FROM roles WHERE account_id = $1 AND name = 'Owner'`, theirs, otherID)
+	_, err = accounts.CreateAccount(other, &accountv1.CreateAccountRequest{Name: "Second"})
+	reason(t, errorv1.Reason_REASON_QUOTA_EXCEEDED, err)
+	w.exec(t, "UPDATE accounts SET status = 'closed' WHERE id = $1", theirs)
+	_, err = accounts.CreateAccount(other, &accountv1.CreateAccountRequest{Name: "Second"})
+	require.NoError(t, err)
 }
 
 // TestUpgradeOfMemberships: who is a member stays one, without having accepted anything,

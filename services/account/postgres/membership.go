@@ -116,7 +116,8 @@ func (s *Store) DeleteMembership(ctx context.Context, accountID, userID string, 
 	return s.endMembership(ctx, accountID, userID, "membership.delete", allowed)
 }
 
-// LeaveAccount removes a member who asks for it themself; the last Owner stays.
+// LeaveAccount removes a member who asks for it themself; the last Owner stays, but in a
+// closed account.
 func (s *Store) LeaveAccount(ctx context.Context, accountID, userID string) error {
 	return s.endMembership(ctx, accountID, userID, "membership.leave", func(account.Role) error { return nil })
 }
@@ -155,8 +156,9 @@ func lockMembership(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID
 	return m, allowed(*role)
 }
 
-// keepOwner refuses to take the Owner role from the last who has it. It locks
-// the Owners, so that two of them cannot leave at once; none for who is no member.
+// keepOwner refuses to take the Owner role from the last who has it, unless the account is
+// closed. It locks the Owners, so that two of them cannot leave at once; none for who is no
+// member.
 func keepOwner(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID string) error {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id::text, m.role_id::text FROM account_users m
@@ -171,7 +173,14 @@ func keepOwner(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID stri
 	if err != nil {
 		return fmt.Errorf("lock owners: %w", err)
 	}
-	if len(owners) == 1 && owners[0].UserID == userID && owners[0].RoleID != newRoleID {
+	if len(owners) != 1 || owners[0].UserID != userID || owners[0].RoleID == newRoleID {
+		return nil
+	}
+	var status account.Status
+	if err := tx.QueryRow(ctx, "SELECT status FROM accounts WHERE id = $1 FOR SHARE", accountID).Scan(&status); err != nil {
+		return fmt.Errorf("read the account of the last owner: %w", err)
+	}
+	if status != account.StatusClosed {
 		return account.ErrLastOwner
 	}
 	return nil

@@ -48,7 +48,7 @@ type AccountServiceClient interface {
 	// 2 s. Only an operator can open it again.
 	CloseAccount(ctx context.Context, in *CloseAccountRequest, opts ...grpc.CallOption) (*CloseAccountResponse, error)
 	// LeaveAccount ends the caller's own membership, whatever the account's state. Their API
-	// keys there stop working. LAST_OWNER keeps the last Owner.
+	// keys there stop working. LAST_OWNER keeps the last Owner, but in a closed account.
 	LeaveAccount(ctx context.Context, in *LeaveAccountRequest, opts ...grpc.CallOption) (*LeaveAccountResponse, error)
 }
 
@@ -139,7 +139,7 @@ type AccountServiceServer interface {
 	// 2 s. Only an operator can open it again.
 	CloseAccount(context.Context, *CloseAccountRequest) (*CloseAccountResponse, error)
 	// LeaveAccount ends the caller's own membership, whatever the account's state. Their API
-	// keys there stop working. LAST_OWNER keeps the last Owner.
+	// keys there stop working. LAST_OWNER keeps the last Owner, but in a closed account.
 	LeaveAccount(context.Context, *LeaveAccountRequest) (*LeaveAccountResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
