@@ -81,7 +81,7 @@ func testHalfOpen(t *testing.T, broker *rabbittest.Broker) {
 	began := clock.System().Now()
 	require.Positive(t, p.Silence())
 	publishUntil(t, b, one("second", "a"))
-	require.Equal(t, "second", <-got)
+	await(t, got, "second") // the first once more, where its acknowledgement was lost
 	require.Less(t, clock.System().Now().Sub(began), 25*time.Second)
 }
 
