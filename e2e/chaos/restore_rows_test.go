@@ -33,7 +33,8 @@ func restoreMidway(r *trial) {
 	r.worker.kill()
 	r.messaging.kill()
 	r.tool("psql", r.postgres.URL("postgres"), "-v", "ON_ERROR_STOP=1", "-c", "DROP DATABASE turumba_messaging WITH (FORCE)", "-c", "CREATE DATABASE turumba_messaging")
-	r.tool("pg_restore", "--exit-on-error", "--dbname="+r.postgres.URL("turumba_messaging"), backup)
+	// In one transaction: the checker must not see sends whose messages are still to come.
+	r.tool("pg_restore", "--single-transaction", "--dbname="+r.postgres.URL("turumba_messaging"), backup)
 	r.sql.Reset()
 	r.watch.blindfold(false)
 	before := len(r.received())
