@@ -177,14 +177,18 @@ func watchesOfMany(r *trial) {
 		sends[i] = owner.secondAccount(tokens[i*keys : (i+1)*keys])
 	}
 	const slack = 2 * time.Millisecond // what a machine with other work may add
-	before, small := x.p99(own, r.times(5000)), r.resident(r.gateway, r.messaging)
+	typical := func() time.Duration { // the middle of three: a hiccup of the machine decides nothing
+		took := []time.Duration{x.p99(own, r.times(5000)), x.p99(own, r.times(5000)), x.p99(own, r.times(5000))}
+		return part(took, 0.5)
+	}
+	before, small := typical(), r.resident(r.gateway, r.messaging)
 	w := r.watcher()
 	w.crowd(accounts*keys*each, func(i int) (string, string) {
 		caller := i / each
 		return tokens[caller], sends[caller/keys]
 	})
 	require.Equal(r.t, map[int]int{http.StatusOK: accounts * keys * each}, w.status)
-	during, large := x.p99(own, r.times(5000)), r.resident(r.gateway, r.messaging)
+	during, large := typical(), r.resident(r.gateway, r.messaging)
 	w.end()
 	require.LessOrEqual(r.t, during, before*3/2+slack, "p99 of a read: alone %s", before)
 	r.did("%d watches by %d callers of %d accounts; p99 of a read %s before, %s meanwhile; %.0f KiB each over gateway and service", accounts*keys*each, accounts*keys, accounts, before, during,
