@@ -26,366 +26,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RegisterRequest starts a registration.
-type RegisterRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// E-mail address; becomes the login.
-	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// Password, 12 to 128 characters, not a common one.
-	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
-	// Full name; split at the last space.
-	FullName string `protobuf:"bytes,3,opt,name=full_name,json=fullName,proto3" json:"full_name,omitempty"`
-	// Name of the new account; empty with invitation_token.
-	AccountName string `protobuf:"bytes,4,opt,name=account_name,json=accountName,proto3" json:"account_name,omitempty"`
-	// Token of an invitation to this address: the user joins its account, and no
-	// account is made.
-	InvitationToken string `protobuf:"bytes,5,opt,name=invitation_token,json=invitationToken,proto3" json:"invitation_token,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
-}
-
-func (x *RegisterRequest) Reset() {
-	*x = RegisterRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RegisterRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RegisterRequest) ProtoMessage() {}
-
-func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
-func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *RegisterRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-func (x *RegisterRequest) GetPassword() string {
-	if x != nil {
-		return x.Password
-	}
-	return ""
-}
-
-func (x *RegisterRequest) GetFullName() string {
-	if x != nil {
-		return x.FullName
-	}
-	return ""
-}
-
-func (x *RegisterRequest) GetAccountName() string {
-	if x != nil {
-		return x.AccountName
-	}
-	return ""
-}
-
-func (x *RegisterRequest) GetInvitationToken() string {
-	if x != nil {
-		return x.InvitationToken
-	}
-	return ""
-}
-
-// RegisterResponse says what comes next.
-type RegisterResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Always "confirm_email".
-	Next string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
-	// What VerifyEmail and ResendVerification need besides the code: it proves that the
-	// code is entered where the registration began. A repeated call with the same
-	// Idempotency-Key answers the same one; who lost it registers again.
-	RegistrationToken string `protobuf:"bytes,2,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
-}
-
-func (x *RegisterResponse) Reset() {
-	*x = RegisterResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RegisterResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RegisterResponse) ProtoMessage() {}
-
-func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
-func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *RegisterResponse) GetNext() string {
-	if x != nil {
-		return x.Next
-	}
-	return ""
-}
-
-func (x *RegisterResponse) GetRegistrationToken() string {
-	if x != nil {
-		return x.RegistrationToken
-	}
-	return ""
-}
-
-// VerifyEmailRequest proves the address.
-type VerifyEmailRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The registered address.
-	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// The six digits of the mail.
-	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	// The registration_token that Register answered.
-	RegistrationToken string `protobuf:"bytes,3,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
-}
-
-func (x *VerifyEmailRequest) Reset() {
-	*x = VerifyEmailRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyEmailRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyEmailRequest) ProtoMessage() {}
-
-func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
-func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *VerifyEmailRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-func (x *VerifyEmailRequest) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-func (x *VerifyEmailRequest) GetRegistrationToken() string {
-	if x != nil {
-		return x.RegistrationToken
-	}
-	return ""
-}
-
-// VerifyEmailResponse names what was created.
-type VerifyEmailResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The new user.
-	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// The new account, or the one that invited.
-	AccountId     string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyEmailResponse) Reset() {
-	*x = VerifyEmailResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyEmailResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyEmailResponse) ProtoMessage() {}
-
-func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
-func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *VerifyEmailResponse) GetUserId() string {
-	if x != nil {
-		return x.UserId
-	}
-	return ""
-}
-
-func (x *VerifyEmailResponse) GetAccountId() string {
-	if x != nil {
-		return x.AccountId
-	}
-	return ""
-}
-
-// ResendVerificationRequest asks for a new code.
-type ResendVerificationRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The registered address.
-	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// The registration_token that Register answered.
-	RegistrationToken string `protobuf:"bytes,2,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
-}
-
-func (x *ResendVerificationRequest) Reset() {
-	*x = ResendVerificationRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResendVerificationRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResendVerificationRequest) ProtoMessage() {}
-
-func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
-func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *ResendVerificationRequest) GetEmail() string {
-	if x != nil {
-		return x.Email
-	}
-	return ""
-}
-
-func (x *ResendVerificationRequest) GetRegistrationToken() string {
-	if x != nil {
-		return x.RegistrationToken
-	}
-	return ""
-}
-
-// ResendVerificationResponse says what comes next.
-type ResendVerificationResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Always "confirm_email".
-	Next          string `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResendVerificationResponse) Reset() {
-	*x = ResendVerificationResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResendVerificationResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResendVerificationResponse) ProtoMessage() {}
-
-func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
-func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *ResendVerificationResponse) GetNext() string {
-	if x != nil {
-		return x.Next
-	}
-	return ""
-}
-
 // LoginRequest holds the credentials.
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -402,7 +42,7 @@ type LoginRequest struct {
 
 func (x *LoginRequest) Reset() {
 	*x = LoginRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[6]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +54,7 @@ func (x *LoginRequest) String() string {
 func (*LoginRequest) ProtoMessage() {}
 
 func (x *LoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[6]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +67,7 @@ func (x *LoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
 func (*LoginRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{6}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *LoginRequest) GetEmail() string {
@@ -479,7 +119,7 @@ type LoginResponse struct {
 
 func (x *LoginResponse) Reset() {
 	*x = LoginResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[7]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +131,7 @@ func (x *LoginResponse) String() string {
 func (*LoginResponse) ProtoMessage() {}
 
 func (x *LoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[7]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +144,7 @@ func (x *LoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
 func (*LoginResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{7}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *LoginResponse) GetAccessToken() string {
@@ -574,7 +214,7 @@ type RefreshRequest struct {
 
 func (x *RefreshRequest) Reset() {
 	*x = RefreshRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[8]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +226,7 @@ func (x *RefreshRequest) String() string {
 func (*RefreshRequest) ProtoMessage() {}
 
 func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[8]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +239,7 @@ func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
 func (*RefreshRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{8}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RefreshRequest) GetRefreshToken() string {
@@ -628,7 +268,7 @@ type RefreshResponse struct {
 
 func (x *RefreshResponse) Reset() {
 	*x = RefreshResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[9]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +280,7 @@ func (x *RefreshResponse) String() string {
 func (*RefreshResponse) ProtoMessage() {}
 
 func (x *RefreshResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[9]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +293,7 @@ func (x *RefreshResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshResponse.ProtoReflect.Descriptor instead.
 func (*RefreshResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{9}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RefreshResponse) GetAccessToken() string {
@@ -702,7 +342,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[10]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +354,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[10]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +367,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{10}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LogoutRequest) GetRefreshToken() string {
@@ -746,7 +386,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[11]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +398,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[11]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +411,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{5}
 }
 
 // LogoutEverywhereRequest is empty.
@@ -783,7 +423,7 @@ type LogoutEverywhereRequest struct {
 
 func (x *LogoutEverywhereRequest) Reset() {
 	*x = LogoutEverywhereRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[12]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +435,7 @@ func (x *LogoutEverywhereRequest) String() string {
 func (*LogoutEverywhereRequest) ProtoMessage() {}
 
 func (x *LogoutEverywhereRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[12]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +448,7 @@ func (x *LogoutEverywhereRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutEverywhereRequest.ProtoReflect.Descriptor instead.
 func (*LogoutEverywhereRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{6}
 }
 
 // LogoutEverywhereResponse is empty.
@@ -820,7 +460,7 @@ type LogoutEverywhereResponse struct {
 
 func (x *LogoutEverywhereResponse) Reset() {
 	*x = LogoutEverywhereResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[13]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +472,7 @@ func (x *LogoutEverywhereResponse) String() string {
 func (*LogoutEverywhereResponse) ProtoMessage() {}
 
 func (x *LogoutEverywhereResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[13]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +485,7 @@ func (x *LogoutEverywhereResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutEverywhereResponse.ProtoReflect.Descriptor instead.
 func (*LogoutEverywhereResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{7}
 }
 
 // IssueTokenRequest is a client credentials grant.
@@ -863,7 +503,7 @@ type IssueTokenRequest struct {
 
 func (x *IssueTokenRequest) Reset() {
 	*x = IssueTokenRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +515,7 @@ func (x *IssueTokenRequest) String() string {
 func (*IssueTokenRequest) ProtoMessage() {}
 
 func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +528,7 @@ func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokenRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IssueTokenRequest) GetGrantType() string {
@@ -927,7 +567,7 @@ type IssueTokenResponse struct {
 
 func (x *IssueTokenResponse) Reset() {
 	*x = IssueTokenResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[15]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +579,7 @@ func (x *IssueTokenResponse) String() string {
 func (*IssueTokenResponse) ProtoMessage() {}
 
 func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[15]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +592,7 @@ func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokenResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *IssueTokenResponse) GetAccessToken() string {
@@ -985,7 +625,7 @@ type GetJwksRequest struct {
 
 func (x *GetJwksRequest) Reset() {
 	*x = GetJwksRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[16]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +637,7 @@ func (x *GetJwksRequest) String() string {
 func (*GetJwksRequest) ProtoMessage() {}
 
 func (x *GetJwksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[16]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +650,7 @@ func (x *GetJwksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJwksRequest.ProtoReflect.Descriptor instead.
 func (*GetJwksRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{16}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{10}
 }
 
 // Jwk is one RSA public key (RFC 7518 section 6.3).
@@ -1034,7 +674,7 @@ type Jwk struct {
 
 func (x *Jwk) Reset() {
 	*x = Jwk{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[17]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +686,7 @@ func (x *Jwk) String() string {
 func (*Jwk) ProtoMessage() {}
 
 func (x *Jwk) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[17]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +699,7 @@ func (x *Jwk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Jwk.ProtoReflect.Descriptor instead.
 func (*Jwk) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Jwk) GetKty() string {
@@ -1115,7 +755,7 @@ type GetJwksResponse struct {
 
 func (x *GetJwksResponse) Reset() {
 	*x = GetJwksResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[18]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +767,7 @@ func (x *GetJwksResponse) String() string {
 func (*GetJwksResponse) ProtoMessage() {}
 
 func (x *GetJwksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[18]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +780,7 @@ func (x *GetJwksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJwksResponse.ProtoReflect.Descriptor instead.
 func (*GetJwksResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{18}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetJwksResponse) GetKeys() []*Jwk {
@@ -1159,7 +799,7 @@ type GetDiscoveryRequest struct {
 
 func (x *GetDiscoveryRequest) Reset() {
 	*x = GetDiscoveryRequest{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[19]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +811,7 @@ func (x *GetDiscoveryRequest) String() string {
 func (*GetDiscoveryRequest) ProtoMessage() {}
 
 func (x *GetDiscoveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[19]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +824,7 @@ func (x *GetDiscoveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiscoveryRequest.ProtoReflect.Descriptor instead.
 func (*GetDiscoveryRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{19}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
 // GetDiscoveryResponse is the discovery document (OpenID Connect Discovery 1.0).
@@ -1208,7 +848,7 @@ type GetDiscoveryResponse struct {
 
 func (x *GetDiscoveryResponse) Reset() {
 	*x = GetDiscoveryResponse{}
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[20]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +860,7 @@ func (x *GetDiscoveryResponse) String() string {
 func (*GetDiscoveryResponse) ProtoMessage() {}
 
 func (x *GetDiscoveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[20]
+	mi := &file_turumba_account_v1_auth_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +873,7 @@ func (x *GetDiscoveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiscoveryResponse.ProtoReflect.Descriptor instead.
 func (*GetDiscoveryResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{20}
+	return file_turumba_account_v1_auth_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetDiscoveryResponse) GetIssuer() string {
@@ -1282,31 +922,7 @@ var File_turumba_account_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"%turumba/account/v1/auth_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a.turumba/account/v1/auth_service_password.proto\x1a*turumba/account/v1/auth_service_totp.proto\x1a turumba/options/v1/options.proto\"\x95\x03\n" +
-	"\x0fRegisterRequest\x12&\n" +
-	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12*\n" +
-	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\f\x18\x80\x01\x90\xb5\x18\x01R\bpassword\x12+\n" +
-	"\tfull_name\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\xc8\x01\x98\xb5\x18\x00R\bfullName\x12/\n" +
-	"\faccount_name\x18\x04 \x01(\tB\f\xbaH\x05r\x03\x18\xff\x01\x98\xb5\x18\x00R\vaccountName\x127\n" +
-	"\x10invitation_token\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x0finvitationToken:\x96\x01\xbaH\x92\x01\x1a\x8f\x01\n" +
-	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"p\n" +
-	"\x10RegisterResponse\x12\x1f\n" +
-	"\x04next\x18\x01 \x01(\tB\v\xbaH\x04r\x02\x18 \x98\xb5\x18\x00R\x04next\x12;\n" +
-	"\x12registration_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"\xa6\x01\n" +
-	"\x12VerifyEmailRequest\x12&\n" +
-	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12)\n" +
-	"\x04code\x18\x02 \x01(\tB\x15\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$\x98\xb5\x18\x00R\x04code\x12=\n" +
-	"\x12registration_token\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"a\n" +
-	"\x13VerifyEmailResponse\x12!\n" +
-	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12'\n" +
-	"\n" +
-	"account_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\taccountId\"\x82\x01\n" +
-	"\x19ResendVerificationRequest\x12&\n" +
-	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12=\n" +
-	"\x12registration_token\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"9\n" +
-	"\x1aResendVerificationResponse\x12\x1b\n" +
-	"\x04next\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18 R\x04next\"\x93\x01\n" +
+	"%turumba/account/v1/auth_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a.turumba/account/v1/auth_service_password.proto\x1a2turumba/account/v1/auth_service_registration.proto\x1a*turumba/account/v1/auth_service_totp.proto\x1a turumba/options/v1/options.proto\"\x93\x01\n" +
 	"\fLoginRequest\x12&\n" +
 	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12*\n" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\bpassword\x12/\n" +
@@ -1402,37 +1018,37 @@ func file_turumba_account_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_turumba_account_v1_auth_service_proto_rawDescData
 }
 
-var file_turumba_account_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_turumba_account_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_turumba_account_v1_auth_service_proto_goTypes = []any{
-	(*RegisterRequest)(nil),            // 0: turumba.account.v1.RegisterRequest
-	(*RegisterResponse)(nil),           // 1: turumba.account.v1.RegisterResponse
-	(*VerifyEmailRequest)(nil),         // 2: turumba.account.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),        // 3: turumba.account.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),  // 4: turumba.account.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil), // 5: turumba.account.v1.ResendVerificationResponse
-	(*LoginRequest)(nil),               // 6: turumba.account.v1.LoginRequest
-	(*LoginResponse)(nil),              // 7: turumba.account.v1.LoginResponse
-	(*RefreshRequest)(nil),             // 8: turumba.account.v1.RefreshRequest
-	(*RefreshResponse)(nil),            // 9: turumba.account.v1.RefreshResponse
-	(*LogoutRequest)(nil),              // 10: turumba.account.v1.LogoutRequest
-	(*LogoutResponse)(nil),             // 11: turumba.account.v1.LogoutResponse
-	(*LogoutEverywhereRequest)(nil),    // 12: turumba.account.v1.LogoutEverywhereRequest
-	(*LogoutEverywhereResponse)(nil),   // 13: turumba.account.v1.LogoutEverywhereResponse
-	(*IssueTokenRequest)(nil),          // 14: turumba.account.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),         // 15: turumba.account.v1.IssueTokenResponse
-	(*GetJwksRequest)(nil),             // 16: turumba.account.v1.GetJwksRequest
-	(*Jwk)(nil),                        // 17: turumba.account.v1.Jwk
-	(*GetJwksResponse)(nil),            // 18: turumba.account.v1.GetJwksResponse
-	(*GetDiscoveryRequest)(nil),        // 19: turumba.account.v1.GetDiscoveryRequest
-	(*GetDiscoveryResponse)(nil),       // 20: turumba.account.v1.GetDiscoveryResponse
-	(*ForgotPasswordRequest)(nil),      // 21: turumba.account.v1.ForgotPasswordRequest
-	(*ResetPasswordRequest)(nil),       // 22: turumba.account.v1.ResetPasswordRequest
-	(*ChangePasswordRequest)(nil),      // 23: turumba.account.v1.ChangePasswordRequest
-	(*SetupTotpRequest)(nil),           // 24: turumba.account.v1.SetupTotpRequest
-	(*VerifyTotpRequest)(nil),          // 25: turumba.account.v1.VerifyTotpRequest
-	(*DisableTotpRequest)(nil),         // 26: turumba.account.v1.DisableTotpRequest
-	(*RenewRecoveryCodesRequest)(nil),  // 27: turumba.account.v1.RenewRecoveryCodesRequest
-	(*AnswerChallengeRequest)(nil),     // 28: turumba.account.v1.AnswerChallengeRequest
+	(*LoginRequest)(nil),               // 0: turumba.account.v1.LoginRequest
+	(*LoginResponse)(nil),              // 1: turumba.account.v1.LoginResponse
+	(*RefreshRequest)(nil),             // 2: turumba.account.v1.RefreshRequest
+	(*RefreshResponse)(nil),            // 3: turumba.account.v1.RefreshResponse
+	(*LogoutRequest)(nil),              // 4: turumba.account.v1.LogoutRequest
+	(*LogoutResponse)(nil),             // 5: turumba.account.v1.LogoutResponse
+	(*LogoutEverywhereRequest)(nil),    // 6: turumba.account.v1.LogoutEverywhereRequest
+	(*LogoutEverywhereResponse)(nil),   // 7: turumba.account.v1.LogoutEverywhereResponse
+	(*IssueTokenRequest)(nil),          // 8: turumba.account.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),         // 9: turumba.account.v1.IssueTokenResponse
+	(*GetJwksRequest)(nil),             // 10: turumba.account.v1.GetJwksRequest
+	(*Jwk)(nil),                        // 11: turumba.account.v1.Jwk
+	(*GetJwksResponse)(nil),            // 12: turumba.account.v1.GetJwksResponse
+	(*GetDiscoveryRequest)(nil),        // 13: turumba.account.v1.GetDiscoveryRequest
+	(*GetDiscoveryResponse)(nil),       // 14: turumba.account.v1.GetDiscoveryResponse
+	(*RegisterRequest)(nil),            // 15: turumba.account.v1.RegisterRequest
+	(*VerifyEmailRequest)(nil),         // 16: turumba.account.v1.VerifyEmailRequest
+	(*ResendVerificationRequest)(nil),  // 17: turumba.account.v1.ResendVerificationRequest
+	(*ForgotPasswordRequest)(nil),      // 18: turumba.account.v1.ForgotPasswordRequest
+	(*ResetPasswordRequest)(nil),       // 19: turumba.account.v1.ResetPasswordRequest
+	(*ChangePasswordRequest)(nil),      // 20: turumba.account.v1.ChangePasswordRequest
+	(*SetupTotpRequest)(nil),           // 21: turumba.account.v1.SetupTotpRequest
+	(*VerifyTotpRequest)(nil),          // 22: turumba.account.v1.VerifyTotpRequest
+	(*DisableTotpRequest)(nil),         // 23: turumba.account.v1.DisableTotpRequest
+	(*RenewRecoveryCodesRequest)(nil),  // 24: turumba.account.v1.RenewRecoveryCodesRequest
+	(*AnswerChallengeRequest)(nil),     // 25: turumba.account.v1.AnswerChallengeRequest
+	(*RegisterResponse)(nil),           // 26: turumba.account.v1.RegisterResponse
+	(*VerifyEmailResponse)(nil),        // 27: turumba.account.v1.VerifyEmailResponse
+	(*ResendVerificationResponse)(nil), // 28: turumba.account.v1.ResendVerificationResponse
 	(*ForgotPasswordResponse)(nil),     // 29: turumba.account.v1.ForgotPasswordResponse
 	(*ResetPasswordResponse)(nil),      // 30: turumba.account.v1.ResetPasswordResponse
 	(*ChangePasswordResponse)(nil),     // 31: turumba.account.v1.ChangePasswordResponse
@@ -1443,32 +1059,32 @@ var file_turumba_account_v1_auth_service_proto_goTypes = []any{
 	(*AnswerChallengeResponse)(nil),    // 36: turumba.account.v1.AnswerChallengeResponse
 }
 var file_turumba_account_v1_auth_service_proto_depIdxs = []int32{
-	17, // 0: turumba.account.v1.GetJwksResponse.keys:type_name -> turumba.account.v1.Jwk
-	0,  // 1: turumba.account.v1.AuthService.Register:input_type -> turumba.account.v1.RegisterRequest
-	2,  // 2: turumba.account.v1.AuthService.VerifyEmail:input_type -> turumba.account.v1.VerifyEmailRequest
-	4,  // 3: turumba.account.v1.AuthService.ResendVerification:input_type -> turumba.account.v1.ResendVerificationRequest
-	6,  // 4: turumba.account.v1.AuthService.Login:input_type -> turumba.account.v1.LoginRequest
-	8,  // 5: turumba.account.v1.AuthService.Refresh:input_type -> turumba.account.v1.RefreshRequest
-	10, // 6: turumba.account.v1.AuthService.Logout:input_type -> turumba.account.v1.LogoutRequest
-	12, // 7: turumba.account.v1.AuthService.LogoutEverywhere:input_type -> turumba.account.v1.LogoutEverywhereRequest
-	21, // 8: turumba.account.v1.AuthService.ForgotPassword:input_type -> turumba.account.v1.ForgotPasswordRequest
-	22, // 9: turumba.account.v1.AuthService.ResetPassword:input_type -> turumba.account.v1.ResetPasswordRequest
-	23, // 10: turumba.account.v1.AuthService.ChangePassword:input_type -> turumba.account.v1.ChangePasswordRequest
-	24, // 11: turumba.account.v1.AuthService.SetupTotp:input_type -> turumba.account.v1.SetupTotpRequest
-	25, // 12: turumba.account.v1.AuthService.VerifyTotp:input_type -> turumba.account.v1.VerifyTotpRequest
-	26, // 13: turumba.account.v1.AuthService.DisableTotp:input_type -> turumba.account.v1.DisableTotpRequest
-	27, // 14: turumba.account.v1.AuthService.RenewRecoveryCodes:input_type -> turumba.account.v1.RenewRecoveryCodesRequest
-	28, // 15: turumba.account.v1.AuthService.AnswerChallenge:input_type -> turumba.account.v1.AnswerChallengeRequest
-	14, // 16: turumba.account.v1.AuthService.IssueToken:input_type -> turumba.account.v1.IssueTokenRequest
-	16, // 17: turumba.account.v1.AuthService.GetJwks:input_type -> turumba.account.v1.GetJwksRequest
-	19, // 18: turumba.account.v1.AuthService.GetDiscovery:input_type -> turumba.account.v1.GetDiscoveryRequest
-	1,  // 19: turumba.account.v1.AuthService.Register:output_type -> turumba.account.v1.RegisterResponse
-	3,  // 20: turumba.account.v1.AuthService.VerifyEmail:output_type -> turumba.account.v1.VerifyEmailResponse
-	5,  // 21: turumba.account.v1.AuthService.ResendVerification:output_type -> turumba.account.v1.ResendVerificationResponse
-	7,  // 22: turumba.account.v1.AuthService.Login:output_type -> turumba.account.v1.LoginResponse
-	9,  // 23: turumba.account.v1.AuthService.Refresh:output_type -> turumba.account.v1.RefreshResponse
-	11, // 24: turumba.account.v1.AuthService.Logout:output_type -> turumba.account.v1.LogoutResponse
-	13, // 25: turumba.account.v1.AuthService.LogoutEverywhere:output_type -> turumba.account.v1.LogoutEverywhereResponse
+	11, // 0: turumba.account.v1.GetJwksResponse.keys:type_name -> turumba.account.v1.Jwk
+	15, // 1: turumba.account.v1.AuthService.Register:input_type -> turumba.account.v1.RegisterRequest
+	16, // 2: turumba.account.v1.AuthService.VerifyEmail:input_type -> turumba.account.v1.VerifyEmailRequest
+	17, // 3: turumba.account.v1.AuthService.ResendVerification:input_type -> turumba.account.v1.ResendVerificationRequest
+	0,  // 4: turumba.account.v1.AuthService.Login:input_type -> turumba.account.v1.LoginRequest
+	2,  // 5: turumba.account.v1.AuthService.Refresh:input_type -> turumba.account.v1.RefreshRequest
+	4,  // 6: turumba.account.v1.AuthService.Logout:input_type -> turumba.account.v1.LogoutRequest
+	6,  // 7: turumba.account.v1.AuthService.LogoutEverywhere:input_type -> turumba.account.v1.LogoutEverywhereRequest
+	18, // 8: turumba.account.v1.AuthService.ForgotPassword:input_type -> turumba.account.v1.ForgotPasswordRequest
+	19, // 9: turumba.account.v1.AuthService.ResetPassword:input_type -> turumba.account.v1.ResetPasswordRequest
+	20, // 10: turumba.account.v1.AuthService.ChangePassword:input_type -> turumba.account.v1.ChangePasswordRequest
+	21, // 11: turumba.account.v1.AuthService.SetupTotp:input_type -> turumba.account.v1.SetupTotpRequest
+	22, // 12: turumba.account.v1.AuthService.VerifyTotp:input_type -> turumba.account.v1.VerifyTotpRequest
+	23, // 13: turumba.account.v1.AuthService.DisableTotp:input_type -> turumba.account.v1.DisableTotpRequest
+	24, // 14: turumba.account.v1.AuthService.RenewRecoveryCodes:input_type -> turumba.account.v1.RenewRecoveryCodesRequest
+	25, // 15: turumba.account.v1.AuthService.AnswerChallenge:input_type -> turumba.account.v1.AnswerChallengeRequest
+	8,  // 16: turumba.account.v1.AuthService.IssueToken:input_type -> turumba.account.v1.IssueTokenRequest
+	10, // 17: turumba.account.v1.AuthService.GetJwks:input_type -> turumba.account.v1.GetJwksRequest
+	13, // 18: turumba.account.v1.AuthService.GetDiscovery:input_type -> turumba.account.v1.GetDiscoveryRequest
+	26, // 19: turumba.account.v1.AuthService.Register:output_type -> turumba.account.v1.RegisterResponse
+	27, // 20: turumba.account.v1.AuthService.VerifyEmail:output_type -> turumba.account.v1.VerifyEmailResponse
+	28, // 21: turumba.account.v1.AuthService.ResendVerification:output_type -> turumba.account.v1.ResendVerificationResponse
+	1,  // 22: turumba.account.v1.AuthService.Login:output_type -> turumba.account.v1.LoginResponse
+	3,  // 23: turumba.account.v1.AuthService.Refresh:output_type -> turumba.account.v1.RefreshResponse
+	5,  // 24: turumba.account.v1.AuthService.Logout:output_type -> turumba.account.v1.LogoutResponse
+	7,  // 25: turumba.account.v1.AuthService.LogoutEverywhere:output_type -> turumba.account.v1.LogoutEverywhereResponse
 	29, // 26: turumba.account.v1.AuthService.ForgotPassword:output_type -> turumba.account.v1.ForgotPasswordResponse
 	30, // 27: turumba.account.v1.AuthService.ResetPassword:output_type -> turumba.account.v1.ResetPasswordResponse
 	31, // 28: turumba.account.v1.AuthService.ChangePassword:output_type -> turumba.account.v1.ChangePasswordResponse
@@ -1477,9 +1093,9 @@ var file_turumba_account_v1_auth_service_proto_depIdxs = []int32{
 	34, // 31: turumba.account.v1.AuthService.DisableTotp:output_type -> turumba.account.v1.DisableTotpResponse
 	35, // 32: turumba.account.v1.AuthService.RenewRecoveryCodes:output_type -> turumba.account.v1.RenewRecoveryCodesResponse
 	36, // 33: turumba.account.v1.AuthService.AnswerChallenge:output_type -> turumba.account.v1.AnswerChallengeResponse
-	15, // 34: turumba.account.v1.AuthService.IssueToken:output_type -> turumba.account.v1.IssueTokenResponse
-	18, // 35: turumba.account.v1.AuthService.GetJwks:output_type -> turumba.account.v1.GetJwksResponse
-	20, // 36: turumba.account.v1.AuthService.GetDiscovery:output_type -> turumba.account.v1.GetDiscoveryResponse
+	9,  // 34: turumba.account.v1.AuthService.IssueToken:output_type -> turumba.account.v1.IssueTokenResponse
+	12, // 35: turumba.account.v1.AuthService.GetJwks:output_type -> turumba.account.v1.GetJwksResponse
+	14, // 36: turumba.account.v1.AuthService.GetDiscovery:output_type -> turumba.account.v1.GetDiscoveryResponse
 	19, // [19:37] is the sub-list for method output_type
 	1,  // [1:19] is the sub-list for method input_type
 	1,  // [1:1] is the sub-list for extension type_name
@@ -1493,6 +1109,7 @@ func file_turumba_account_v1_auth_service_proto_init() {
 		return
 	}
 	file_turumba_account_v1_auth_service_password_proto_init()
+	file_turumba_account_v1_auth_service_registration_proto_init()
 	file_turumba_account_v1_auth_service_totp_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1500,7 +1117,7 @@ func file_turumba_account_v1_auth_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_auth_service_proto_rawDesc), len(file_turumba_account_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

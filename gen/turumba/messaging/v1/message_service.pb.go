@@ -213,648 +213,6 @@ func (x *CreateMessageResponse) GetMessage() *Message {
 	return nil
 }
 
-// MessageInput describes one message of a batch.
-type MessageInput struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The channel that sends.
-	ChannelId string `protobuf:"bytes,2,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
-	// Instead of channel_id: the account's enabled channel of this type with the
-	// highest priority; one in error only where there is no other.
-	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
-	// The recipient; gives the address where there is no delivery_address, and values
-	// to the template.
-	ContactId string `protobuf:"bytes,4,opt,name=contact_id,json=contactId,proto3" json:"contact_id,omitempty"`
-	// Where it goes: an e-mail address, a phone number or a chat id, as the channel's
-	// type has it.
-	DeliveryAddress string `protobuf:"bytes,5,opt,name=delivery_address,json=deliveryAddress,proto3" json:"delivery_address,omitempty"`
-	// The text, as it is: braces are no variables here.
-	MessageBody string `protobuf:"bytes,6,opt,name=message_body,json=messageBody,proto3" json:"message_body,omitempty"`
-	// Subject of message_body, e-mail only; the channel's subject line when empty.
-	Subject string `protobuf:"bytes,7,opt,name=subject,proto3" json:"subject,omitempty"`
-	// The template to render.
-	TemplateId string `protobuf:"bytes,8,opt,name=template_id,json=templateId,proto3" json:"template_id,omitempty"`
-	// Values of the template's variables; they come before the contact's own.
-	CustomValues map[string]string `protobuf:"bytes,9,rep,name=custom_values,json=customValues,proto3" json:"custom_values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The message fails as `expired` rather than being sent after this time.
-	NotAfter *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	// Free data of the caller, at most 32 KiB.
-	Metadata      *structpb.Struct `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *MessageInput) Reset() {
-	*x = MessageInput{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *MessageInput) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*MessageInput) ProtoMessage() {}
-
-func (x *MessageInput) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use MessageInput.ProtoReflect.Descriptor instead.
-func (*MessageInput) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *MessageInput) GetChannelId() string {
-	if x != nil {
-		return x.ChannelId
-	}
-	return ""
-}
-
-func (x *MessageInput) GetChannelType() ChannelType {
-	if x != nil {
-		return x.ChannelType
-	}
-	return ChannelType_CHANNEL_TYPE_UNSPECIFIED
-}
-
-func (x *MessageInput) GetContactId() string {
-	if x != nil {
-		return x.ContactId
-	}
-	return ""
-}
-
-func (x *MessageInput) GetDeliveryAddress() string {
-	if x != nil {
-		return x.DeliveryAddress
-	}
-	return ""
-}
-
-func (x *MessageInput) GetMessageBody() string {
-	if x != nil {
-		return x.MessageBody
-	}
-	return ""
-}
-
-func (x *MessageInput) GetSubject() string {
-	if x != nil {
-		return x.Subject
-	}
-	return ""
-}
-
-func (x *MessageInput) GetTemplateId() string {
-	if x != nil {
-		return x.TemplateId
-	}
-	return ""
-}
-
-func (x *MessageInput) GetCustomValues() map[string]string {
-	if x != nil {
-		return x.CustomValues
-	}
-	return nil
-}
-
-func (x *MessageInput) GetNotAfter() *timestamppb.Timestamp {
-	if x != nil {
-		return x.NotAfter
-	}
-	return nil
-}
-
-func (x *MessageInput) GetMetadata() *structpb.Struct {
-	if x != nil {
-		return x.Metadata
-	}
-	return nil
-}
-
-// BatchCreateMessagesRequest describes new messages.
-type BatchCreateMessagesRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The account to create in; needed when the caller may create in several.
-	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// The messages, 1 to 1000.
-	Messages      []*MessageInput `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *BatchCreateMessagesRequest) Reset() {
-	*x = BatchCreateMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *BatchCreateMessagesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*BatchCreateMessagesRequest) ProtoMessage() {}
-
-func (x *BatchCreateMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use BatchCreateMessagesRequest.ProtoReflect.Descriptor instead.
-func (*BatchCreateMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *BatchCreateMessagesRequest) GetAccountId() string {
-	if x != nil {
-		return x.AccountId
-	}
-	return ""
-}
-
-func (x *BatchCreateMessagesRequest) GetMessages() []*MessageInput {
-	if x != nil {
-		return x.Messages
-	}
-	return nil
-}
-
-// BatchCreateMessagesResult is what became of one item.
-type BatchCreateMessagesResult struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The created message, without its text; absent on error.
-	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	// Reason of the error, for example UNRESOLVED_REFERENCE; empty on success.
-	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	// The error as a sentence.
-	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *BatchCreateMessagesResult) Reset() {
-	*x = BatchCreateMessagesResult{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *BatchCreateMessagesResult) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*BatchCreateMessagesResult) ProtoMessage() {}
-
-func (x *BatchCreateMessagesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use BatchCreateMessagesResult.ProtoReflect.Descriptor instead.
-func (*BatchCreateMessagesResult) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *BatchCreateMessagesResult) GetMessage() *Message {
-	if x != nil {
-		return x.Message
-	}
-	return nil
-}
-
-func (x *BatchCreateMessagesResult) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-func (x *BatchCreateMessagesResult) GetDetail() string {
-	if x != nil {
-		return x.Detail
-	}
-	return ""
-}
-
-// BatchCreateMessagesResponse has one result per item, in order.
-type BatchCreateMessagesResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Results in the order of the request.
-	Results       []*BatchCreateMessagesResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *BatchCreateMessagesResponse) Reset() {
-	*x = BatchCreateMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *BatchCreateMessagesResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*BatchCreateMessagesResponse) ProtoMessage() {}
-
-func (x *BatchCreateMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use BatchCreateMessagesResponse.ProtoReflect.Descriptor instead.
-func (*BatchCreateMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *BatchCreateMessagesResponse) GetResults() []*BatchCreateMessagesResult {
-	if x != nil {
-		return x.Results
-	}
-	return nil
-}
-
-// SendMessagesSettings are the settings of a stream of messages.
-type SendMessagesSettings struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The account to create in; needed when the caller may create in several.
-	AccountId     string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendMessagesSettings) Reset() {
-	*x = SendMessagesSettings{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendMessagesSettings) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendMessagesSettings) ProtoMessage() {}
-
-func (x *SendMessagesSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendMessagesSettings.ProtoReflect.Descriptor instead.
-func (*SendMessagesSettings) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *SendMessagesSettings) GetAccountId() string {
-	if x != nil {
-		return x.AccountId
-	}
-	return ""
-}
-
-// SendMessagesItem is one message of a stream.
-type SendMessagesItem struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Makes the message safe to repeat for 24 hours, in this stream and in others: the
-	// same key with the same message answers the same id. Empty where the call has an
-	// Idempotency-Key: then it is that key, `/` and the place of the item, from 0.
-	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// The message; at most 256 KiB.
-	Message       *MessageInput `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendMessagesItem) Reset() {
-	*x = SendMessagesItem{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendMessagesItem) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendMessagesItem) ProtoMessage() {}
-
-func (x *SendMessagesItem) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendMessagesItem.ProtoReflect.Descriptor instead.
-func (*SendMessagesItem) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *SendMessagesItem) GetIdempotencyKey() string {
-	if x != nil {
-		return x.IdempotencyKey
-	}
-	return ""
-}
-
-func (x *SendMessagesItem) GetMessage() *MessageInput {
-	if x != nil {
-		return x.Message
-	}
-	return nil
-}
-
-// SendMessagesRequest is one part of a stream of messages.
-type SendMessagesRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The settings come first and once, then the messages.
-	//
-	// Types that are valid to be assigned to Part:
-	//
-	//	*SendMessagesRequest_Settings
-	//	*SendMessagesRequest_Item
-	Part          isSendMessagesRequest_Part `protobuf_oneof:"part"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendMessagesRequest) Reset() {
-	*x = SendMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendMessagesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendMessagesRequest) ProtoMessage() {}
-
-func (x *SendMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendMessagesRequest.ProtoReflect.Descriptor instead.
-func (*SendMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *SendMessagesRequest) GetPart() isSendMessagesRequest_Part {
-	if x != nil {
-		return x.Part
-	}
-	return nil
-}
-
-func (x *SendMessagesRequest) GetSettings() *SendMessagesSettings {
-	if x != nil {
-		if x, ok := x.Part.(*SendMessagesRequest_Settings); ok {
-			return x.Settings
-		}
-	}
-	return nil
-}
-
-func (x *SendMessagesRequest) GetItem() *SendMessagesItem {
-	if x != nil {
-		if x, ok := x.Part.(*SendMessagesRequest_Item); ok {
-			return x.Item
-		}
-	}
-	return nil
-}
-
-type isSendMessagesRequest_Part interface {
-	isSendMessagesRequest_Part()
-}
-
-type SendMessagesRequest_Settings struct {
-	// How to take them.
-	Settings *SendMessagesSettings `protobuf:"bytes,1,opt,name=settings,proto3,oneof"`
-}
-
-type SendMessagesRequest_Item struct {
-	// The next message.
-	Item *SendMessagesItem `protobuf:"bytes,2,opt,name=item,proto3,oneof"`
-}
-
-func (*SendMessagesRequest_Settings) isSendMessagesRequest_Part() {}
-
-func (*SendMessagesRequest_Item) isSendMessagesRequest_Part() {}
-
-// SendMessagesResult is what became of one message of a stream.
-type SendMessagesResult struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The place of the item in the stream, from 0.
-	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// Id of the message; empty on error.
-	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// Reason of the error, for example UNRESOLVED_REFERENCE; empty on success.
-	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
-	// The error as a sentence.
-	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendMessagesResult) Reset() {
-	*x = SendMessagesResult{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendMessagesResult) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendMessagesResult) ProtoMessage() {}
-
-func (x *SendMessagesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendMessagesResult.ProtoReflect.Descriptor instead.
-func (*SendMessagesResult) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *SendMessagesResult) GetIndex() int32 {
-	if x != nil {
-		return x.Index
-	}
-	return 0
-}
-
-func (x *SendMessagesResult) GetMessageId() string {
-	if x != nil {
-		return x.MessageId
-	}
-	return ""
-}
-
-func (x *SendMessagesResult) GetCode() string {
-	if x != nil {
-		return x.Code
-	}
-	return ""
-}
-
-func (x *SendMessagesResult) GetDetail() string {
-	if x != nil {
-		return x.Detail
-	}
-	return ""
-}
-
-// SendMessagesResponse tells what became of a stream that came to its end.
-type SendMessagesResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Messages that this call stored.
-	CreatedCount int32 `protobuf:"varint,1,opt,name=created_count,json=createdCount,proto3" json:"created_count,omitempty"`
-	// Messages that were stored before, under the same key.
-	ReplayedCount int32 `protobuf:"varint,2,opt,name=replayed_count,json=replayedCount,proto3" json:"replayed_count,omitempty"`
-	// Messages with an error; they are not stored.
-	RejectedCount int32 `protobuf:"varint,3,opt,name=rejected_count,json=rejectedCount,proto3" json:"rejected_count,omitempty"`
-	// A result per item, in order, as far as they fit into 3 MiB: some 60 000 without
-	// errors.
-	Results []*SendMessagesResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
-	// Items at the end of the stream whose results did not fit; sending them again, with
-	// the same keys of their own, answers them.
-	OmittedCount  int32 `protobuf:"varint,5,opt,name=omitted_count,json=omittedCount,proto3" json:"omitted_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendMessagesResponse) Reset() {
-	*x = SendMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendMessagesResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendMessagesResponse) ProtoMessage() {}
-
-func (x *SendMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendMessagesResponse.ProtoReflect.Descriptor instead.
-func (*SendMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *SendMessagesResponse) GetCreatedCount() int32 {
-	if x != nil {
-		return x.CreatedCount
-	}
-	return 0
-}
-
-func (x *SendMessagesResponse) GetReplayedCount() int32 {
-	if x != nil {
-		return x.ReplayedCount
-	}
-	return 0
-}
-
-func (x *SendMessagesResponse) GetRejectedCount() int32 {
-	if x != nil {
-		return x.RejectedCount
-	}
-	return 0
-}
-
-func (x *SendMessagesResponse) GetResults() []*SendMessagesResult {
-	if x != nil {
-		return x.Results
-	}
-	return nil
-}
-
-func (x *SendMessagesResponse) GetOmittedCount() int32 {
-	if x != nil {
-		return x.OmittedCount
-	}
-	return 0
-}
-
 // CancelMessageRequest names a message.
 type CancelMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -866,7 +224,7 @@ type CancelMessageRequest struct {
 
 func (x *CancelMessageRequest) Reset() {
 	*x = CancelMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +236,7 @@ func (x *CancelMessageRequest) String() string {
 func (*CancelMessageRequest) ProtoMessage() {}
 
 func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +249,7 @@ func (x *CancelMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMessageRequest.ProtoReflect.Descriptor instead.
 func (*CancelMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CancelMessageRequest) GetMessageId() string {
@@ -912,7 +270,7 @@ type CancelMessageResponse struct {
 
 func (x *CancelMessageResponse) Reset() {
 	*x = CancelMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +282,7 @@ func (x *CancelMessageResponse) String() string {
 func (*CancelMessageResponse) ProtoMessage() {}
 
 func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +295,7 @@ func (x *CancelMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMessageResponse.ProtoReflect.Descriptor instead.
 func (*CancelMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CancelMessageResponse) GetMessage() *Message {
@@ -958,7 +316,7 @@ type RetryMessageRequest struct {
 
 func (x *RetryMessageRequest) Reset() {
 	*x = RetryMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +328,7 @@ func (x *RetryMessageRequest) String() string {
 func (*RetryMessageRequest) ProtoMessage() {}
 
 func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +341,7 @@ func (x *RetryMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryMessageRequest.ProtoReflect.Descriptor instead.
 func (*RetryMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RetryMessageRequest) GetMessageId() string {
@@ -1004,7 +362,7 @@ type RetryMessageResponse struct {
 
 func (x *RetryMessageResponse) Reset() {
 	*x = RetryMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +374,7 @@ func (x *RetryMessageResponse) String() string {
 func (*RetryMessageResponse) ProtoMessage() {}
 
 func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[14]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +387,7 @@ func (x *RetryMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryMessageResponse.ProtoReflect.Descriptor instead.
 func (*RetryMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{14}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RetryMessageResponse) GetMessage() *Message {
@@ -1050,7 +408,7 @@ type DeleteMessageRequest struct {
 
 func (x *DeleteMessageRequest) Reset() {
 	*x = DeleteMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +420,7 @@ func (x *DeleteMessageRequest) String() string {
 func (*DeleteMessageRequest) ProtoMessage() {}
 
 func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[15]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +433,7 @@ func (x *DeleteMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{15}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeleteMessageRequest) GetMessageId() string {
@@ -1094,7 +452,7 @@ type DeleteMessageResponse struct {
 
 func (x *DeleteMessageResponse) Reset() {
 	*x = DeleteMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +464,7 @@ func (x *DeleteMessageResponse) String() string {
 func (*DeleteMessageResponse) ProtoMessage() {}
 
 func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[16]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +477,7 @@ func (x *DeleteMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{16}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{7}
 }
 
 // EraseMessageRequest names a message.
@@ -1133,7 +491,7 @@ type EraseMessageRequest struct {
 
 func (x *EraseMessageRequest) Reset() {
 	*x = EraseMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +503,7 @@ func (x *EraseMessageRequest) String() string {
 func (*EraseMessageRequest) ProtoMessage() {}
 
 func (x *EraseMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[17]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +516,7 @@ func (x *EraseMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseMessageRequest.ProtoReflect.Descriptor instead.
 func (*EraseMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{17}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EraseMessageRequest) GetMessageId() string {
@@ -1179,7 +537,7 @@ type EraseMessageResponse struct {
 
 func (x *EraseMessageResponse) Reset() {
 	*x = EraseMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +549,7 @@ func (x *EraseMessageResponse) String() string {
 func (*EraseMessageResponse) ProtoMessage() {}
 
 func (x *EraseMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[18]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +562,7 @@ func (x *EraseMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseMessageResponse.ProtoReflect.Descriptor instead.
 func (*EraseMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{18}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EraseMessageResponse) GetMessage() *Message {
@@ -1225,7 +583,7 @@ type GetMessageRequest struct {
 
 func (x *GetMessageRequest) Reset() {
 	*x = GetMessageRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +595,7 @@ func (x *GetMessageRequest) String() string {
 func (*GetMessageRequest) ProtoMessage() {}
 
 func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[19]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +608,7 @@ func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetMessageRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{19}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetMessageRequest) GetMessageId() string {
@@ -1271,7 +629,7 @@ type GetMessageResponse struct {
 
 func (x *GetMessageResponse) Reset() {
 	*x = GetMessageResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +641,7 @@ func (x *GetMessageResponse) String() string {
 func (*GetMessageResponse) ProtoMessage() {}
 
 func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[20]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +654,7 @@ func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetMessageResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{20}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetMessageResponse) GetMessage() *Message {
@@ -1325,7 +683,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +695,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[21]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +708,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{21}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListMessagesRequest) GetFilter() []string {
@@ -1401,7 +759,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +771,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[22]
+	mi := &file_turumba_messaging_v1_message_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +784,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{22}
+	return file_turumba_messaging_v1_message_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListMessagesResponse) GetData() []*Message {
@@ -1447,7 +805,7 @@ var File_turumba_messaging_v1_message_service_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\n" +
-	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a+turumba/messaging/v1/message_estimate.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xef\t\n" +
+	"*turumba/messaging/v1/message_service.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a\"turumba/messaging/v1/message.proto\x1a+turumba/messaging/v1/message_estimate.proto\x1a0turumba/messaging/v1/message_service_batch.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\xef\t\n" +
 	"\x14CreateMessageRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12*\n" +
@@ -1475,64 +833,7 @@ const file_turumba_messaging_v1_message_service_proto_rawDesc = "" +
 	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
 	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"X\n" +
 	"\x15CreateMessageResponse\x12?\n" +
-	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xb3\t\n" +
-	"\fMessageInput\x12*\n" +
-	"\n" +
-	"channel_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tchannelId\x12N\n" +
-	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\vchannelType\x12*\n" +
-	"\n" +
-	"contact_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tcontactId\x123\n" +
-	"\x10delivery_address\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x0fdeliveryAddress\x120\n" +
-	"\fmessage_body\x18\x06 \x01(\tB\r\xbaH\n" +
-	"r\b\x18\x80\x80\x04(\x80\x80\x04R\vmessageBody\x12.\n" +
-	"\asubject\x18\a \x01(\tB\x14\xbaH\x11r\x0f\x18\xe6\a2\n" +
-	"^[^\\r\\n]*$R\asubject\x12,\n" +
-	"\vtemplate_id\x18\b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
-	"templateId\x12s\n" +
-	"\rcustom_values\x18\t \x03(\v24.turumba.messaging.v1.MessageInput.CustomValuesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xc8\x01\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80 R\fcustomValues\x12A\n" +
-	"\tnot_after\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\bnotAfter\x123\n" +
-	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a?\n" +
-	"\x11CustomValuesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x87\x04\xbaH\x83\x04\x1a{\n" +
-	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
-	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1ak\n" +
-	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
-	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"\x95\x01\n" +
-	"\x1aBatchCreateMessagesRequest\x12*\n" +
-	"\n" +
-	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12K\n" +
-	"\bmessages\x18\x02 \x03(\v2\".turumba.messaging.v1.MessageInputB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\bmessages\"\x93\x01\n" +
-	"\x19BatchCreateMessagesResult\x127\n" +
-	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageR\amessage\x12\x1b\n" +
-	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
-	"\x06detail\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"s\n" +
-	"\x1bBatchCreateMessagesResponse\x12T\n" +
-	"\aresults\x18\x01 \x03(\v2/.turumba.messaging.v1.BatchCreateMessagesResultB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\aresults\"B\n" +
-	"\x14SendMessagesSettings\x12*\n" +
-	"\n" +
-	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\"\x95\x01\n" +
-	"\x10SendMessagesItem\x12;\n" +
-	"\x0fidempotency_key\x18\x01 \x01(\tB\x12\xbaH\x0fr\r\x18\xff\x012\b^[!-~]*$R\x0eidempotencyKey\x12D\n" +
-	"\amessage\x18\x02 \x01(\v2\".turumba.messaging.v1.MessageInputB\x06\xbaH\x03\xc8\x01\x01R\amessage\"\xac\x01\n" +
-	"\x13SendMessagesRequest\x12H\n" +
-	"\bsettings\x18\x01 \x01(\v2*.turumba.messaging.v1.SendMessagesSettingsH\x00R\bsettings\x12<\n" +
-	"\x04item\x18\x02 \x01(\v2&.turumba.messaging.v1.SendMessagesItemH\x00R\x04itemB\r\n" +
-	"\x04part\x12\x05\xbaH\x02\b\x01\"\x9e\x01\n" +
-	"\x12SendMessagesResult\x12\x1d\n" +
-	"\x05index\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x05index\x12*\n" +
-	"\n" +
-	"message_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tmessageId\x12\x1b\n" +
-	"\x04code\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
-	"\x06detail\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06detail\"\xa2\x02\n" +
-	"\x14SendMessagesResponse\x12,\n" +
-	"\rcreated_count\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fcreatedCount\x12.\n" +
-	"\x0ereplayed_count\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rreplayedCount\x12.\n" +
-	"\x0erejected_count\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rrejectedCount\x12N\n" +
-	"\aresults\x18\x04 \x03(\v2(.turumba.messaging.v1.SendMessagesResultB\n" +
-	"\xbaH\a\x92\x01\x04\x10\xa0\x8d\x06R\aresults\x12,\n" +
-	"\romitted_count\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fomittedCount\"?\n" +
+	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageB\x06\xbaH\x03\xc8\x01\x01R\amessage\"?\n" +
 	"\x14CancelMessageRequest\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"X\n" +
@@ -1605,89 +906,72 @@ func file_turumba_messaging_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_message_service_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_turumba_messaging_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_turumba_messaging_v1_message_service_proto_goTypes = []any{
 	(*CreateMessageRequest)(nil),        // 0: turumba.messaging.v1.CreateMessageRequest
 	(*CreateMessageResponse)(nil),       // 1: turumba.messaging.v1.CreateMessageResponse
-	(*MessageInput)(nil),                // 2: turumba.messaging.v1.MessageInput
-	(*BatchCreateMessagesRequest)(nil),  // 3: turumba.messaging.v1.BatchCreateMessagesRequest
-	(*BatchCreateMessagesResult)(nil),   // 4: turumba.messaging.v1.BatchCreateMessagesResult
-	(*BatchCreateMessagesResponse)(nil), // 5: turumba.messaging.v1.BatchCreateMessagesResponse
-	(*SendMessagesSettings)(nil),        // 6: turumba.messaging.v1.SendMessagesSettings
-	(*SendMessagesItem)(nil),            // 7: turumba.messaging.v1.SendMessagesItem
-	(*SendMessagesRequest)(nil),         // 8: turumba.messaging.v1.SendMessagesRequest
-	(*SendMessagesResult)(nil),          // 9: turumba.messaging.v1.SendMessagesResult
-	(*SendMessagesResponse)(nil),        // 10: turumba.messaging.v1.SendMessagesResponse
-	(*CancelMessageRequest)(nil),        // 11: turumba.messaging.v1.CancelMessageRequest
-	(*CancelMessageResponse)(nil),       // 12: turumba.messaging.v1.CancelMessageResponse
-	(*RetryMessageRequest)(nil),         // 13: turumba.messaging.v1.RetryMessageRequest
-	(*RetryMessageResponse)(nil),        // 14: turumba.messaging.v1.RetryMessageResponse
-	(*DeleteMessageRequest)(nil),        // 15: turumba.messaging.v1.DeleteMessageRequest
-	(*DeleteMessageResponse)(nil),       // 16: turumba.messaging.v1.DeleteMessageResponse
-	(*EraseMessageRequest)(nil),         // 17: turumba.messaging.v1.EraseMessageRequest
-	(*EraseMessageResponse)(nil),        // 18: turumba.messaging.v1.EraseMessageResponse
-	(*GetMessageRequest)(nil),           // 19: turumba.messaging.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),          // 20: turumba.messaging.v1.GetMessageResponse
-	(*ListMessagesRequest)(nil),         // 21: turumba.messaging.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),        // 22: turumba.messaging.v1.ListMessagesResponse
-	nil,                                 // 23: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	nil,                                 // 24: turumba.messaging.v1.MessageInput.CustomValuesEntry
-	(ChannelType)(0),                    // 25: turumba.messaging.v1.ChannelType
-	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 27: google.protobuf.Struct
-	(*Message)(nil),                     // 28: turumba.messaging.v1.Message
-	(*v1.ListMeta)(nil),                 // 29: turumba.options.v1.ListMeta
-	(*EstimateMessageRequest)(nil),      // 30: turumba.messaging.v1.EstimateMessageRequest
-	(*EstimateMessageResponse)(nil),     // 31: turumba.messaging.v1.EstimateMessageResponse
+	(*CancelMessageRequest)(nil),        // 2: turumba.messaging.v1.CancelMessageRequest
+	(*CancelMessageResponse)(nil),       // 3: turumba.messaging.v1.CancelMessageResponse
+	(*RetryMessageRequest)(nil),         // 4: turumba.messaging.v1.RetryMessageRequest
+	(*RetryMessageResponse)(nil),        // 5: turumba.messaging.v1.RetryMessageResponse
+	(*DeleteMessageRequest)(nil),        // 6: turumba.messaging.v1.DeleteMessageRequest
+	(*DeleteMessageResponse)(nil),       // 7: turumba.messaging.v1.DeleteMessageResponse
+	(*EraseMessageRequest)(nil),         // 8: turumba.messaging.v1.EraseMessageRequest
+	(*EraseMessageResponse)(nil),        // 9: turumba.messaging.v1.EraseMessageResponse
+	(*GetMessageRequest)(nil),           // 10: turumba.messaging.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),          // 11: turumba.messaging.v1.GetMessageResponse
+	(*ListMessagesRequest)(nil),         // 12: turumba.messaging.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 13: turumba.messaging.v1.ListMessagesResponse
+	nil,                                 // 14: turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	(ChannelType)(0),                    // 15: turumba.messaging.v1.ChannelType
+	(*timestamppb.Timestamp)(nil),       // 16: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 17: google.protobuf.Struct
+	(*Message)(nil),                     // 18: turumba.messaging.v1.Message
+	(*v1.ListMeta)(nil),                 // 19: turumba.options.v1.ListMeta
+	(*BatchCreateMessagesRequest)(nil),  // 20: turumba.messaging.v1.BatchCreateMessagesRequest
+	(*SendMessagesRequest)(nil),         // 21: turumba.messaging.v1.SendMessagesRequest
+	(*EstimateMessageRequest)(nil),      // 22: turumba.messaging.v1.EstimateMessageRequest
+	(*BatchCreateMessagesResponse)(nil), // 23: turumba.messaging.v1.BatchCreateMessagesResponse
+	(*SendMessagesResponse)(nil),        // 24: turumba.messaging.v1.SendMessagesResponse
+	(*EstimateMessageResponse)(nil),     // 25: turumba.messaging.v1.EstimateMessageResponse
 }
 var file_turumba_messaging_v1_message_service_proto_depIdxs = []int32{
-	25, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	23, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
-	26, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
-	27, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
-	28, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	25, // 5: turumba.messaging.v1.MessageInput.channel_type:type_name -> turumba.messaging.v1.ChannelType
-	24, // 6: turumba.messaging.v1.MessageInput.custom_values:type_name -> turumba.messaging.v1.MessageInput.CustomValuesEntry
-	26, // 7: turumba.messaging.v1.MessageInput.not_after:type_name -> google.protobuf.Timestamp
-	27, // 8: turumba.messaging.v1.MessageInput.metadata:type_name -> google.protobuf.Struct
-	2,  // 9: turumba.messaging.v1.BatchCreateMessagesRequest.messages:type_name -> turumba.messaging.v1.MessageInput
-	28, // 10: turumba.messaging.v1.BatchCreateMessagesResult.message:type_name -> turumba.messaging.v1.Message
-	4,  // 11: turumba.messaging.v1.BatchCreateMessagesResponse.results:type_name -> turumba.messaging.v1.BatchCreateMessagesResult
-	2,  // 12: turumba.messaging.v1.SendMessagesItem.message:type_name -> turumba.messaging.v1.MessageInput
-	6,  // 13: turumba.messaging.v1.SendMessagesRequest.settings:type_name -> turumba.messaging.v1.SendMessagesSettings
-	7,  // 14: turumba.messaging.v1.SendMessagesRequest.item:type_name -> turumba.messaging.v1.SendMessagesItem
-	9,  // 15: turumba.messaging.v1.SendMessagesResponse.results:type_name -> turumba.messaging.v1.SendMessagesResult
-	28, // 16: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	28, // 17: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	28, // 18: turumba.messaging.v1.EraseMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	28, // 19: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
-	28, // 20: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
-	29, // 21: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 22: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
-	3,  // 23: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
-	8,  // 24: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
-	30, // 25: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
-	11, // 26: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
-	13, // 27: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
-	15, // 28: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
-	17, // 29: turumba.messaging.v1.MessageService.EraseMessage:input_type -> turumba.messaging.v1.EraseMessageRequest
-	19, // 30: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
-	21, // 31: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
-	1,  // 32: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
-	5,  // 33: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
-	10, // 34: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
-	31, // 35: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
-	12, // 36: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
-	14, // 37: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
-	16, // 38: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
-	18, // 39: turumba.messaging.v1.MessageService.EraseMessage:output_type -> turumba.messaging.v1.EraseMessageResponse
-	20, // 40: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
-	22, // 41: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	15, // 0: turumba.messaging.v1.CreateMessageRequest.channel_type:type_name -> turumba.messaging.v1.ChannelType
+	14, // 1: turumba.messaging.v1.CreateMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateMessageRequest.CustomValuesEntry
+	16, // 2: turumba.messaging.v1.CreateMessageRequest.not_after:type_name -> google.protobuf.Timestamp
+	17, // 3: turumba.messaging.v1.CreateMessageRequest.metadata:type_name -> google.protobuf.Struct
+	18, // 4: turumba.messaging.v1.CreateMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	18, // 5: turumba.messaging.v1.CancelMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	18, // 6: turumba.messaging.v1.RetryMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	18, // 7: turumba.messaging.v1.EraseMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	18, // 8: turumba.messaging.v1.GetMessageResponse.message:type_name -> turumba.messaging.v1.Message
+	18, // 9: turumba.messaging.v1.ListMessagesResponse.data:type_name -> turumba.messaging.v1.Message
+	19, // 10: turumba.messaging.v1.ListMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 11: turumba.messaging.v1.MessageService.CreateMessage:input_type -> turumba.messaging.v1.CreateMessageRequest
+	20, // 12: turumba.messaging.v1.MessageService.BatchCreateMessages:input_type -> turumba.messaging.v1.BatchCreateMessagesRequest
+	21, // 13: turumba.messaging.v1.MessageService.SendMessages:input_type -> turumba.messaging.v1.SendMessagesRequest
+	22, // 14: turumba.messaging.v1.MessageService.EstimateMessage:input_type -> turumba.messaging.v1.EstimateMessageRequest
+	2,  // 15: turumba.messaging.v1.MessageService.CancelMessage:input_type -> turumba.messaging.v1.CancelMessageRequest
+	4,  // 16: turumba.messaging.v1.MessageService.RetryMessage:input_type -> turumba.messaging.v1.RetryMessageRequest
+	6,  // 17: turumba.messaging.v1.MessageService.DeleteMessage:input_type -> turumba.messaging.v1.DeleteMessageRequest
+	8,  // 18: turumba.messaging.v1.MessageService.EraseMessage:input_type -> turumba.messaging.v1.EraseMessageRequest
+	10, // 19: turumba.messaging.v1.MessageService.GetMessage:input_type -> turumba.messaging.v1.GetMessageRequest
+	12, // 20: turumba.messaging.v1.MessageService.ListMessages:input_type -> turumba.messaging.v1.ListMessagesRequest
+	1,  // 21: turumba.messaging.v1.MessageService.CreateMessage:output_type -> turumba.messaging.v1.CreateMessageResponse
+	23, // 22: turumba.messaging.v1.MessageService.BatchCreateMessages:output_type -> turumba.messaging.v1.BatchCreateMessagesResponse
+	24, // 23: turumba.messaging.v1.MessageService.SendMessages:output_type -> turumba.messaging.v1.SendMessagesResponse
+	25, // 24: turumba.messaging.v1.MessageService.EstimateMessage:output_type -> turumba.messaging.v1.EstimateMessageResponse
+	3,  // 25: turumba.messaging.v1.MessageService.CancelMessage:output_type -> turumba.messaging.v1.CancelMessageResponse
+	5,  // 26: turumba.messaging.v1.MessageService.RetryMessage:output_type -> turumba.messaging.v1.RetryMessageResponse
+	7,  // 27: turumba.messaging.v1.MessageService.DeleteMessage:output_type -> turumba.messaging.v1.DeleteMessageResponse
+	9,  // 28: turumba.messaging.v1.MessageService.EraseMessage:output_type -> turumba.messaging.v1.EraseMessageResponse
+	11, // 29: turumba.messaging.v1.MessageService.GetMessage:output_type -> turumba.messaging.v1.GetMessageResponse
+	13, // 30: turumba.messaging.v1.MessageService.ListMessages:output_type -> turumba.messaging.v1.ListMessagesResponse
+	21, // [21:31] is the sub-list for method output_type
+	11, // [11:21] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_message_service_proto_init() }
@@ -1698,17 +982,14 @@ func file_turumba_messaging_v1_message_service_proto_init() {
 	file_turumba_messaging_v1_channel_proto_init()
 	file_turumba_messaging_v1_message_proto_init()
 	file_turumba_messaging_v1_message_estimate_proto_init()
-	file_turumba_messaging_v1_message_service_proto_msgTypes[8].OneofWrappers = []any{
-		(*SendMessagesRequest_Settings)(nil),
-		(*SendMessagesRequest_Item)(nil),
-	}
+	file_turumba_messaging_v1_message_service_batch_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_message_service_proto_rawDesc), len(file_turumba_messaging_v1_message_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
