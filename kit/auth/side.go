@@ -1,6 +1,9 @@
 package auth
 
-import "net/netip"
+import (
+	"net"
+	"net/netip"
+)
 
 // Side is from where somebody asks, as limits tell callers apart before it is known who
 // they are: an IPv4 address, or the /64 of an IPv6 address, all of which one subscriber
@@ -32,6 +35,16 @@ func SideOf(addr netip.Addr) Side {
 		bits = sideBits
 	}
 	return Side{netip.PrefixFrom(addr, bits).Masked()}
+}
+
+// SideOfPeer is the side of the other end of a connection; those of other networks than IP
+// are one.
+func SideOfPeer(addr net.Addr) Side {
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return Side{}
+	}
+	return SideOf(peer.Addr())
 }
 
 // String is the network in CIDR notation; empty for the zero Side.

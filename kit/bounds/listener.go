@@ -2,7 +2,6 @@ package bounds
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 
 	"github.com/turumba/turumba/kit/auth"
@@ -32,7 +31,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: raw, of: l, side: sideOf(raw.RemoteAddr())}
+		c := &conn{Conn: raw, of: l, side: auth.SideOfPeer(raw.RemoteAddr())}
 		out, ok := l.enter(c)
 		if out != nil {
 			_ = out.Conn.Close() // its server reads that it is gone, and calls Close too
@@ -86,15 +85,6 @@ func (l *listener) remove(c *conn) {
 	if delete(conns, c); len(conns) == 0 {
 		delete(l.sides, c.side)
 	}
-}
-
-// sideOf is the side of a peer; those of other networks than IP are one.
-func sideOf(addr net.Addr) auth.Side {
-	peer, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return auth.Side{}
-	}
-	return auth.SideOf(peer.Addr())
 }
 
 // conn gives its place back when it is closed.

@@ -2,7 +2,6 @@ package grpcserver
 
 import (
 	"context"
-	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -84,6 +83,5 @@ func peerSide(ctx context.Context) auth.Side {
 	if !ok {
 		return auth.Side{}
 	}
-	host, _, _ := net.SplitHostPort(p.Addr.String())
-	return auth.Client{IP: host}.Side()
+	return auth.SideOfPeer(p.Addr)
 }
