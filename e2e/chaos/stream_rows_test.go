@@ -177,7 +177,7 @@ func watchesOfMany(r *trial) {
 		sends[i] = owner.secondAccount(tokens[i*keys : (i+1)*keys])
 	}
 	const slack = 2 * time.Millisecond // what a machine with other work may add
-	typical := func() time.Duration { // the middle of three: a hiccup of the machine decides nothing
+	typical := func() time.Duration {  // the middle of three: a hiccup of the machine decides nothing
 		took := []time.Duration{x.p99(own, r.times(5000)), x.p99(own, r.times(5000)), x.p99(own, r.times(5000))}
 		return part(took, 0.5)
 	}
