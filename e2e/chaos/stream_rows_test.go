@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
@@ -320,8 +321,10 @@ func stopWithWatches(r *trial) {
 func (x *tenant) watched(w *watcher, send string) {
 	x.t.Helper()
 	w.crowd(5, func(int) (string, string) { return x.token, send })
+	require.Equal(x.t, map[int]int{http.StatusOK: 5}, w.status)
 	direct, err := messagingv1.NewGroupMessageServiceClient(x.messagingConn).WatchGroupMessage(
-		metadata.AppendToOutgoingContext(w.ctx, "authorization", "Bearer "+x.token), &messagingv1.WatchGroupMessageRequest{GroupMessageId: send})
+		metadata.AppendToOutgoingContext(w.ctx, "authorization", "Bearer "+x.token), &messagingv1.WatchGroupMessageRequest{GroupMessageId: send},
+		grpc.WaitForReady(true)) // the service has just come back, and this connection carried nothing meanwhile
 	require.NoError(x.t, err)
 	_, err = direct.Recv()
 	require.NoError(x.t, err)

@@ -52,8 +52,28 @@ func (c *Channel) Mend() {
 	c.ErrorMessage, c.PausedUntil, c.CircuitUntil, c.CircuitTrips, c.Throttle = "", nil, nil, 0, nil
 }
 
-// RetryAt is when the channel is worth another look; zero if only a change of it helps.
-func (c *Channel) RetryAt() (at time.Time) {
+// HeldFor is how long messages wait that found the channel as it is; 0 if one may leave, or
+// try it. Whatever mends the channel before lets them go.
+func (c *Channel) HeldFor(now time.Time) time.Duration {
+	switch at := c.retryAt(); {
+	case c.MaySend(now), c.MayProbe(now):
+		return 0
+	case at.IsZero():
+		return MendedCheck
+	default:
+		return min(max(at.Sub(now), 0)+heldLeast, heldMost)
+	}
+}
+
+const (
+	// heldMost is the longest that messages wait for a channel whose time is known.
+	heldMost = 10 * time.Second
+	// heldLeast keeps them from coming back before the time that they wait for.
+	heldLeast = 10 * time.Millisecond
+)
+
+// retryAt is when the channel is worth another look; zero if only a change of it helps.
+func (c *Channel) retryAt() (at time.Time) {
 	for _, t := range []*time.Time{c.PausedUntil, c.CircuitUntil} {
 		if c.IsEnabled && t != nil && t.After(at) {
 			at = *t

@@ -43,21 +43,22 @@ func (r *runner) admitted(ctx context.Context) (ok bool, err error) {
 	return r.probing, err
 }
 
-// hold keeps all chunks of a channel that may not send from being claimed in vain.
-func (r *runner) hold(ctx context.Context, rest *postgres.Rest) error {
-	rest.Delay = messaging.MendedCheck
-	if at := r.channel.RetryAt(); !at.IsZero() {
-		rest.Delay = min(max(at.Sub(r.cfg.Clock.Now()), 0)+heldLeast, heldMost)
-	}
-	return r.ledger.HoldChannel(ctx, r.channel.ID, rest.Delay)
+// hold puts off what waits for a channel that may not send. If it may by now, the chunk
+// comes back at once.
+func (r *runner) hold(ctx context.Context) (postgres.Rest, error) {
+	return putOff(r.ledger.HoldChannel(ctx, r.chunk))
 }
 
-// heldMost is the longest that chunks are held for a channel whose time is known: whatever
-// mends it before lets them go.
-const heldMost = 10 * time.Second
+// putOff is what becomes of the rest of a chunk that was to be put off.
+func putOff(held bool, err error) (postgres.Rest, error) {
+	if held {
+		return postgres.Rest{Held: true}, err
+	}
+	return postgres.Rest{Delay: atOnce}, err
+}
 
-// heldLeast keeps chunks from coming back before the time that they wait for.
-const heldLeast = 10 * time.Millisecond
+// atOnce is how long a chunk waits that may go on.
+const atOnce = 10 * time.Millisecond
 
 // effects does to the channel what outcomes ask for, before the gate is passed again.
 func (r *runner) effects(ctx context.Context, taken []messaging.Outcome) error {

@@ -194,7 +194,7 @@ func (r *runner) mark(stop, work context.Context, want int) (rest postgres.Rest,
 	if want > 0 {
 		if granted, rest, err = r.reserve(stop, work, want); err != nil || granted == 0 {
 			r.line.done(want)
-			return rest, err != nil || rest.Delay > 0, err
+			return rest, err != nil || rest != (postgres.Rest{}), err
 		}
 	}
 	open, marked, err := r.pass(work, r.chunk.CallingUpto+granted)
@@ -269,7 +269,7 @@ func (r *runner) part() {
 }
 
 // reserve takes slots of the channel's rate for up to want messages. A short
-// wait is spent here, a long one lets go of the chunk (rest.Delay).
+// wait is spent here, a long one lets go of the chunk (rest).
 func (r *runner) reserve(stop, work context.Context, want int) (granted int, rest postgres.Rest, err error) {
 	limit := r.channel.Rate(r.cfg.Clock.Now())
 	if limit == nil {
@@ -284,7 +284,8 @@ func (r *runner) reserve(stop, work context.Context, want int) (granted int, res
 	}
 	r.cfg.Metrics.rateLimits.WithLabelValues(r.chunk.ChannelType, byChannel).Inc()
 	if got.wait > maxWait {
-		return 0, postgres.Rest{Delay: got.wait}, nil
+		rest, err = putOff(r.ledger.PutOff(work, r.chunk, r.channel.SendEpoch, got.wait))
+		return 0, rest, err
 	}
 	// What is known must not wait with the rest: pass the gate on the spot.
 	if len(r.outcomes) > 0 {

@@ -63,16 +63,22 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 		return postgres.Rest{Delay: blockedCheck}, false, nil
 	}
 	r.equipment = &equipment{channel: w.Channel, files: r.files}
-	if ok, err := r.admitted(ctx); !ok || err != nil {
-		return rest, false, errors.Join(err, r.hold(ctx, &rest))
+	if ok, err := r.admitted(ctx); err != nil {
+		return rest, false, err
+	} else if !ok {
+		rest, err = r.hold(ctx)
+		return rest, false, err
 	}
 	if err := r.bind(ctx); err != nil {
 		return rest, false, err
 	}
 	if r.line, err = r.senders.get(r.channel, r.chunk.Lane); err != nil {
 		r.broken = true
-		err = r.ledger.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error())
-		return rest, false, errors.Join(err, r.hold(ctx, &rest))
+		if err := r.ledger.BreakChannel(ctx, r.seen(), true, "the channel's settings cannot be used: "+err.Error()); err != nil {
+			return rest, false, err
+		}
+		rest, err = r.hold(ctx)
+		return rest, false, err
 	}
 	if err := r.attach(ctx, w); err != nil {
 		return rest, false, err
@@ -148,7 +154,7 @@ func (r *runner) reload(ctx context.Context) (postgres.Rest, bool, error) {
 	seen, probing := r.channel.SendEpoch, r.probing
 	rest, ok, err := r.load(ctx)
 	if ok && err == nil && r.channel.SendEpoch == seen && r.probing == probing {
-		return postgres.Rest{Delay: heldLeast}, false, nil
+		return postgres.Rest{Delay: atOnce}, false, nil
 	}
 	return rest, ok, err
 }

@@ -91,8 +91,12 @@ func (l ledger) ProbeChannel(ctx context.Context, seen postgres.Seen) (bool, err
 	return reading(ctx, askLimit, func(ctx context.Context) (bool, error) { return l.store.ProbeChannel(ctx, seen, probeLimit) })
 }
 
-func (l ledger) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
-	return asking(ctx, func(ctx context.Context) error { return l.store.HoldChannel(ctx, channelID, delay) })
+func (l ledger) HoldChannel(ctx context.Context, c *postgres.Chunk) (held bool, err error) {
+	return reading(ctx, askLimit, func(ctx context.Context) (bool, error) { return l.store.HoldChannel(ctx, c) })
+}
+
+func (l ledger) PutOff(ctx context.Context, c *postgres.Chunk, sendEpoch int64, delay time.Duration) (held bool, err error) {
+	return reading(ctx, askLimit, func(ctx context.Context) (bool, error) { return l.store.PutOff(ctx, c, sendEpoch, delay) })
 }
 
 func (l ledger) BreakChannel(ctx context.Context, seen postgres.Seen, refused bool, why string) error {

@@ -155,15 +155,54 @@ func (s *Store) FailOver(ctx context.Context, accountID, channelType string) (mo
 	return moved, err
 }
 
-// HoldChannel keeps the channel's ready chunks from being claimed for a while.
-func (s *Store) HoldChannel(ctx context.Context, channelID string, delay time.Duration) error {
-	_, err := s.db.Exec(ctx, `
-		UPDATE dispatch_chunks SET not_before = now() + $2::interval
-		WHERE id IN (
-			SELECT id FROM dispatch_chunks WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval
-			FOR UPDATE SKIP LOCKED) -- what somebody else holds or claims at this moment is seen to by them`, channelID, interval(delay))
-	if err != nil {
-		return fmt.Errorf("hold the channel's chunks: %w", err)
-	}
-	return nil
+// HoldChannel puts off the chunk, which is in work, and the channel's ready ones, as long as
+// the channel asks for; false if it may send meanwhile, or is gone. Whoever changes or mends
+// the channel has the same lock, so that nothing is put off after it was let go.
+func (s *Store) HoldChannel(ctx context.Context, c *Chunk) (held bool, err error) {
+	err = s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+		channel, err := seenShared(ctx, tx, c)
+		if err != nil || channel == nil {
+			return err
+		}
+		delay := channel.HeldFor(tx.Now)
+		if held = delay > 0; !held {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE dispatch_chunks SET not_before = now() + $2::interval
+			WHERE id IN (
+				SELECT id FROM ( -- what somebody else holds or claims at this moment is seen to by them
+					SELECT id FROM dispatch_chunks WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval
+					FOR UPDATE SKIP LOCKED) AS ready
+				UNION ALL SELECT id FROM dispatch_chunks WHERE id = $3 AND epoch = $4)`, c.ChannelID, interval(delay), c.ID, c.Epoch)
+		if err != nil {
+			return fmt.Errorf("hold the channel's chunks: %w", err)
+		}
+		return nil
+	})
+	return held, err
+}
+
+// PutOff puts off the chunk, which is in work, for the channel's rate; false if the channel
+// was changed since it was seen at sendEpoch.
+func (s *Store) PutOff(ctx context.Context, c *Chunk, sendEpoch int64, delay time.Duration) (held bool, err error) {
+	err = s.db.InTx(ctx, []string{c.AccountID}, func(tx *pg.Tx) error {
+		channel, err := seenShared(ctx, tx, c)
+		if held = err == nil && channel != nil && channel.SendEpoch == sendEpoch; !held {
+			return err
+		}
+		_, err = tx.Exec(ctx, "UPDATE dispatch_chunks SET not_before = now() + $3::interval WHERE id = $1 AND epoch = $2", c.ID, c.Epoch, interval(delay))
+		if err != nil {
+			return fmt.Errorf("put off the chunk: %w", err)
+		}
+		return nil
+	})
+	return held, err
+}
+
+// seenShared is the chunk's channel, which stays as it is until tx ends; nil if it is gone.
+func seenShared(ctx context.Context, tx *pg.Tx, c *Chunk) (*messaging.Channel, error) {
+	channel, err := lockOne[messaging.Channel](ctx, tx, errChannel,
+		"SELECT "+channelColumns+" FROM channels WHERE account_id = $1 AND id = $2 FOR SHARE", c.AccountID, c.ChannelID)
+	return channel, ignore(err, errChannel)
 }

@@ -301,6 +301,8 @@ type Rest struct {
 	Status string
 	Code   string
 	Delay  time.Duration
+	// Held leaves them until the time that HoldChannel or PutOff gave the chunk.
+	Held bool
 	// Gone says that none is left to send: the others were cancelled or given up one
 	// by one.
 	Gone bool
@@ -346,8 +348,9 @@ func (s *Store) EndChunk(ctx context.Context, c *Chunk, outcomes []messaging.Out
 func queueLetGo(step *pgx.Batch, c *Chunk, rest Rest, fenced *bool) {
 	sql, args := "DELETE FROM dispatch_chunks WHERE id = $1 AND epoch = $2", []any{c.ID, c.Epoch}
 	if rest.Status == "" && !rest.Gone && c.CallingUpto < len(c.MessageIDs) {
-		sql = "UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = now() + $3::interval, calling_upto = $4 WHERE id = $1 AND epoch = $2"
-		args = append(args, interval(rest.Delay), c.CallingUpto)
+		sql = `UPDATE dispatch_chunks SET state = 'ready', lease_until = NULL, not_before = greatest(now() + $3::interval, CASE WHEN $5 THEN not_before END),
+			calling_upto = $4 WHERE id = $1 AND epoch = $2`
+		args = append(args, interval(rest.Delay), c.CallingUpto, rest.Held)
 	}
 	step.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
 		*fenced = tag.RowsAffected() == 0
