@@ -90,8 +90,8 @@ func traced(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "traceparent", traceparent)
 }
 
-// clientServiceConfig retries, on UNAVAILABLE, the RPCs that have no side
-// effects. Writes are the caller's to repeat, with an idempotency key.
+// clientServiceConfig retries, on UNAVAILABLE, the RPCs that have no side effects; streams
+// until their first message came. Writes are the caller's to repeat, with an idempotency key.
 func clientServiceConfig() (string, error) {
 	type name struct {
 		Service string `json:"service"`
@@ -107,7 +107,7 @@ func clientServiceConfig() (string, error) {
 			for j := range sd.Methods().Len() {
 				md := sd.Methods().Get(j)
 				opts, _ := md.Options().(*descriptorpb.MethodOptions)
-				if opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS && !md.IsStreamingServer() {
+				if opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS {
 					reads = append(reads, name{string(sd.FullName()), string(md.Name())})
 				}
 			}
