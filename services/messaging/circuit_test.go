@@ -23,7 +23,9 @@ func TestBreakAndMend(t *testing.T) {
 	late := now.Add(time.Minute)
 	require.Equal(t, []bool{false, false, true}, []bool{c.MaySend(now), c.MayProbe(now), c.Broken(now)})
 	require.Equal(t, []bool{false, true, false}, []bool{c.MaySend(late), c.MayProbe(late), c.Broken(late)})
-	require.Equal(t, *c.CircuitUntil, c.RetryAt())
+	require.Equal(t, 10*time.Second, c.HeldFor(now), "of 60 s at most ten")
+	require.Equal(t, time.Second+10*time.Millisecond, c.HeldFor(late.Add(-time.Second)))
+	require.Zero(t, c.HeldFor(late), "it may be tried")
 	c.Mend()
 	require.True(t, c.MaySend(now))
 	require.Empty(t, c.ErrorMessage)
@@ -35,7 +37,7 @@ func TestBreakAndMend(t *testing.T) {
 	}
 	c.IsEnabled = false
 	require.Equal(t, []bool{false, false, false}, []bool{c.MaySend(late), c.MayProbe(now.Add(time.Hour)), c.Broken(now)}, "a channel that is off holds its messages")
-	require.True(t, c.RetryAt().IsZero())
+	require.Equal(t, messaging.MendedCheck, c.HeldFor(now), "only a change helps")
 	c.IsEnabled = true
 	c.Mend()
 	require.Equal(t, messaging.ChannelDisconnected, c.Status)
