@@ -66,9 +66,12 @@ func TestNothingIsPutOffAfterItWasLetGo(t *testing.T) {
 			for range rounds {
 				h.exec("UPDATE channels SET " + tc.state + " WHERE id = '" + id + "'")
 				h.channel[account] = h.rereadChannel(account)
-				c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
-				require.NoError(t, err)
-				require.NotNil(t, c)
+				var c *Chunk
+				require.Eventually(t, func() bool { // who saw the lock a moment before waits for that moment
+					var err error
+					c, err = h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
+					return err == nil && c != nil
+				}, time.Minute, time.Millisecond)
 				var both sync.WaitGroup
 				var heldErr, letErr error
 				both.Go(func() {
