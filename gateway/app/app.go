@@ -16,6 +16,7 @@ import (
 	"github.com/turumba/turumba/gateway/rest"
 	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/tcp"
 	"github.com/turumba/turumba/kit/telemetry"
 )
 
@@ -69,8 +70,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", cfg.HTTPAddr)
+	l, err := tcp.Listen(ctx, cfg.HTTPAddr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve REST on %s: %w (set HTTP_ADDR to a free address)", cfg.HTTPAddr, err)
 	}

@@ -5,6 +5,7 @@
 package tcp
 
 import (
+	"context"
 	"net"
 	"syscall"
 	"time"
@@ -23,6 +24,19 @@ const (
 	aliveEvery = 2 * time.Second
 	aliveCount = 3
 )
+
+// Unsent is the most bytes of a connection of Listen that wait in the kernel and have not
+// been sent yet, where the system can limit them (Linux): what a client does not read is
+// not made either. What was sent and is on its way does not count, so a client that reads
+// is served as fast as without.
+const Unsent = 128 << 10
+
+// Listen listens for clients who may read slowly.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return setUnsent(c, Unsent) }}
+	lc.SetMultipathTCP(false) // connections of such listeners do not get the option
+	return lc.Listen(ctx, "tcp", address)
+}
 
 // Dialer returns a dialer with these limits. Unix sockets have none: their peer is the
 // same kernel.

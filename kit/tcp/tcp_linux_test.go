@@ -2,8 +2,10 @@ package tcp_test
 
 import (
 	"net"
+	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,4 +48,22 @@ func TestUnixSockets(t *testing.T) {
 	conn, err := tcp.Dialer().DialContext(t.Context(), "unix", path)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
+}
+
+// TestUnsent: what a client does not read stays with its writer, but for a bounded part.
+func TestUnsent(t *testing.T) {
+	t.Parallel()
+	l, err := tcp.Listen(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+	written, err := conn.Write(make([]byte, 64<<20))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.Less(t, written, 1<<20, "bytes that were taken of a client that reads nothing")
 }
