@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -90,9 +91,20 @@ type Deps struct {
 	Bus      bus.Bus
 }
 
+// A worker has two pools of connections to PostgreSQL, so that what is urgent never waits
+// for a connection behind what is not (ADR 0051). One more listens.
+const (
+	// usualConns are for everything but what is urgent.
+	usualConns = 24
+	// urgentConns are for the transactional lane of dispatch while its calls are quick, for
+	// leases, and for the relay, which announces work and uses at most three.
+	urgentConns = 8
+)
+
 // App is a worker, ready to run.
 type App struct {
 	db       *pg.DB
+	urgent   *pg.DB
 	cfg      Config
 	deps     Deps
 	relay    *outbox.Relay
@@ -114,31 +126,47 @@ func New(ctx context.Context, cfg Config, deps Deps) (*App, error) {
 	if err := pg.AwaitSchema(ctx, cfg.DatabaseURL.Reveal(), deps.Clock, deps.Logger, postgres.Migrations()...); err != nil {
 		return nil, err
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Role: pg.RoleWorker, Clock: deps.Clock, Name: "worker", Vault: v, MaxConns: 24})
-	if err != nil {
+	a := &App{cfg: cfg, deps: deps}
+	if err := a.open(ctx, v); err != nil {
 		return nil, err
 	}
-	a := &App{db: db, cfg: cfg, deps: deps}
 	if err := a.wire(ctx, v); err != nil {
-		db.Close()
+		a.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
+// open opens both pools.
+func (a *App) open(ctx context.Context, v *vault.Vault) (err error) {
+	pool := pg.Config{URL: a.cfg.DatabaseURL.Reveal(), Role: pg.RoleWorker, Clock: a.deps.Clock, Name: "worker", Vault: v, MaxConns: usualConns}
+	if a.db, err = pg.Open(ctx, pool); err != nil {
+		return err
+	}
+	pool.Name, pool.MaxConns = "worker-urgent", urgentConns
+	if a.urgent, err = pg.Open(ctx, pool); err != nil {
+		a.db.Close()
+	}
+	return err
+}
+
 func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
-	if a.relay, err = relay.New(a.db, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
+	if a.relay, err = relay.New(a.urgent, a.deps.Bus, a.deps.Clock, a.deps.Logger, a.deps.Registry); err != nil {
 		return err
 	}
 	a.relay.Loops = a.deps.Loops
 	a.relay.Tracer, a.tracer = a.deps.Tracing.Tracer("outbox"), a.deps.Tracing.Tracer("consumer")
 	wake := a.relay.Wake
 	if !a.has(RoleRelay) {
-		a.notifier = outbox.NewNotifier(a.db, a.deps.Clock, a.deps.Logger)
+		a.notifier = outbox.NewNotifier(a.urgent, a.deps.Clock, a.deps.Logger)
 		a.notifier.Loops = a.deps.Loops
 		wake = a.notifier.Notify
 	}
 	store, err := postgres.New(a.db, make([]byte, 32), wake) // a worker lists nothing
+	if err != nil {
+		return err
+	}
+	urgent, err := postgres.New(a.urgent, make([]byte, 32), wake)
 	if err != nil {
 		return err
 	}
@@ -154,13 +182,13 @@ func (a *App) wire(ctx context.Context, v *vault.Vault) (err error) {
 	if err := a.hold(ctx); err != nil {
 		return err
 	}
-	m, err := newMetrics(a.deps, a.db)
+	m, err := newMetrics(a.deps, a.db, a.urgent)
 	if err != nil {
 		return err
 	}
 	accounts := directory.New(a.deps.Account)
 	a.dispatch = dispatch.New(dispatch.Config{
-		Store: store, Vault: v, Adapters: a.deps.Adapters, Unsubscriber: links, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch,
+		Store: store, Urgent: urgent, Vault: v, Adapters: a.deps.Adapters, Unsubscriber: links, Clock: a.deps.Clock, Logger: a.deps.Logger, Tracing: a.deps.Tracing, Metrics: m.dispatch,
 		Loops: a.deps.Loops,
 	})
 	a.fanout = fanout.New(store, accounts, a.deps.Adapters, links, a.deps.Clock, a.deps.Logger, a.dispatch, a.deps.Loops)
@@ -186,7 +214,7 @@ type metrics struct {
 	upkeep   *upkeep.Metrics
 }
 
-func newMetrics(deps Deps, db *pg.DB) (m metrics, err error) {
+func newMetrics(deps Deps, db, urgent *pg.DB) (m metrics, err error) {
 	if m.dispatch, err = dispatch.NewMetrics(deps.Registry, deps.Clock); err != nil {
 		return m, err
 	}
@@ -200,7 +228,7 @@ func newMetrics(deps Deps, db *pg.DB) (m metrics, err error) {
 	if m.upkeep, err = upkeep.NewMetrics(deps.Registry, types); err != nil || deps.Registry == nil {
 		return m, err
 	}
-	return m, deps.Registry.Register(pg.Collector("worker", db))
+	return m, errors.Join(deps.Registry.Register(pg.Collector("worker", db)), deps.Registry.Register(pg.Collector("worker-urgent", urgent)))
 }
 
 func (a *App) has(role string) bool { return slices.Contains(a.cfg.Roles, role) }
@@ -210,10 +238,18 @@ func (a *App) has(role string) bool { return slices.Contains(a.cfg.Roles, role) 
 func (a *App) Wake() { a.relay.Wake() }
 
 // Ready reports whether the database answers.
-func (a *App) Ready(ctx context.Context) error { return a.db.Ping(ctx) }
+func (a *App) Ready(ctx context.Context) error {
+	if err := a.urgent.Ping(ctx); err != nil {
+		return err
+	}
+	return a.db.Ping(ctx)
+}
 
 // Close closes the database, after Run.
-func (a *App) Close() { a.db.Close() }
+func (a *App) Close() {
+	a.urgent.Close()
+	a.db.Close()
+}
 
 // Run works until ctx ends and what is in flight is stored.
 func (a *App) Run(ctx context.Context) error {

@@ -8,13 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/turumba/turumba/kit/clock"
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/kit/vault"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
 	"github.com/turumba/turumba/worker/app"
 	"github.com/turumba/turumba/worker/dispatch"
 )
@@ -23,10 +26,16 @@ import (
 // silent after so long.
 func (w *world) dispatcher(silent time.Duration) {
 	w.t.Helper()
+	w.dispatcherOver(silent, w.work, nil)
+}
+
+// dispatcherOver is dispatcher over these stores.
+func (w *world) dispatcherOver(silent time.Duration, store, urgent *postgres.Store) {
+	w.t.Helper()
 	v, err := vault.New(masterKey)
 	require.NoError(w.t, err)
 	role := dispatch.New(dispatch.Config{
-		Store: w.work, Vault: v, Adapters: channel.Adapters{w.provider}, Clock: clock.System(), Logger: telemetry.Discard(), SilentAfter: silent,
+		Store: store, Urgent: urgent, Vault: v, Adapters: channel.Adapters{w.provider}, Clock: clock.System(), Logger: telemetry.Discard(), SilentAfter: silent,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	var running sync.WaitGroup
@@ -110,6 +119,89 @@ func TestSilentChannelsHoldNobody(t *testing.T) {
 	require.Less(t, slowest, 10*time.Second, "the machine may be busy")
 	require.Zero(t, w.count("SELECT count(*) FROM messages WHERE status = 'permanently_failed'"), "no outcome is called unknown")
 	w.check()
+}
+
+// pool is a store of the worker over connections of its own; taken is how many times one
+// was taken.
+func (w *world) pool(conns int32) (store *postgres.Store, db *pg.DB, taken func() float64) {
+	w.t.Helper()
+	db, err := pg.Open(w.t.Context(), pg.Config{URL: w.url, Role: pg.RoleWorker, Name: "test", MaxConns: conns})
+	require.NoError(w.t, err)
+	w.t.Cleanup(db.Close)
+	store, err = postgres.New(db, make([]byte, 32), func() {})
+	require.NoError(w.t, err)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(pg.Collector("test", db))
+	return store, db, func() float64 {
+		families, err := registry.Gather()
+		require.NoError(w.t, err)
+		for _, f := range families {
+			if f.GetName() == "turumba_db_acquires_total" {
+				return f.GetMetric()[0].GetCounter().GetValue()
+			}
+		}
+		require.Fail(w.t, "nothing is counted")
+		return 0
+	}
+}
+
+// TestSilentCallsCostNoStatements: a call that is open and has no answer has its lease
+// extended, with all others' in one statement, and asks the database for nothing else.
+func TestSilentCallsCostNoStatements(t *testing.T) {
+	t.Parallel()
+	const channels = 30
+	w := newWorld(t)
+	silent := w.silence()
+	for _, c := range w.tenant(channels, 4) {
+		silent.Store(c.ID, true)
+		w.singles(c, 1)
+	}
+	usual, _, taken := w.pool(4)
+	urgent, _, takenUrgent := w.pool(4)
+	w.dispatcherOver(0, usual, urgent)
+	called := func() bool {
+		at, _ := w.provider.called()
+		return len(at) == channels
+	}
+	require.Eventually(t, called, patience, 20*time.Millisecond, "all calls are open")
+	before, began := taken()+takenUrgent(), clock.System().Now()
+	extended := func() bool { return clock.System().Now().Sub(began) > 4*time.Second }
+	require.Eventually(t, extended, patience, 50*time.Millisecond)
+	seconds := clock.System().Now().Sub(began).Seconds()
+	// Each lane asks for work once a second, the leases are extended each three seconds.
+	rate := (taken() + takenUrgent() - before) / seconds
+	t.Logf("%.1f connections taken each second", rate)
+	require.Less(t, rate, 10.0)
+	require.Zero(t, w.count("SELECT count(*) FROM dispatch_chunks WHERE state = 'leased' AND lease_until < now()"), "leases are kept")
+}
+
+// TestSinglesHaveConnectionsOfTheirOwn: others' work has taken all connections of the pool
+// that it shares; a single message is claimed, sent and stored all the same.
+func TestSinglesHaveConnectionsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	const conns = 2
+	w := newWorld(t)
+	usual, db, _ := w.pool(conns)
+	urgent, _, _ := w.pool(conns)
+	w.dispatcherOver(0, usual, urgent)
+	var busy, begun sync.WaitGroup
+	free := make(chan struct{})
+	defer busy.Wait()
+	defer close(free)
+	for range conns {
+		begun.Add(1)
+		busy.Go(func() {
+			_ = db.InTx(context.WithoutCancel(t.Context()), nil, func(*pg.Tx) error {
+				begun.Done()
+				<-free
+				return nil
+			})
+		})
+	}
+	begun.Wait()
+	m := w.single("a@example.org")
+	w.create(m)
+	require.Eventually(t, func() bool { return w.message(m.ID).Status == messaging.MessageSent }, 5*time.Second, 5*time.Millisecond, "while the pool is in use")
 }
 
 // TestSilentCallIsAwaited: a call without an answer lets its channel rest, which is tried

@@ -50,7 +50,11 @@ const (
 
 // Config is what the role stands on.
 type Config struct {
-	Store    *postgres.Store
+	Store *postgres.Store
+	// Urgent is the same store over connections of its own, for what must not wait behind
+	// the rest: the transactional lane while its calls are quick, and the leases. Nil means
+	// Store.
+	Urgent   *postgres.Store
 	Vault    *vault.Vault
 	Adapters channel.Adapters
 	// Unsubscriber makes the links of group sends; may be nil.
@@ -77,6 +81,7 @@ type Role struct {
 	types   []string
 	serves  map[string]bool // the types, as a set
 	ledger  ledger
+	urgent  ledger // over connections of its own; see Config
 	senders *senders
 	tracer  trace.Tracer
 	lanes   []*lane
@@ -98,7 +103,10 @@ func New(cfg Config) *Role {
 	if cfg.Metrics == nil {
 		cfg.Metrics, _ = NewMetrics(nil, cfg.Clock) // fails only to register
 	}
-	r := &Role{cfg: cfg, ledger: ledger{cfg.Store}, serves: map[string]bool{}, tracer: cfg.Tracing.Tracer("dispatch")}
+	if cfg.Urgent == nil {
+		cfg.Urgent = cfg.Store
+	}
+	r := &Role{cfg: cfg, ledger: ledger{cfg.Store}, urgent: ledger{cfg.Urgent}, serves: map[string]bool{}, tracer: cfg.Tracing.Tracer("dispatch")}
 	r.senders = newSenders(cfg, r.Wake)
 	for _, a := range cfg.Adapters {
 		if !r.serves[a.Type()] {
@@ -108,13 +116,15 @@ func New(cfg Config) *Role {
 	}
 	r.handed.room = make(chan struct{}, 1)
 	r.bulk = newLane(r, postgres.LaneBulk, bulkPerChannel)
-	r.lanes = []*lane{newLane(r, postgres.LaneTransactional, singlesPerChannel), r.bulk}
+	transactional := newLane(r, postgres.LaneTransactional, singlesPerChannel)
+	transactional.ledger = r.urgent
+	r.lanes = []*lane{transactional, r.bulk}
 	return r
 }
 
 func newLane(r *Role, name string, perChannel int) *lane {
 	return &lane{
-		role: r, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), seats: newSeats(r.cfg.Runners),
+		role: r, ledger: r.ledger, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), seats: newSeats(r.cfg.Runners),
 	}
 }
 
@@ -164,6 +174,7 @@ func (r *Role) Run(ctx context.Context) error {
 // lane is one claim loop with its own share of the process (decision D10).
 type lane struct {
 	role       *Role
+	ledger     ledger // of its claims, and of its runners in the first part
 	name       string
 	perChannel int // the most chunks of one channel in work
 	wake       chan struct{}
@@ -223,9 +234,9 @@ func (l *lane) turn(turns *jobs.Turns, began time.Time) {
 
 func (l *lane) start(ctx, work context.Context, r *runner) {
 	p, _ := l.role.senders.known(r.chunk.ChannelID)
-	r.lane, r.seat = l, l.seats.take(r.chunk, p)
+	r.lane, r.seat, r.ledger = l, l.seats.take(r.chunk, p), l.ledger
 	if p == slow {
-		r.seat.move(inSlow)
+		r.move(inSlow)
 	}
 	l.running.Go(func() {
 		inWork := l.role.cfg.Metrics.chunks.WithLabelValues(l.name)
@@ -238,8 +249,15 @@ func (l *lane) start(ctx, work context.Context, r *runner) {
 
 // leave gives the runner's place away, if it has one.
 func (r *runner) leave() {
-	r.seat.move(nowhere)
+	r.move(nowhere)
 	r.lane.left(r.chunk.ChannelID)
+}
+
+// move takes the runner to another place. Who leaves the first part leaves its
+// connections to the database too: what is slow never holds up what is quick there either.
+func (r *runner) move(to place) {
+	r.seat.move(to)
+	r.ledger = r.Role.ledger
 }
 
 // stale is how long a lane may take for a turn; then it is stuck, and so is what waits for
@@ -271,7 +289,7 @@ func (l *lane) next(ctx context.Context, claim bool) (*runner, error) {
 		return nil, nil
 	}
 	s := l.role.senders
-	c, err := l.role.ledger.ClaimChunk(ctx, l.name, l.role.types, l.seats.skip(l.perChannel, s.known, s.slowOnes(), s.proven))
+	c, err := l.ledger.ClaimChunk(ctx, l.name, l.role.types, l.seats.skip(l.perChannel, s.known, s.slowOnes(), s.proven))
 	if err != nil || c == nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (r *Role) keepLeases(ctx context.Context) {
 			list = append(list, r.handed.all(false)...)
 		}
 		pause = heartbeat
-		if err := r.ledger.ExtendChunks(ctx, list); err == nil {
+		if err := r.urgent.ExtendChunks(ctx, list); err == nil {
 			turns.Done()
 		} else if ctx.Err() == nil {
 			pause = extendAgain

@@ -44,6 +44,7 @@ const (
 type runner struct {
 	*Role
 	*equipment
+	ledger   ledger // of the part that the runner is in
 	lane     *lane
 	seat     *seat
 	chunk    *postgres.Chunk
@@ -67,7 +68,7 @@ type runner struct {
 
 // newRunner sends a chunk, whose messages are read first unless they are given.
 func newRunner(r *Role, c *postgres.Chunk, messages []postgres.ChunkMessage) *runner {
-	return &runner{Role: r, equipment: &equipment{}, chunk: c, messages: messages}
+	return &runner{Role: r, ledger: r.ledger, equipment: &equipment{}, chunk: c, messages: messages}
 }
 
 // run sends until the chunk is done or must be let go. stop ends it between two
@@ -165,11 +166,21 @@ func (r *runner) turn(stop, work context.Context) (rest postgres.Rest, over bool
 		return postgres.Rest{Delay: again}, true, nil
 	}
 	want, low, yield := r.room(open, left)
-	if store := yield && r.unstored > 0; want == 0 && !store && now.Sub(r.passed) < gateEvery {
+	if store := yield && r.unstored > 0; want == 0 && !store && !r.looks(now, left) {
 		r.wait(stop, low, now)
 		return rest, false, nil
 	}
 	return r.mark(stop, work, want)
+}
+
+// looks reports whether it is time to look at the gate although nothing can be marked. Who
+// only waits for calls that are open, and has no outcome to store, has nothing to take back
+// and nothing to find out there: calls without an answer cost the database no statement.
+func (r *runner) looks(now time.Time, left int) bool {
+	if left == 0 && len(r.outcomes) == 0 && !r.flight.waits() {
+		return false
+	}
+	return now.Sub(r.passed) >= gateEvery
 }
 
 // room is how many messages may be marked now; if none, low is how few must be open for
@@ -241,6 +252,9 @@ func (r *runner) surplus(now time.Time, left int) bool {
 // open for so long that somebody must see to it, or the gate is to be looked at.
 func (r *runner) wait(stop context.Context, low int, now time.Time) {
 	until := r.passed.Add(gateEvery)
+	if !until.After(now) {
+		until = now.Add(gateEvery) // the look was not needed
+	}
 	if oldest := r.flight.oldest(); !oldest.IsZero() {
 		for _, limit := range []time.Duration{slowCall, r.cfg.SilentAfter} {
 			if at := oldest.Add(limit); at.After(now) && at.Before(until) {

@@ -27,7 +27,7 @@ func (r *runner) watch(work context.Context) error {
 // toSlow gives up the place that everybody shares.
 func (r *runner) toSlow() {
 	if r.seat.where == inMain {
-		r.seat.move(inSlow)
+		r.move(inSlow)
 		r.lane.look()
 	}
 }
@@ -139,7 +139,7 @@ func (r *runner) setAside(work context.Context, until time.Time) error {
 		return err
 	}
 	r.limits.share()
-	w := &runner{Role: r.Role, equipment: r.equipment, lane: r.lane, chunk: &c, limits: r.limits, flight: aside}
+	w := &runner{Role: r.Role, ledger: r.Role.ledger, equipment: r.equipment, lane: r.lane, chunk: &c, limits: r.limits, flight: aside}
 	r.lane.running.Go(func() { w.attend(work) })
 	return nil
 }
