@@ -39,7 +39,7 @@ const (
 )
 
 // dial prepares one connection to a service; Dial tells what of. l judges what comes back.
-func (m Mesh) dial(target, service string, c clock.Clock, l *link) (*grpc.ClientConn, error) {
+func (m Mesh) dial(target, service string, c clock.Clock, l *link, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	serviceConfig, err := clientServiceConfig()
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (m Mesh) dial(target, service string, c clock.Clock, l *link) (*grpc.Client
 	if service != "" && m.ServiceToken != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(serviceCredentials{name: service, token: m.ServiceToken.Reveal(), clock: c}))
 	}
-	conn, err := grpc.NewClient(target, opts...)
+	conn, err := grpc.NewClient(target, append(opts, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}

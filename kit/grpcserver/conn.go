@@ -52,8 +52,12 @@ func (m Mesh) Dial(target, service string, c clock.Clock) (*Conn, error) {
 }
 
 func (m Mesh) open(target, service string, c clock.Clock, l *link) (*Conn, error) {
-	dial := func() (*grpc.ClientConn, error) { return m.dial(target, service, c, l) }
-	unary, err := dial()
+	// What a stream brings is read ahead by a window and no more, however fast it was read
+	// before: its sender reads the next page when the last one was taken (ADR 0051).
+	dial := func() (*grpc.ClientConn, error) {
+		return m.dial(target, service, c, l, grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(connWindow))
+	}
+	unary, err := m.dial(target, service, c, l)
 	if err != nil {
 		return nil, err
 	}

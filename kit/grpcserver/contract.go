@@ -24,6 +24,8 @@ type rule struct {
 	mask, resource protoreflect.FieldDescriptor
 	// reads says that the RPC changes nothing.
 	reads bool
+	// streams says that the RPC answers with a stream.
+	streams bool
 	// id is the only field of the request, and a UUID is all that it may be; nil where
 	// there is more.
 	id protoreflect.FieldDescriptor
@@ -42,7 +44,7 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 	if opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN {
 		return nil, fmt.Errorf("%s has no idempotency_level", md.FullName())
 	}
-	r := &rule{auth: auth, reads: opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS}
+	r := &rule{auth: auth, streams: md.IsStreamingServer(), reads: opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS}
 	limits, err := bounds.Of(md)
 	if err != nil {
 		return nil, err

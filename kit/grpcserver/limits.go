@@ -68,7 +68,7 @@ func (s *Server) place(c *call) (*streams.Place, error) {
 	if c.Caller.Service != "" {
 		return &streams.Place{}, nil
 	}
-	return s.places.Take(callerKey(c), c.Scope)
+	return s.places.Take(callerKey(c), c.Scope, c.rule.streams && c.rule.reads)
 }
 
 // callerKey tells callers apart: a user, whatever the token, an API key, a subject

@@ -82,7 +82,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(), open: newOpenStreams(), decoding: semaphore.NewWeighted(maxDecoding)}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), decoding: semaphore.NewWeighted(maxDecoding)}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},

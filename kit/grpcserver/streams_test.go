@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
@@ -43,6 +44,13 @@ type streamRPC struct {
 
 func (r streamRPC) path() string {
 	return fmt.Sprintf("/%s/%s", r.method.Parent().FullName(), r.method.Name())
+}
+
+// reads reports whether the RPC answers with a stream and changes nothing: opening one
+// costs a page of a table at least.
+func (r streamRPC) reads() bool {
+	opts, _ := r.method.Options().(*descriptorpb.MethodOptions)
+	return r.method.IsStreamingServer() && opts.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 
 // streamRPCs are all of the contract.
@@ -134,6 +142,11 @@ func (c crowd) Context(_ context.Context, claims auth.Claims) (auth.Caller, erro
 // process.
 func serveStreams(t *testing.T, handle func(ss grpc.ServerStream) error) (e *endless, s *grpcserver.Server, addr string, stop func()) {
 	t.Helper()
+	return serveStreamsAt(t, clock.System(), handle)
+}
+
+func serveStreamsAt(t *testing.T, c clock.Clock, handle func(ss grpc.ServerStream) error) (e *endless, s *grpcserver.Server, addr string, stop func()) {
+	t.Helper()
 	rpcs := streamRPCs(t)
 	var everything crowd
 	for _, r := range rpcs {
@@ -141,7 +154,7 @@ func serveStreams(t *testing.T, handle func(ss grpc.ServerStream) error) (e *end
 	}
 	slices.Sort(everything.permissions)
 	s, err := grpcserver.New(grpcserver.Config{
-		Name: "test", Logger: slog.New(slog.DiscardHandler), Clock: clock.System(), Verifier: everything, Context: everything, Mesh: grpcserver.Mesh{ServiceToken: token},
+		Name: "test", Logger: slog.New(slog.DiscardHandler), Clock: c, Verifier: everything, Context: everything, Mesh: grpcserver.Mesh{ServiceToken: token},
 	})
 	require.NoError(t, err)
 	e = &endless{began: make(chan string, 10_000), handle: handle}
@@ -187,7 +200,8 @@ func TestEveryStreamHasItsPlace(t *testing.T) {
 		for _, r := range streamRPCs(t) {
 			t.Run(wire+r.path(), func(t *testing.T) {
 				t.Parallel()
-				e, s, addr, _ := serveStreams(t, untilDone)
+				now := clock.NewFake(clock.System().Now())
+				e, s, addr, _ := serveStreamsAt(t, now, untilDone)
 				service := ""
 				if r.rule.GetInternal() != nil {
 					service = r.rule.GetInternal().GetCallers()[0]
@@ -215,9 +229,40 @@ func TestEveryStreamHasItsPlace(t *testing.T) {
 				p.refused("another/A")
 				p.fill("another/A+B", 1) // in B's place
 				leave()
+				if r.reads() { // only when its time is over
+					now.Advance(streams.ReadHold)
+				}
 				p.returned("another/A")
 			})
 		}
+	}
+}
+
+// TestEveryReadHasItsPace walks the contract: a stream that reads counts for a while after
+// its caller has dropped it, so nobody makes its first page again and again. Other streams
+// are over when they end.
+func TestEveryReadHasItsPace(t *testing.T) {
+	t.Parallel()
+	for _, r := range streamRPCs(t) {
+		if r.rule.GetInternal() != nil {
+			continue
+		}
+		t.Run(r.path(), func(t *testing.T) {
+			t.Parallel()
+			now := clock.NewFake(clock.System().Now())
+			_, s, _, _ := serveStreamsAt(t, now, func(grpc.ServerStream) error { return nil })
+			limited := func() bool {
+				result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), r.path())
+				return apierr.HasReason(errorOf(<-result), errorv1.Reason_REASON_RATE_LIMITED)
+			}
+			for range 3 {
+				for range streams.PerCaller {
+					require.False(t, limited())
+				}
+				require.Equal(t, r.reads(), limited())
+				now.Advance(streams.ReadHold)
+			}
+		})
 	}
 }
 
@@ -278,6 +323,7 @@ func (p *placed) returned(who string) {
 const (
 	watchPath  = "/turumba.messaging.v1.GroupMessageService/WatchGroupMessage"
 	exportPath = "/turumba.account.v1.ContactService/ExportContacts"
+	importPath = "/turumba.account.v1.ContactImportService/ImportContacts"
 )
 
 // TestPlacesComeBack: a handler that fails or panics gives its place back.
@@ -292,7 +338,7 @@ func TestPlacesComeBack(t *testing.T) {
 			t.Parallel()
 			_, s, _, _ := serveStreams(t, handle)
 			for range 3 * streams.PerCaller {
-				result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), watchPath)
+				result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), importPath)
 				require.False(t, apierr.HasReason(errorOf(<-result), errorv1.Reason_REASON_RATE_LIMITED))
 			}
 		})

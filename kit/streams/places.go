@@ -11,6 +11,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
 )
 
 // The most streams that are open at the same time, in one process of a service. More
@@ -24,34 +25,45 @@ const (
 	PerProcess = 20_000
 )
 
+// ReadHold is for how long a stream that reads counts at least, from when it was opened: who
+// opens one and leaves has made the work of its first page. So a caller opens at most
+// PerCaller of them in that time, one a second on average, and an account PerAccount.
+const ReadHold = 20 * time.Second
+
 // retryAfter is what a refused caller is told to wait.
 const retryAfter = 5 * time.Second
 
 // Places counts the streams that are open. It is safe for concurrent use.
 type Places struct {
+	clock clock.Clock
+
 	mu        sync.Mutex
 	taken     int
 	byCaller  map[string]int
 	byAccount map[string]int
+	held      []*Place // that count until their time, whoever left, in the order of it
 }
 
 // NewPlaces returns places that are all free.
-func NewPlaces() *Places {
-	return &Places{byCaller: map[string]int{}, byAccount: map[string]int{}}
+func NewPlaces(c clock.Clock) *Places {
+	return &Places{clock: c, byCaller: map[string]int{}, byAccount: map[string]int{}}
 }
 
 // Take takes a place for a stream of the caller, who may see these accounts. The stream
 // counts in one of them, that with the most room, until Settle says in which; it is
-// refused when none has room. accounts may be empty.
-func (p *Places) Take(caller string, accounts []string) (*Place, error) {
+// refused when none has room. accounts may be empty. A stream that reads counts for
+// ReadHold even if it ends sooner.
+func (p *Places) Take(caller string, accounts []string, reads bool) (*Place, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.clock.Now()
+	p.forget(now)
 	account := p.roomiest(accounts)
 	switch {
 	case p.taken >= PerProcess:
 		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many streams are open, try again later").WithRetryAfter(retryAfter)
 	case p.byCaller[caller] >= PerCaller:
-		return nil, limited("you have %d streams open, the most there may be", PerCaller)
+		return nil, limited("you have %d streams open, or opened lately, the most there may be", PerCaller)
 	case account != "" && p.byAccount[account] >= PerAccount:
 		return nil, fullAccount()
 	}
@@ -60,7 +72,30 @@ func (p *Places) Take(caller string, accounts []string) (*Place, error) {
 	if account != "" {
 		p.byAccount[account]++
 	}
-	return &Place{of: p, caller: caller, account: account}, nil
+	place := &Place{of: p, caller: caller, account: account}
+	if reads {
+		place.until = now.Add(ReadHold)
+		p.held = append(p.held, place)
+	}
+	return place, nil
+}
+
+// forget stops to hold places whose time is over.
+func (p *Places) forget(now time.Time) {
+	over := 0
+	for ; over < len(p.held) && !p.held[over].until.After(now); over++ {
+		place := p.held[over]
+		if place.until = (time.Time{}); place.left {
+			p.drop(place)
+		}
+	}
+	p.held = slices.Delete(p.held, 0, over)
+}
+
+// drop takes the place out of the counts.
+func (p *Places) drop(place *Place) {
+	drop(p.byCaller, place.caller)
+	drop(p.byAccount, place.account)
 }
 
 // Open is how many places are taken.
@@ -83,13 +118,15 @@ func limited(format string, a ...any) error {
 }
 
 func fullAccount() error {
-	return limited("the account has %d streams open, the most there may be", PerAccount)
+	return limited("the account has %d streams open, or opened lately, the most there may be", PerAccount)
 }
 
 // Place is one stream's. The zero Place counts nowhere.
 type Place struct {
 	of              *Places
 	caller, account string
+	left            bool      // the stream is over
+	until           time.Time // the place counts until then in any case; zero for no such time
 }
 
 // Settle says of which account the stream is, now that this is known. It is refused when
@@ -101,7 +138,7 @@ func (p *Place) Settle(account string) error {
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
 	switch {
-	case p.caller == "" || p.account == account:
+	case p.left || p.account == account:
 		return nil
 	case p.of.byAccount[account] >= PerAccount:
 		return fullAccount()
@@ -112,20 +149,21 @@ func (p *Place) Settle(account string) error {
 	return nil
 }
 
-// Release gives the place back; a second time does nothing.
+// Release gives the place back, when its time has come; a second time does nothing.
 func (p *Place) Release() {
 	if p.of == nil {
 		return
 	}
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
-	if p.caller == "" {
+	if p.left {
 		return
 	}
+	p.left = true
 	p.of.taken--
-	drop(p.of.byCaller, p.caller)
-	drop(p.of.byAccount, p.account)
-	p.caller, p.account = "", ""
+	if p.until.IsZero() {
+		p.of.drop(p)
+	}
 }
 
 // drop counts one less; what is not counted any more takes no memory.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -11,6 +12,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/streams"
 )
 
@@ -25,22 +27,22 @@ func refused(t *testing.T, err error) {
 // TestPlaces: 20 for a caller, 200 for an account, and each comes back once.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
-	p := streams.NewPlaces()
+	p := streams.NewPlaces(clock.System())
 	var taken []*streams.Place
 	for i := range streams.PerAccount {
-		place, err := p.Take(fmt.Sprint("caller", i/streams.PerCaller), []string{"A"})
+		place, err := p.Take(fmt.Sprint("caller", i/streams.PerCaller), []string{"A"}, false)
 		require.NoError(t, err)
 		taken = append(taken, place)
 	}
-	_, err := p.Take("caller0", []string{"B"})
+	_, err := p.Take("caller0", []string{"B"}, false)
 	refused(t, err) // the caller, wherever
-	_, err = p.Take("another", []string{"A"})
+	_, err = p.Take("another", []string{"A"}, false)
 	refused(t, err) // the account, whoever
 	taken[0].Release()
 	taken[0].Release()
-	_, err = p.Take("another", []string{"A"})
+	_, err = p.Take("another", []string{"A"}, false)
 	require.NoError(t, err)
-	_, err = p.Take("yet another", []string{"A"})
+	_, err = p.Take("yet another", []string{"A"}, false)
 	refused(t, err)
 	require.Equal(t, streams.PerAccount, p.Open())
 }
@@ -49,12 +51,12 @@ func TestPlaces(t *testing.T) {
 // one, until it is known to be the full one's.
 func TestPlacesOfSeveralAccounts(t *testing.T) {
 	t.Parallel()
-	p := streams.NewPlaces()
+	p := streams.NewPlaces(clock.System())
 	for i := range streams.PerAccount {
-		_, err := p.Take(fmt.Sprint("caller", i), []string{"A"})
+		_, err := p.Take(fmt.Sprint("caller", i), []string{"A"}, false)
 		require.NoError(t, err)
 	}
-	place, err := p.Take("of both", []string{"A", "B"})
+	place, err := p.Take("of both", []string{"A", "B"}, false)
 	require.NoError(t, err)
 	ctx := streams.WithPlace(t.Context(), place)
 	refused(t, streams.Settle(ctx, "A"))
@@ -65,18 +67,64 @@ func TestPlacesOfSeveralAccounts(t *testing.T) {
 	require.Equal(t, streams.PerAccount, p.Open())
 }
 
+// TestReadsCountForAWhile: who opens streams that read, and drops them, opens no more than
+// 20 in 20 s, and their account 200, one second or all at once; who watches for longer
+// leaves at once.
+func TestReadsCountForAWhile(t *testing.T) {
+	t.Parallel()
+	now := clock.NewFake(time.Unix(1_770_000_000, 0))
+	p := streams.NewPlaces(now)
+	drop := func(caller string) error {
+		place, err := p.Take(caller, []string{"A"}, true)
+		if err == nil {
+			require.NoError(t, place.Settle("A"))
+			place.Release()
+		}
+		return err
+	}
+	for range streams.PerCaller {
+		require.NoError(t, drop("caller"))
+	}
+	require.Zero(t, p.Open())
+	refused(t, drop("caller"))
+	_, err := p.Take("caller", nil, false)
+	refused(t, err) // whatever is opened next
+	for i := range streams.PerAccount - streams.PerCaller {
+		require.NoError(t, drop(fmt.Sprint("caller", i/streams.PerCaller)))
+	}
+	refused(t, drop("another"))
+	now.Advance(streams.ReadHold - time.Second)
+	refused(t, drop("caller"))
+	now.Advance(time.Second)
+	long, err := p.Take("caller", []string{"A"}, true)
+	require.NoError(t, err)
+	require.NoError(t, long.Settle("B"))
+	for range streams.PerCaller - 1 {
+		require.NoError(t, drop("caller"))
+	}
+	refused(t, drop("caller"))
+	now.Advance(streams.ReadHold)
+	for range streams.PerCaller - 1 {
+		require.NoError(t, drop("caller"))
+	}
+	refused(t, drop("caller"))
+	long.Release()
+	require.NoError(t, drop("caller"))
+}
+
 // TestPlacesAddUp takes, settles and releases in any order.
 func TestPlacesAddUp(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		p := streams.NewPlaces()
+		now := clock.NewFake(time.Unix(1_770_000_000, 0))
+		p := streams.NewPlaces(now)
 		open := map[*streams.Place]string{}
 		names := rapid.SampledFrom([]string{"A", "B", "C"})
 		for range rapid.IntRange(0, 300).Draw(t, "steps") {
 			caller := names.Draw(t, "caller")
-			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			switch rapid.IntRange(0, 4).Draw(t, "step") {
 			case 0, 1:
-				if place, err := p.Take(caller, []string{names.Draw(t, "account")}); err == nil {
+				if place, err := p.Take(caller, []string{names.Draw(t, "account")}, rapid.Bool().Draw(t, "reads")); err == nil {
 					open[place] = caller
 				}
 			case 2:
@@ -90,6 +138,8 @@ func TestPlacesAddUp(t *testing.T) {
 					delete(open, place)
 					break
 				}
+			case 4:
+				now.Advance(streams.ReadHold / 4)
 			}
 			of := map[string]int{}
 			for _, who := range open {
@@ -105,8 +155,9 @@ func TestPlacesAddUp(t *testing.T) {
 		for place := range open {
 			place.Release()
 		}
+		now.Advance(streams.ReadHold)
 		for range streams.PerCaller {
-			if _, err := p.Take("A", []string{"A"}); err != nil {
+			if _, err := p.Take("A", []string{"A"}, false); err != nil {
 				t.Fatalf("a place was lost: %v", err)
 			}
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 
 	"google.golang.org/grpc"
 
@@ -9,13 +10,27 @@ import (
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/query"
 	"github.com/turumba/turumba/kit/streams"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/contactcsv"
 )
 
 const (
-	exportPage   = 1000     // contacts read at once
+	exportPage   = 1000     // rows read at once
 	exportBuffer = 64 << 10 // bytes of one message
+	// pagesAtOnce is how many pages of exports are read at a time, of 16 connections: whatever is
+	// exported, three quarters of them are for calls and sends (ADR 0051).
+	pagesAtOnce = 4
 )
+
+// readPage reads a page of an export when it is its turn. The page before has been taken by
+// the client by then, but for what the transport holds.
+func readPage[T any](ctx context.Context, s *Server, read func() (T, error)) (page T, err error) {
+	if err := s.pages.Acquire(ctx, 1); err != nil {
+		return page, context.Cause(ctx)
+	}
+	defer s.pages.Release(1)
+	return read()
+}
 
 // sender makes a stream of messages of what is written to it.
 type sender func(data []byte) error
@@ -37,7 +52,7 @@ func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grp
 	ctx := stream.Context()
 	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true}
 	for {
-		page, err := s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), r)
+		page, err := readPage(ctx, s, func() (*query.Page[*account.Contact], error) { return s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), r) })
 		if err != nil {
 			return err
 		}
@@ -73,7 +88,7 @@ func (s *Server) ExportContactImportErrors(req *accountv1.ExportContactImportErr
 		return err
 	}
 	for after := 0; ; {
-		rows, err := s.store.RejectedRows(ctx, im, after, exportPage)
+		rows, err := readPage(ctx, s, func() ([]*account.RejectedRow, error) { return s.store.RejectedRows(ctx, im, after, exportPage) })
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
@@ -63,11 +64,12 @@ type Server struct {
 	retention int32 // of messages, in days, where an account says nothing
 	changed   func()
 	watched   *streams.Watcher[*accountv1.WatchContactImportResponse]
+	pages     *semaphore.Weighted // of exports that are being read
 }
 
 // Register adds the services to r.
 func Register(r grpc.ServiceRegistrar, cfg Config) {
-	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, devices: cfg.Devices, limits: identity.Limits{Store: cfg.Store}, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed, watched: watchImports(cfg.Store, cfg.Clock)}
+	s := &Server{store: cfg.Store, contacts: cfg.Contacts, identity: cfg.Identity, keys: cfg.Keys, devices: cfg.Devices, limits: identity.Limits{Store: cfg.Store}, mail: cfg.Mail, clock: cfg.Clock, publicURL: cfg.PublicURL, retention: cfg.MessageRetentionDays, changed: cfg.Changed, watched: watchImports(cfg.Store, cfg.Clock), pages: semaphore.NewWeighted(pagesAtOnce)}
 	accountv1.RegisterAuthServiceServer(r, s)
 	accountv1.RegisterContextServiceServer(r, s)
 	accountv1.RegisterInternalContextServiceServer(r, s)

@@ -47,15 +47,18 @@ type ContactImportServiceClient interface {
 	// GetContactImport returns one import.
 	GetContactImport(ctx context.Context, in *GetContactImportRequest, opts ...grpc.CallOption) (*GetContactImportResponse, error)
 	// WatchContactImport streams the import whenever its counts change, at most twice
-	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
-	// streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
-	// stream can be opened again at once, and begins with the present state.
+	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
+	// of a caller and 200 of an account that are open or were opened within the last 20 s.
+	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
+	// with the present state.
 	WatchContactImport(ctx context.Context, in *WatchContactImportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchContactImportResponse], error)
 	// CancelContactImport ends an import; contacts that it made stay. INVALID_STATE
 	// when it has ended.
 	CancelContactImport(ctx context.Context, in *CancelContactImportRequest, opts ...grpc.CallOption) (*CancelContactImportResponse, error)
 	// ExportContactImportErrors streams the rejected rows as CSV: line, code, field and
 	// message, then the row's own cells, so that a mended file can be imported again.
+	// RATE_LIMITED above 20 streams of a caller and 200 of an account that are open or were
+	// opened within the last 20 s.
 	ExportContactImportErrors(ctx context.Context, in *ExportContactImportErrorsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactImportErrorsResponse], error)
 }
 
@@ -166,15 +169,18 @@ type ContactImportServiceServer interface {
 	// GetContactImport returns one import.
 	GetContactImport(context.Context, *GetContactImportRequest) (*GetContactImportResponse, error)
 	// WatchContactImport streams the import whenever its counts change, at most twice
-	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
-	// streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
-	// stream can be opened again at once, and begins with the present state.
+	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
+	// of a caller and 200 of an account that are open or were opened within the last 20 s.
+	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
+	// with the present state.
 	WatchContactImport(*WatchContactImportRequest, grpc.ServerStreamingServer[WatchContactImportResponse]) error
 	// CancelContactImport ends an import; contacts that it made stay. INVALID_STATE
 	// when it has ended.
 	CancelContactImport(context.Context, *CancelContactImportRequest) (*CancelContactImportResponse, error)
 	// ExportContactImportErrors streams the rejected rows as CSV: line, code, field and
 	// message, then the row's own cells, so that a mended file can be imported again.
+	// RATE_LIMITED above 20 streams of a caller and 200 of an account that are open or were
+	// opened within the last 20 s.
 	ExportContactImportErrors(*ExportContactImportErrorsRequest, grpc.ServerStreamingServer[ExportContactImportErrorsResponse]) error
 	mustEmbedUnimplementedContactImportServiceServer()
 }

@@ -49,7 +49,8 @@ type ContactServiceClient interface {
 	// ExportContacts streams the contacts that the filters choose as a CSV file, oldest
 	// first. Cells that a spreadsheet would take for a formula get a leading ', which
 	// an import takes away again. Contacts that change meanwhile may be in the file as
-	// they were before or after.
+	// they were before or after. RATE_LIMITED above 20 streams of a caller and 200 of an
+	// account that are open or were opened within the last 20 s.
 	ExportContacts(ctx context.Context, in *ExportContactsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactsResponse], error)
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(ctx context.Context, in *UpdateContactRequest, opts ...grpc.CallOption) (*UpdateContactResponse, error)
@@ -163,7 +164,8 @@ type ContactServiceServer interface {
 	// ExportContacts streams the contacts that the filters choose as a CSV file, oldest
 	// first. Cells that a spreadsheet would take for a formula get a leading ', which
 	// an import takes away again. Contacts that change meanwhile may be in the file as
-	// they were before or after.
+	// they were before or after. RATE_LIMITED above 20 streams of a caller and 200 of an
+	// account that are open or were opened within the last 20 s.
 	ExportContacts(*ExportContactsRequest, grpc.ServerStreamingServer[ExportContactsResponse]) error
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(context.Context, *UpdateContactRequest) (*UpdateContactResponse, error)

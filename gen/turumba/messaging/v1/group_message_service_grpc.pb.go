@@ -72,9 +72,10 @@ type GroupMessageServiceClient interface {
 	// INVALID_STATE while it is running.
 	DeleteGroupMessage(ctx context.Context, in *DeleteGroupMessageRequest, opts ...grpc.CallOption) (*DeleteGroupMessageResponse, error)
 	// WatchGroupMessage streams the send whenever its counters change, at most twice
-	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
-	// streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
-	// stream can be opened again at once, and begins with the present state.
+	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
+	// of a caller and 200 of an account that are open or were opened within the last 20 s.
+	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
+	// with the present state.
 	WatchGroupMessage(ctx context.Context, in *WatchGroupMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchGroupMessageResponse], error)
 	// ListSkippedRecipients returns the recipients that got no message, and why.
 	ListSkippedRecipients(ctx context.Context, in *ListSkippedRecipientsRequest, opts ...grpc.CallOption) (*ListSkippedRecipientsResponse, error)
@@ -254,9 +255,10 @@ type GroupMessageServiceServer interface {
 	// INVALID_STATE while it is running.
 	DeleteGroupMessage(context.Context, *DeleteGroupMessageRequest) (*DeleteGroupMessageResponse, error)
 	// WatchGroupMessage streams the send whenever its counters change, at most twice
-	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 open
-	// streams of a caller and 200 of an account. UNAVAILABLE when the service stops: the
-	// stream can be opened again at once, and begins with the present state.
+	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
+	// of a caller and 200 of an account that are open or were opened within the last 20 s.
+	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
+	// with the present state.
 	WatchGroupMessage(*WatchGroupMessageRequest, grpc.ServerStreamingServer[WatchGroupMessageResponse]) error
 	// ListSkippedRecipients returns the recipients that got no message, and why.
 	ListSkippedRecipients(context.Context, *ListSkippedRecipientsRequest) (*ListSkippedRecipientsResponse, error)
