@@ -23,6 +23,7 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/config"
+	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/kit/telemetry"
 	"github.com/turumba/turumba/services/account/app"
@@ -90,6 +91,7 @@ func (m *mailbox) code(t *testing.T, address string) string {
 // world is the account service on a database of its own.
 type world struct {
 	conn, worker grpc.ClientConnInterface
+	server       *grpcserver.Server
 	clock        *clock.Fake
 	mail         *mailbox
 	db           *pgtest.Database
@@ -122,7 +124,7 @@ func start(t *testing.T, change ...func(*app.Config, *app.Deps)) *world {
 	})
 	conn := a.Server.Conn("")
 	return &world{
-		conn: conn, worker: a.Server.Conn("worker"), clock: now, mail: mail, db: d, auth: accountv1.NewAuthServiceClient(conn),
+		conn: conn, worker: a.Server.Conn("worker"), server: a.Server, clock: now, mail: mail, db: d, auth: accountv1.NewAuthServiceClient(conn),
 		contacts: accountv1.NewContactServiceClient(conn), groups: accountv1.NewContactGroupServiceClient(conn),
 	}
 }
