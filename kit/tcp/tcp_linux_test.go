@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/tcp"
 )
 
@@ -62,7 +63,7 @@ func TestUnsent(t *testing.T) {
 	conn, err := l.Accept()
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+	require.NoError(t, conn.SetWriteDeadline(clock.System().Now().Add(300*time.Millisecond)))
 	written, err := conn.Write(make([]byte, 64<<20))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.Less(t, written, 1<<20, "bytes that were taken of a client that reads nothing")

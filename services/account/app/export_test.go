@@ -136,6 +136,7 @@ func TestDroppedExportEndsItsStatement(t *testing.T) {
 
 // locked keeps a table from being read until free is closed.
 func (w *world) locked(t *testing.T, table string, locked chan<- struct{}, free <-chan struct{}) error {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.db.URL)
 	if err != nil {
 		return err
