@@ -21,6 +21,7 @@ func slowRows() []row {
 		{"F-87", "kill while a provider takes 3 s", quick, beside, killBehindSlow},
 		{"F-88", "a send is cancelled while its provider takes 3 s, or never answers", quick, beside, cancelBehindSlow},
 		{"F-89", "a relay that takes one mail of fifty and never answers", full, beside, sometimesSilent},
+		{"F-99", "channels that never answer stand, and one token opens exports and drops them", quick, alone, droppedExports},
 	}
 }
 
@@ -60,22 +61,7 @@ func silentChannels(r *trial) {
 	}
 	alone := min(send(), send())
 
-	var faults []sim.Fault
-	var silent []*tenant
-	for range tenants {
-		x := r.mailer(connections(4))
-		silent = append(silent, x)
-		for range channels - 1 {
-			silent = append(silent, x.channelOf(connections(4)))
-		}
-	}
-	for _, x := range silent {
-		faults = append(faults, sim.Fault{Kind: "silent", Rate: 1, From: x.from})
-	}
-	r.faults(faults...)
-	for _, x := range silent {
-		x.batch(mails)
-	}
+	silent := r.silentTenants(tenants, channels, mails)
 	fresh := well.channelOf(connections(4))
 	var ids []string
 	for i := range 40 {
@@ -93,12 +79,39 @@ func silentChannels(r *trial) {
 	require.LessOrEqual(r.t, slowest, 1.0, "p99 of others' single messages in seconds")
 	require.LessOrEqual(r.t, beside.Seconds(), max(1.3*alone.Seconds(), alone.Seconds()+0.5), "seconds of a send beside silent channels")
 	require.Zero(r.t, r.number("SELECT count(*) FROM messages WHERE status = 'permanently_failed'"), "nothing is called unknown while its call is open")
-	called := 0
-	for _, x := range silent {
-		called += r.number("SELECT count(*) FROM messages m JOIN dispatch_chunks d ON d.id = m.chunk_id WHERE m.channel_id = $1 AND m.ordinal < d.calling_upto", x.channel)
-	}
-	r.endSilence(called)
+	r.endSilence(r.called(silent))
 	r.did("%d silent channels of %d accounts: p99 of others %.2f s, a send of %d took %.1f s alone and %.1f s beside", len(silent), tenants, slowest, people, alone.Seconds(), beside.Seconds())
+}
+
+// silentTenants make channels whose provider takes mails and never answers, and queue
+// mails on each.
+func (r *trial) silentTenants(tenants, channels, mails int) (silent []*tenant) {
+	r.t.Helper()
+	var faults []sim.Fault
+	for range tenants {
+		x := r.mailer(connections(4))
+		silent = append(silent, x)
+		for range channels - 1 {
+			silent = append(silent, x.channelOf(connections(4), func(req *messagingv1.CreateChannelRequest) {
+				req.GetCredentials().GetSmtp().FromEmail = &x.from // one fault for all
+			}))
+		}
+		faults = append(faults, sim.Fault{Kind: "silent", Rate: 1, From: x.from})
+	}
+	r.faults(faults...)
+	for _, x := range silent {
+		x.batch(mails)
+	}
+	return silent
+}
+
+// called is how many messages of the tenants' channels are called and have no answer.
+func (r *trial) called(of []*tenant) (n int) {
+	r.t.Helper()
+	for _, x := range of {
+		n += r.number("SELECT count(*) FROM messages m JOIN dispatch_chunks d ON d.id = m.chunk_id WHERE m.channel_id = $1 AND m.ordinal < d.calling_upto", x.channel)
+	}
+	return n
 }
 
 // batch makes n single messages at once.
