@@ -17,7 +17,7 @@ import (
 )
 
 func testLine(connections int) *line {
-	return newLine(nil, 1, connections, &valve{}, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "took"}))
+	return newPool(nil, 1, connections, &valve{}, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "took"})).lines[singles]
 }
 
 // marked are n messages that the gate was passed for.
@@ -135,13 +135,12 @@ func TestSilentCallsLeaveAConnection(t *testing.T) {
 	for connections := 1; connections <= 4; connections++ {
 		var calling sync.WaitGroup
 		ends := make(chan struct{})
-		l := testLine(connections)
+		l, closed := testLine(connections), make(chan struct{})
+		close(closed)
 		free := func() (n int) {
 			for range connections {
-				select {
-				case l.slots <- struct{}{}:
+				if l.take(closed) {
 					n++
-				default:
 				}
 			}
 			for range n {

@@ -12,12 +12,13 @@ import (
 // TestSeats plays a lane: what may be claimed beside what is in work.
 func TestSeats(t *testing.T) {
 	t.Parallel()
-	s := newSeats(16)
+	s := newSeats(16, 16)
+	limit := chunkLimit{quick: 4, most: 4}
 	paces := map[string]pace{}
 	slowOnes := map[string]string{}
 	known := func(id string) (pace, bool) { return paces[id], false }
 	skip := func() postgres.Skip {
-		return s.skip(4, known, slowOnes, func(account string) []string { return []string{"known of " + account} })
+		return s.skip(limit, known, slowOnes, func(account string) []string { return []string{"known of " + account} })
 	}
 	take := func(account, channel string) *seat {
 		s.main <- struct{}{}
@@ -70,8 +71,8 @@ func TestSeats(t *testing.T) {
 	paces["d9"], paces["e1"] = slow, slow
 	slowOnes = map[string]string{"d9": "d", "e1": "e"}
 	require.Equal(t, []string{"c", "d9"}, skip().Channels)
-	require.True(t, s.full("d9", "d", 4, slow, true))
-	require.False(t, s.full("e1", "e", 4, slow, true))
+	require.True(t, s.full("d9", "d", limit, slow, true))
+	require.False(t, s.full("e1", "e", limit, slow, true))
 	require.Len(t, s.main, 2, "they gave their places away")
 	for _, m := range moved {
 		m.move(nowhere)
