@@ -66,6 +66,7 @@ func (l *line) part(f *flight) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
 	l.runners--
+	defer l.pool.disclaim()
 	if i := slices.Index(l.starved, f); i >= 0 {
 		l.starved = slices.Delete(l.starved, i, i+1)
 	}
@@ -80,16 +81,16 @@ func (p *pool) marks() int { return min(2*p.all, bulkPerChannel*window) }
 func (p *pool) marked() int { return p.lines[singles].ahead + p.lines[sends].ahead }
 
 // most is how many of the marks a lane may have. Sends always leave some for the next
-// single message; single messages leave those of the other lane's own connections while
-// it has messages to mark.
+// single message, unless there is one connection; else a lane leaves those of the other
+// one's own connections while that has messages to mark.
 func (l *line) most() int {
 	all, other := l.pool.marks(), l.pool.lines[1-l.lane]
 	own := max(all/8, 1) // of single messages: one for each connection of theirs
 	left := 0
 	switch {
-	case l.lane == sends:
+	case l.lane == sends && (l.pool.all > 1 || other.runners > 0):
 		left = own
-	case other.runners > 0:
+	case l.lane == singles && other.runners > 0:
 		left = max(all/2-own, 1)
 	}
 	return all - max(left, other.ahead)
@@ -151,10 +152,11 @@ func (l *line) mark(f *flight, open, stored, want int) (n, low int, yield bool) 
 	n = min(share-open, l.most()-l.ahead+stored, l.pool.marks()-l.pool.marked()+stored, want)
 	switch turn := slices.Index(l.starved, f); {
 	case open > share-enough:
-		return 0, share - enough, false
+		return 0, share - enough, len(l.pool.lines[1-l.lane].starved) > 0
 	case n < min(enough, want), turn != 0 && len(l.starved) > 0:
 		if turn < 0 {
 			l.starved = append(l.starved, f)
+			l.pool.claim(l.lane)
 		}
 		return 0, open - 1, true
 	case turn == 0:
@@ -185,6 +187,7 @@ func (l *line) done(n int) {
 	defer l.pool.mu.Unlock()
 	l.ahead -= n
 	l.feed()
+	l.pool.disclaim()
 }
 
 // feed wakes the runners of both lanes that wait.

@@ -55,6 +55,8 @@ type usage struct {
 	// such calls, which are open all the same.
 	mute, given [lanes]int
 	last        int // the lane that took one last
+	// claimed: a single message that is not marked yet has the next connection of its lane.
+	claimed bool
 }
 
 func (u *usage) free(s shares) int { return s.all - u.open[singles] - u.open[sends] }
@@ -73,11 +75,17 @@ func (s shares) may(u *usage, lane int) bool {
 	return u.given[sends] == 0 && free > s.kept-u.open[singles]
 }
 
-// next is the lane whose caller takes the next connection; false if none does. Single
-// messages come first until they have their own: the first of them waits for the end of one
-// call at most.
+// next is the lane whose caller takes the next connection; false if none does, or if the
+// connection waits for a single message that claimed it. Single messages come first until
+// they have their own: the first of them waits for the end of one call at most.
 func (s shares) next(u *usage) (lane int, ok bool) {
-	single, bulk := u.waiting[singles] > 0 && s.may(u, singles), u.waiting[sends] > 0 && s.may(u, sends)
+	lane, ok = s.turn(u)
+	return lane, ok && u.waiting[lane] > 0
+}
+
+func (s shares) turn(u *usage) (lane int, ok bool) {
+	single := (u.waiting[singles] > 0 || u.claimed) && s.may(u, singles)
+	bulk := u.waiting[sends] > 0 && s.may(u, sends)
 	switch {
 	case !single && !bulk:
 		return 0, false
@@ -116,17 +124,10 @@ type pool struct {
 
 // take waits for a connection; false if halt is closed first.
 func (p *pool) take(lane int, halt <-chan struct{}) bool {
-	p.mu.Lock()
-	// Nobody waits who could have it: that one would have taken it already.
-	if p.may(&p.use, lane) {
-		p.grant(lane)
-		p.mu.Unlock()
+	ready, ok := p.ask(lane)
+	if ok {
 		return true
 	}
-	ready := make(chan struct{})
-	p.queues[lane] = append(p.queues[lane], ready)
-	p.use.waiting[lane]++
-	p.mu.Unlock()
 	select {
 	case <-ready:
 		return true
@@ -136,9 +137,29 @@ func (p *pool) take(lane int, halt <-chan struct{}) bool {
 	}
 }
 
+// ask takes a connection; if none can be had, ready is closed when one is.
+func (p *pool) ask(lane int) (ready chan struct{}, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.use.waiting[lane]++
+	// Nobody waits who could have it: that one would have taken it already.
+	if next, ok := p.next(&p.use); ok && next == lane {
+		p.grant(lane)
+		return nil, true
+	}
+	ready = make(chan struct{})
+	p.queues[lane] = append(p.queues[lane], ready)
+	return ready, false
+}
+
+// grant takes a connection for one that waits.
 func (p *pool) grant(lane int) {
+	p.use.waiting[lane]--
 	p.use.open[lane]++
 	p.use.last = lane
+	if lane == singles {
+		p.use.claimed = false
+	}
 }
 
 // leave ends the wait of a caller, or gives back what it was given meanwhile.
@@ -152,6 +173,23 @@ func (p *pool) leave(lane int, ready chan struct{}) {
 	}
 	p.queues[lane] = slices.Delete(p.queues[lane], i, i+1)
 	p.use.waiting[lane]--
+	p.settle()
+}
+
+// claim holds the next connection of single messages for one that waits to be marked. Only
+// beside one connection there may be no mark for it.
+func (p *pool) claim(lane int) {
+	if lane == singles && p.all == 1 {
+		p.use.claimed = true
+	}
+}
+
+// disclaim gives the claim up when nobody is left to use it.
+func (p *pool) disclaim() {
+	if l := p.lines[singles]; p.use.claimed && l.runners == 0 && l.ahead <= 0 {
+		p.use.claimed = false
+		p.settle()
+	}
 }
 
 // free gives a connection back.
@@ -175,7 +213,6 @@ func (p *pool) settle() {
 		}
 		close(p.queues[lane][0])
 		p.queues[lane] = p.queues[lane][1:]
-		p.use.waiting[lane]--
 		p.grant(lane)
 	}
 }

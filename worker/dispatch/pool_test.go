@@ -81,19 +81,6 @@ func TestNextConnection(t *testing.T) {
 	}
 }
 
-// callers play those who wait for connections of a pool, without goroutines.
-type callers struct{ *pool }
-
-// ask is take for a caller that does not block.
-func (c callers) ask(lane int) {
-	if c.may(&c.use, lane) {
-		c.grant(lane)
-		return
-	}
-	c.queues[lane] = append(c.queues[lane], make(chan struct{}))
-	c.use.waiting[lane]++
-}
-
 // TestConnectionsAreShared: calls begin and end by chance in both lanes. There are never
 // more than the connections, none lies idle that somebody may have, and what the end of a
 // call sets free is a single message's while they have less than their own, and else a
@@ -103,7 +90,7 @@ func TestConnectionsAreShared(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 4, 7, 15, 16, 64} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			c := callers{testLine(n).pool}
+			c := testLine(n).pool
 			for range 20000 {
 				lane := rand.IntN(lanes)
 				switch begin := rand.IntN(2) == 0; {
@@ -150,7 +137,7 @@ func turn(s shares, u usage) (n [lanes]int) {
 func TestSingleBeforeCampaign(t *testing.T) {
 	t.Parallel()
 	for n := 1; n <= 64; n++ {
-		c := callers{testLine(n).pool}
+		c := testLine(n).pool
 		for range 3 * n {
 			c.ask(sends)
 		}
@@ -171,7 +158,7 @@ func TestSingleBeforeCampaign(t *testing.T) {
 func TestSendBesideSingles(t *testing.T) {
 	t.Parallel()
 	for n := 1; n <= 64; n++ {
-		c := callers{testLine(n).pool}
+		c := testLine(n).pool
 		for range 100 * n {
 			c.ask(singles)
 		}
