@@ -45,6 +45,9 @@ func newPool(sender channel.Sender, epoch int64, connections int, v *valve, took
 // connections is how many calls there may be at once, those of the other lane too.
 func (l *line) connections() int { return l.pool.all }
 
+// own is how many of them the lane has in any case.
+func (l *line) own() int { return l.pool.shares.own[l.lane] }
+
 // take waits for a connection; false if halt is closed first.
 func (l *line) take(halt <-chan struct{}) bool { return l.pool.take(l.lane, halt) }
 

@@ -38,6 +38,7 @@ type seats struct {
 type channelSeats struct {
 	chunks      int
 	connections int // of the channel; 0 while they are not known
+	own         int // of those, the lane's own
 }
 
 type accountSeats struct{ main, fresh, slow int }
@@ -92,15 +93,16 @@ func (s *seats) account(id string) *accountSeats {
 	return a
 }
 
-// equip says how many connections the channel has, and reports whether that was not known.
-func (t *seat) equip(connections int) (news bool) {
+// equip says how many connections the channel has, and how many of them are the lane's own,
+// and reports whether that was not known.
+func (t *seat) equip(connections, own int) (news bool) {
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
 	ch := t.of.channels[t.channelID]
 	if ch == nil {
 		return false
 	}
-	news, ch.connections = ch.connections == 0, connections
+	news, ch.connections, ch.own = ch.connections == 0, connections, own
 	return news
 }
 
@@ -164,8 +166,8 @@ func (s *seats) full(channelID, accountID string, limit chunkLimit, p pace, movi
 // at most where it has more connections than that.
 type chunkLimit struct{ quick, most int }
 
-// most is how many chunks of the channel may be in work: no more than have a connection,
-// unless its calls go fast, or at least go on. Then there are some more, so that each
+// most is how many chunks of the channel may be in work: no more than have a connection of
+// the lane's own, unless its calls go fast, or at least go on. Then there are some more, so that each
 // connection has one while others are stored and claimed.
 func (c *channelSeats) most(limit chunkLimit, p pace, moving bool) int {
 	switch {
@@ -180,7 +182,7 @@ func (c *channelSeats) most(limit chunkLimit, p pace, moving bool) int {
 	case moving:
 		return min(limit.most, c.connections+spareSlow)
 	}
-	return min(limit.most, c.connections)
+	return min(limit.most, c.own)
 }
 
 // roomForSlow reports whether an account may have one more chunk of a slow channel in

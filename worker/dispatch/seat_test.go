@@ -28,7 +28,7 @@ func TestSeats(t *testing.T) {
 	first := take("a", "a1")
 	require.Equal(t, postgres.Skip{Channels: []string{"a1"}, Fresh: []string{"a"}, Known: []string{"known of a"}}, skip(), "a new channel has one chunk, an account one new channel")
 	paces["a1"] = quick
-	first.equip(1)
+	first.equip(1, 1)
 	first.move(nowhere)
 	require.Empty(t, s.main)
 	require.Equal(t, postgres.Skip{}, skip())
@@ -53,7 +53,7 @@ func TestSeats(t *testing.T) {
 	// A channel that does not move has as many chunks in work as connections.
 	paces["c"], slowOnes["c"] = quick, "c"
 	for range 2 {
-		take("c", "c").equip(2)
+		take("c", "c").equip(2, 2)
 	}
 	require.Empty(t, skip().Channels)
 	paces["c"] = slow
@@ -64,7 +64,7 @@ func TestSeats(t *testing.T) {
 	for i := range 8 {
 		paces[fmt.Sprint("d", i)] = quick
 		m := take("d", fmt.Sprint("d", i))
-		m.equip(4)
+		m.equip(4, 4)
 		m.move(inSlow)
 		moved = append(moved, m)
 	}
