@@ -136,9 +136,10 @@ func (r *trial) endSilence(open int) {
 	require.NoError(r.t, err)
 }
 
-// latencies: throughput is connections / latency, however long a call takes.
+// latencies: throughput is connections / latency, however long a call takes and whichever
+// lane is alone, and a single message beside a send waits for one call at most.
 func latencies(r *trial) {
-	const connected, bulk = 16, 12
+	const connected = 16
 	cases := []struct {
 		name   string
 		people int
@@ -150,7 +151,7 @@ func latencies(r *trial) {
 		{"300 ms and 1 % 1.6 s", 600, 313 * time.Millisecond, func(from string) []sim.Fault {
 			return []sim.Fault{{Kind: "slow", Rate: 0.01, LatencyMS: 1600, From: from}, {Kind: "slow", Rate: 1, LatencyMS: 300, From: from}}
 		}},
-		{"3 s", 96, 3 * time.Second, func(from string) []sim.Fault {
+		{"3 s", 128, 3 * time.Second, func(from string) []sim.Fault {
 			return []sim.Fault{{Kind: "slow", Rate: 1, LatencyMS: 3000, From: from}}
 		}},
 	}
@@ -162,31 +163,64 @@ func latencies(r *trial) {
 		x := r.mailer(connections(connected))
 		people := c.people
 		if !r.full {
-			people /= 3
+			people /= 2
 		}
 		x.invite(people)
 		r.faults(c.faults(x.from)...)
+		// took holds what was sent of n messages against what is possible. The first outcomes
+		// are stored after one latency, and the last ones leave places empty for one.
+		took := func(what string, n int) {
+			var seconds float64
+			require.NoError(r.t, r.sql.QueryRow(r.t.Context(), "SELECT extract(epoch FROM max(sent_at) - min(sent_at))::float8 FROM messages WHERE channel_id = $1", x.channel).Scan(&seconds))
+			possible := float64(n-2*connected) / connected * c.mean.Seconds()
+			require.LessOrEqual(r.t, possible, seconds+c.mean.Seconds(), "the fault was made")
+			require.LessOrEqual(r.t, seconds, possible/0.9+2*c.mean.Seconds()+1.6, "%s: %s of %d by %d connections", c.name, what, n, connected)
+			notes = append(notes, fmt.Sprintf("%s, %s: %.1f/s of %.1f", c.name, what, float64(n)/seconds, connected/c.mean.Seconds()))
+		}
 		id := x.send()
+		r.eventually("the send is under way", "SELECT sent_count > 0 FROM group_messages WHERE id = $1", id)
+		code := x.accept(x.request("code"))
 		r.eventually(c.name, `SELECT status = 'completed' FROM group_messages WHERE id = $1`, id)
-		var seconds float64
-		require.NoError(r.t, r.sql.QueryRow(r.t.Context(), "SELECT extract(epoch FROM max(sent_at) - min(sent_at))::float8 FROM messages WHERE group_message_id = $1", id).Scan(&seconds))
-		// The first outcomes are stored after one latency, and the last ones leave places
-		// empty for one.
-		possible := float64(people-2*bulk) / bulk * c.mean.Seconds()
-		require.LessOrEqual(r.t, possible, seconds+c.mean.Seconds(), "the fault was made")
-		require.LessOrEqual(r.t, seconds, possible/0.9+2*c.mean.Seconds()+1.6, "%s: a send of %d by %d connections", c.name, people, bulk)
-		notes = append(notes, fmt.Sprintf("%s: %.1f/s of %.1f", c.name, float64(people)/seconds, bulk/c.mean.Seconds()))
+		took("a send", people)
+		var waited float64
+		require.NoError(r.t, r.sql.QueryRow(r.t.Context(), "SELECT extract(epoch FROM sent_at - created_at)::float8 FROM messages WHERE id = $1", code).Scan(&waited))
+		// Its own call takes one latency (or the longer one), and it waits for one at most.
+		require.LessOrEqual(r.t, waited, max(2*c.mean.Seconds(), 1.6)+2, "a single message beside the send")
+		notes = append(notes, fmt.Sprintf("a code beside it %.1f s", waited))
+
+		from := x.from
+		x = r.mailer(connections(connected))
+		r.faults(append(c.faults(from), c.faults(x.from)...)...)
+		x.together(people)
+		x.all("sent")
+		took("singles", people)
 	}
 	r.faults()
 	r.did("%s", strings.Join(notes, ", "))
 }
 
+// together makes n single messages by one call.
+func (x *tenant) together(n int) {
+	x.t.Helper()
+	req := &messagingv1.BatchCreateMessagesRequest{}
+	for range n {
+		one := x.request("single" + uuid.NewString()[:8])
+		req.Messages = append(req.Messages, &messagingv1.MessageInput{ChannelId: one.GetChannelId(), DeliveryAddress: one.GetDeliveryAddress(), Subject: one.GetSubject(), MessageBody: one.GetMessageBody()})
+	}
+	res, err := messagingv1.NewMessageServiceClient(x.messagingConn).BatchCreateMessages(x.ctx(), req)
+	require.NoError(x.t, err)
+	for _, one := range res.GetResults() {
+		require.NotEmpty(x.t, one.GetMessage().GetId())
+		x.accepted = append(x.accepted, one.GetMessage().GetId())
+	}
+}
+
 // killBehindSlow kills a worker whose calls take 3 s: no more is unknown than twice the
 // connections.
 func killBehindSlow(r *trial) {
-	const connected, bulk = 16, 12
+	const connected = 16
 	x, kills := r.mailer(connections(connected)), r.times(5)
-	x.invite(10 * kills * bulk)
+	x.invite(10 * kills * connected)
 	r.faults(sim.Fault{Kind: "slow", Rate: 1, LatencyMS: 3000, From: x.from})
 	x.send()
 	for range kills {
@@ -198,7 +232,7 @@ func killBehindSlow(r *trial) {
 	}
 	r.faults()
 	unknown := r.number("SELECT count(*) FROM messages WHERE error_code = 'outcome_unknown'")
-	r.may.Window = kills * 2 * bulk
+	r.may.Window = kills * 2 * connected
 	r.did("%d kills, %d unknown", kills, unknown)
 }
 
@@ -222,12 +256,12 @@ func cancelBehindSlow(r *trial) {
 	}
 	began := r.now()
 	for _, id := range sends {
-		r.eventually("what was not called is settled", "SELECT cancelled_count >= 400 - 24 FROM group_messages WHERE id = $1", id)
+		r.eventually("what was not called is settled", "SELECT cancelled_count >= 400 - 32 FROM group_messages WHERE id = $1", id)
 	}
 	took := r.now().Sub(began)
 	require.LessOrEqual(r.t, took, 5*time.Second)
 	open := called(sends[silent])
-	require.LessOrEqual(r.t, open, 24)
+	require.LessOrEqual(r.t, open, 32)
 	r.eventually("the slow ones end", "SELECT pending_count = 0 FROM group_messages WHERE id = $1", sends[slow])
 	r.endSilence(open)
 	r.did("settled %.1f s after the cancel, %d calls open", took.Seconds(), open)
@@ -240,7 +274,7 @@ func sometimesSilent(r *trial) {
 	x.invite(300)
 	r.faults(sim.Fault{Kind: "silent", Rate: 0.02, From: x.from}, sim.Fault{Kind: "slow", Rate: 1, LatencyMS: 200, From: x.from})
 	id := x.send()
-	r.eventually("all others are sent", "SELECT pending_count <= 12 AND sent_count >= 288 FROM group_messages WHERE id = $1", id)
+	r.eventually("all others are sent", "SELECT pending_count <= 16 AND sent_count >= 284 FROM group_messages WHERE id = $1", id)
 	open := r.number("SELECT pending_count FROM group_messages WHERE id = $1", id)
 	require.Zero(r.t, r.number("SELECT count(*) FROM messages WHERE status = 'permanently_failed'"))
 	r.endSilence(open)

@@ -196,19 +196,15 @@ func (c *Channel) before(other *Channel, now time.Time) bool {
 	return c.ID < other.ID
 }
 
-// transactionalShare is the part of a channel's connections that is kept for single
-// messages.
+// transactionalShare is the part of a channel's connections that is single messages' own.
 const transactionalShare = 4
 
 // SplitConnections divides the channel's connections between single messages and
-// group messages, so that these never wait for one another (decision D10). A
-// channel with one connection has it for both.
-func (c *Channel) SplitConnections() (transactional, bulk int32, shared bool) {
-	if c.Connections < 2 {
-		return c.Connections, c.Connections, true
-	}
+// group messages (decision D10): what each has in any case while both have work. One
+// connection is both's, and they take turns.
+func (c *Channel) SplitConnections() (transactional, bulk int32) {
 	transactional = max(c.Connections/transactionalShare, 1)
-	return transactional, c.Connections - transactional, false
+	return transactional, max(c.Connections-transactional, 1)
 }
 
 // BulkShare of a channel's rate is open to group messages; the rest is kept for single

@@ -41,7 +41,7 @@ func TestChunksGoOnInMemory(t *testing.T) {
 		stop()
 		close(stopped)
 	}()
-	require.Eventually(t, func() bool { return w.count(readyChunks) == 4 }, patience, time.Millisecond, "those that wait are let go")
+	require.Eventually(t, func() bool { return w.count(readyChunks) >= 4 }, patience, time.Millisecond, "those that wait are let go, and what is not called of the others")
 	answer()
 	<-stopped
 	require.Zero(t, w.count(leasedChunks))

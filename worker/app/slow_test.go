@@ -246,55 +246,70 @@ func TestCancelBesideHangingCalls(t *testing.T) {
 	silent.Store(w.channel.ID, true)
 	id := w.queue()
 	w.dispatcher(0)
-	require.Eventually(t, func() bool { n, _ := w.provider.received(); return n == 3 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { n, _ := w.provider.received(); return n == 4 }, patience, time.Millisecond)
 	w.cancel(id)
-	w.until(id, "all but the called are cancelled", func(g *messaging.GroupMessage) bool { return g.Cancelled == 497 })
+	w.until(id, "all but the called are cancelled", func(g *messaging.GroupMessage) bool { return g.Cancelled == 496 })
 	n, _ := w.provider.received()
-	require.Equal(t, 3, n, "no further call")
-	require.EqualValues(t, 3, w.group(id).Pending)
+	require.Equal(t, 4, n, "no further call")
+	require.EqualValues(t, 4, w.group(id).Pending)
 	w.answer()
-	w.until(id, "the called ones end", func(g *messaging.GroupMessage) bool { return g.Sent == 3 })
+	w.until(id, "the called ones end", func(g *messaging.GroupMessage) bool { return g.Sent == 4 })
 	w.check()
 }
 
 // TestWindowsOfSlowProviders: a provider that takes its time gets as many calls as there
-// are connections, all the time, and no more messages are marked than twice as many.
+// are connections, all the time, whichever lane is alone, and no more messages are marked
+// than twice as many.
 func TestWindowsOfSlowProviders(t *testing.T) {
 	t.Parallel()
-	const connections = 8 // six of them for sends
-	for name, latency := range map[string]func(n int64) time.Duration{
-		"50 ms":  func(int64) time.Duration { return 50 * time.Millisecond },
-		"300 ms": func(int64) time.Duration { return 300 * time.Millisecond },
-		"mixed": func(n int64) time.Duration {
+	const connections, messages = 8, 200
+	group := func(w *world) { w.queue() }
+	batch := func(w *world) {
+		list := make([]*messaging.Message, messages)
+		for i := range list {
+			list[i] = w.single(fmt.Sprintf("p%d@example.org", i))
+		}
+		w.create(list...)
+	}
+	for name, c := range map[string]struct {
+		begin   func(w *world)
+		latency func(n int64) time.Duration
+	}{
+		"50 ms":              {group, func(int64) time.Duration { return 50 * time.Millisecond }},
+		"300 ms":             {group, func(int64) time.Duration { return 300 * time.Millisecond }},
+		"300 ms, batch":      {batch, func(int64) time.Duration { return 300 * time.Millisecond }},
+		"300 ms, one by one": {func(w *world) { w.singles(w.channel, messages) }, func(int64) time.Duration { return 300 * time.Millisecond }},
+		"mixed": {group, func(n int64) time.Duration {
 			if n%50 == 0 {
 				return 1600 * time.Millisecond
 			}
 			return 100 * time.Millisecond
-		},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.people(200, nil)
+			w.people(messages, nil)
 			w.connections(connections)
 			var n atomic.Int64
 			w.provider.set(func(m channel.Message) channel.Result {
-				if clock.Sleep(context.Background(), clock.System(), latency(n.Add(1))) != nil {
+				if clock.Sleep(context.Background(), clock.System(), c.latency(n.Add(1))) != nil {
 					return channel.Fail(channel.ClassTransient, "cancelled", "")
 				}
 				return accepted(m)
 			})
-			id := w.queue()
+			c.begin(w)
 			w.dispatcher(0)
 			marked := 0
-			w.until(id, "the send ends", func(g *messaging.GroupMessage) bool {
+			require.Eventually(t, func() bool {
 				marked = max(marked, w.count(`SELECT count(*) FROM messages m JOIN dispatch_chunks d ON d.id = m.chunk_id
 					WHERE m.status = 'queued' AND m.ordinal < d.calling_upto`))
-				return g.Final()
-			})
-			require.LessOrEqual(t, marked, 2*6)
+				return w.countStatus(messaging.MessageSent) == messages
+			}, patience, 5*time.Millisecond)
+			require.LessOrEqual(t, marked, 2*connections)
 			_, most := w.provider.called()
-			require.Equal(t, 6, most)
+			require.Equal(t, connections, most)
+			w.check()
 		})
 	}
 }

@@ -33,9 +33,11 @@ const (
 	window         = 64
 	wideWindow     = 128
 	bulkPerChannel = 2
-	// singlesPerChannel is the same for the transactional lane, whose chunks mostly
-	// hold one message.
+	// singlesPerChannel is the same for the transactional lane, whose chunks mostly hold one
+	// message. A channel that is not quick may have some more than it has connections, at
+	// most mostSingles, so that none of them waits for a chunk.
 	singlesPerChannel = 16
+	mostSingles       = 64 + spareSlow
 	// lease is how long a chunk is a worker's without a sign of life.
 	lease = 10 * time.Second
 	// heartbeat is how often a lease is extended besides the gate.
@@ -67,8 +69,9 @@ type Config struct {
 	Tracing *telemetry.Tracing
 	// Loops get the turns of the lanes and of those who keep leases; nil tells nobody.
 	Loops *jobs.Loops
-	// Runners is how many chunks of a lane are in work at a time; 0 means 64. As many more
-	// may be in work whose provider is slow.
+	// Runners is how many chunks of sends are in work at a time; 0 means 64. As many more may
+	// be in work whose provider is slow. Chunks of single messages may be half as many again,
+	// and those of slow providers more than twice as many.
 	Runners int
 	// SilentAfter is how long a call may have no answer until its channel is tried by another
 	// message; 0 means 30 s. Its outcome is awaited all the same.
@@ -115,17 +118,18 @@ func New(cfg Config) *Role {
 		}
 	}
 	r.handed.room = make(chan struct{}, 1)
-	r.bulk = newLane(r, postgres.LaneBulk, bulkPerChannel)
-	transactional := newLane(r, postgres.LaneTransactional, singlesPerChannel)
-	transactional.ledger = r.urgent
-	r.lanes = []*lane{transactional, r.bulk}
+	r.bulk = newLane(r, postgres.LaneBulk, chunkLimit{quick: bulkPerChannel, most: bulkPerChannel}, newSeats(cfg.Runners, cfg.Runners))
+	// Single messages of one account on one channel can have all its connections: 64 places
+	// and some more, of which one account has three quarters in the first part and half in
+	// the second.
+	singles := newLane(r, postgres.LaneTransactional, chunkLimit{quick: singlesPerChannel, most: mostSingles}, newSeats(cfg.Runners*3/2, cfg.Runners*9/4))
+	singles.ledger = r.urgent
+	r.lanes = []*lane{singles, r.bulk}
 	return r
 }
 
-func newLane(r *Role, name string, perChannel int) *lane {
-	return &lane{
-		role: r, ledger: r.ledger, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), seats: newSeats(r.cfg.Runners),
-	}
+func newLane(r *Role, name string, perChannel chunkLimit, s *seats) *lane {
+	return &lane{role: r, ledger: r.ledger, name: name, perChannel: perChannel, wake: make(chan struct{}, 1), handed: make(chan struct{}, 1), seats: s}
 }
 
 // Types are the channel types that the role sends to.
@@ -176,7 +180,7 @@ type lane struct {
 	role       *Role
 	ledger     ledger // of its claims, and of its runners in the first part
 	name       string
-	perChannel int // the most chunks of one channel in work
+	perChannel chunkLimit
 	wake       chan struct{}
 	handed     chan struct{} // wakes for chunks in memory alone: the database is not asked
 	seats      *seats

@@ -129,11 +129,10 @@ func (f *flight) land(c *call, o messaging.Outcome, urgent bool) (silent bool) {
 		signal(h.wake)
 	}
 	f.mu.Unlock()
-	switch {
-	case !silent:
+	if silent {
+		f.line.answer(given)
+	} else {
 		f.line.free()
-	case !given:
-		f.line.answer()
 	}
 	return silent
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func testLine(connections int) *line {
-	return newLine(nil, 1, connections, &valve{}, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "took"}))
+	return newPool(nil, 1, connections, &valve{}, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "took"})).lines[singles]
 }
 
 // marked are n messages that the gate was passed for.
@@ -135,13 +135,12 @@ func TestSilentCallsLeaveAConnection(t *testing.T) {
 	for connections := 1; connections <= 4; connections++ {
 		var calling sync.WaitGroup
 		ends := make(chan struct{})
-		l := testLine(connections)
+		l, closed := testLine(connections), make(chan struct{})
+		close(closed)
 		free := func() (n int) {
 			for range connections {
-				select {
-				case l.slots <- struct{}{}:
+				if l.take(closed) {
 					n++
-				default:
 				}
 			}
 			for range n {
@@ -166,35 +165,36 @@ func TestSilentCallsLeaveAConnection(t *testing.T) {
 }
 
 // TestMarked: of a channel that is not quick no more is marked than twice its connections,
-// by chance and over several runners, and each runner gets on.
+// by chance and over several runners of both lanes, and each runner gets on.
 func TestMarked(t *testing.T) {
 	t.Parallel()
 	for range 50 {
 		connections, runners := 1+rand.IntN(40), 1+rand.IntN(16)
-		l := testLine(connections)
+		p := testLine(connections).pool
 		type of struct {
+			l            *line
 			f            *flight
 			open, stored int
 			done         int
 		}
 		list := make([]*of, runners)
 		for i := range list {
-			list[i] = &of{f: &flight{wake: make(chan struct{}, 1)}}
-			l.join()
+			list[i] = &of{l: p.lines[rand.IntN(lanes)], f: &flight{wake: make(chan struct{}, 1)}}
+			list[i].l.join()
 		}
 		ahead := 0
 		for range 4000 {
 			r := list[rand.IntN(runners)]
 			landed := rand.IntN(r.open + 1)
 			r.open, r.stored = r.open-landed, r.stored+landed
-			n, low, _ := l.mark(r.f, r.open, r.stored, 1+rand.IntN(500))
+			n, low, _ := r.l.mark(r.f, r.open, r.stored, 1+rand.IntN(500))
 			if n == 0 {
 				require.Less(t, low, max(r.open, 1), "it waits for something")
-				l.done(r.stored)
+				r.l.done(r.stored)
 				ahead, r.stored = ahead-r.stored, 0
 				continue
 			}
-			l.done(r.stored)
+			r.l.done(r.stored)
 			ahead += n - r.stored
 			r.open, r.stored, r.done = r.open+n, 0, r.done+n
 			require.LessOrEqual(t, ahead, 2*connections)
@@ -204,6 +204,79 @@ func TestMarked(t *testing.T) {
 			require.Positive(t, r.done, "runner %d of %d, %d connections", i, runners, connections)
 		}
 	}
+}
+
+// TestMarksOfALane: a lane alone has enough messages marked for all connections that it can
+// have, and a single message in front of sends is marked at once.
+func TestMarksOfALane(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 64; n++ {
+		for lane := range lanes {
+			p := testLine(n).pool
+			for range 2 {
+				p.lines[lane].join()
+			}
+			marked := 0
+			for more := true; more; {
+				var got int
+				got, _, _ = p.lines[lane].mark(&flight{wake: make(chan struct{}, 1)}, 0, 0, 500)
+				marked, more = marked+got, got > 0
+			}
+			require.GreaterOrEqual(t, marked, p.lines[lane].reach(), "%d connections", n)
+			require.LessOrEqual(t, marked, 2*n)
+			if lane == singles {
+				continue
+			}
+			p.lines[singles].join()
+			got, _, _ := p.lines[singles].mark(&flight{wake: make(chan struct{}, 1)}, 0, 0, 1)
+			require.Equal(t, n > 1, got == 1, "%d connections", n)
+		}
+	}
+}
+
+// TestOneConnection: a single message in front of sends that have both marks is marked when
+// the outcome of the call is stored that is open, and called next, though a message of
+// the sends waits for longer.
+func TestOneConnection(t *testing.T) {
+	t.Parallel()
+	p := testLine(1).pool
+	bulk, single := p.lines[sends], p.lines[singles]
+	campaign, code := &flight{wake: make(chan struct{}, 1)}, &flight{wake: make(chan struct{}, 1)}
+	bulk.join()
+	n, _, _ := bulk.mark(campaign, 0, 0, 500)
+	require.Equal(t, 2, n)
+	_, ok := p.ask(sends)
+	require.True(t, ok)
+	waits, ok := p.ask(sends)
+	require.False(t, ok)
+
+	single.join()
+	n, _, _ = single.mark(code, 0, 0, 1)
+	require.Zero(t, n)
+	bulk.free()
+	require.Zero(t, p.use.open, "the connection is held")
+	n, _, yield := bulk.mark(campaign, 1, 1, 500)
+	require.Zero(t, n)
+	require.True(t, yield, "the outcome is stored at once")
+	bulk.done(1)
+	n, _, _ = single.mark(code, 0, 0, 1)
+	require.Equal(t, 1, n)
+	single.part(code)
+	_, ok = p.ask(singles)
+	require.True(t, ok)
+	single.free()
+	<-waits
+
+	// A claim ends with who made it.
+	single.done(1)
+	bulk.free()
+	bulk.mark(campaign, 0, 1, 500)
+	single.join()
+	p.claim(singles)
+	_, ok = p.ask(sends)
+	require.False(t, ok)
+	single.part(code)
+	require.Equal(t, 1, p.use.open[sends])
 }
 
 // TestPace: what is known of a channel's calls.

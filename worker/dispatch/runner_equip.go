@@ -92,7 +92,7 @@ func (r *runner) equip(ctx context.Context, w postgres.Work) (rest postgres.Rest
 
 // board makes ready to call by the line.
 func (r *runner) board() {
-	if r.seat.equip(r.line.connections()) {
+	if r.seat.equip(r.line.connections(), r.line.own()) {
 		r.lane.look() // others of a slow channel may have a connection too
 	}
 	r.stored()

@@ -37,13 +37,15 @@ type seats struct {
 // are silent.
 type channelSeats struct {
 	chunks      int
-	connections int // of the lane; 0 while they are not known
+	connections int // of the channel; 0 while they are not known
+	own         int // of those, the lane's own
 }
 
 type accountSeats struct{ main, fresh, slow int }
 
-func newSeats(runners int) *seats {
-	return &seats{main: make(chan struct{}, runners), slow: runners, channels: map[string]*channelSeats{}, accounts: map[string]*accountSeats{}}
+// newSeats are the places of both parts.
+func newSeats(runners, slow int) *seats {
+	return &seats{main: make(chan struct{}, runners), slow: slow, channels: map[string]*channelSeats{}, accounts: map[string]*accountSeats{}}
 }
 
 // place is where a runner is.
@@ -91,16 +93,16 @@ func (s *seats) account(id string) *accountSeats {
 	return a
 }
 
-// equip says how many connections the channel has in the lane, and reports whether that
-// was not known.
-func (t *seat) equip(connections int) (news bool) {
+// equip says how many connections the channel has, and how many of them are the lane's own,
+// and reports whether that was not known.
+func (t *seat) equip(connections, own int) (news bool) {
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
 	ch := t.of.channels[t.channelID]
 	if ch == nil {
 		return false
 	}
-	news, ch.connections = ch.connections == 0, connections
+	news, ch.connections, ch.own = ch.connections == 0, connections, own
 	return news
 }
 
@@ -150,30 +152,37 @@ func (t *seat) move(to place) {
 }
 
 // full reports whether a channel of this pace has all the chunks in work that it may have.
-func (s *seats) full(channelID, accountID string, most int, p pace, moving bool) bool {
+func (s *seats) full(channelID, accountID string, limit chunkLimit, p pace, moving bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p == slow && !s.roomForSlow(accountID) {
 		return true
 	}
 	ch := s.channels[channelID]
-	return ch != nil && ch.chunks >= ch.most(most, p, moving)
+	return ch != nil && ch.chunks >= ch.most(limit, p, moving)
 }
 
-// most is how many chunks of the channel may be in work: no more than have a connection,
-// unless its calls go fast, or at least go on.
-func (c *channelSeats) most(most int, p pace, moving bool) int {
+// chunkLimit is how many chunks of one channel a lane has in work: while it is quick, and
+// at most where it has more connections than that.
+type chunkLimit struct{ quick, most int }
+
+// most is how many chunks of the channel may be in work: no more than have a connection of
+// the lane's own, unless its calls go fast, or at least go on. Then there are some more, so that each
+// connection has one while others are stored and claimed.
+func (c *channelSeats) most(limit chunkLimit, p pace, moving bool) int {
 	switch {
 	case p == unproven:
 		return 1
-	case p != slow:
-		return most
+	case p == quick:
+		return limit.quick
+	case p == steady:
+		return min(limit.most, max(limit.quick, c.connections+spareSlow))
 	case c.connections == 0:
 		return 1
 	case moving:
-		return min(most, c.connections+spareSlow)
+		return min(limit.most, c.connections+spareSlow)
 	}
-	return min(most, c.connections)
+	return min(limit.most, c.own)
 }
 
 // roomForSlow reports whether an account may have one more chunk of a slow channel in
@@ -192,12 +201,12 @@ func (s *seats) roomForSlow(accountID string) bool {
 // skip is what must not be claimed now. known tells the pace of a channel, slowOnes are the
 // slow channels of the process with their accounts, and proven the known channels of an
 // account.
-func (s *seats) skip(most int, known func(channelID string) (p pace, moving bool), slowOnes map[string]string, proven func(accountID string) []string) postgres.Skip {
+func (s *seats) skip(limit chunkLimit, known func(channelID string) (p pace, moving bool), slowOnes map[string]string, proven func(accountID string) []string) postgres.Skip {
 	var skip postgres.Skip
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, ch := range s.channels {
-		if p, moving := known(id); ch.chunks >= ch.most(most, p, moving) {
+		if p, moving := known(id); ch.chunks >= ch.most(limit, p, moving) {
 			skip.Channels = append(skip.Channels, id)
 		}
 	}

@@ -12,12 +12,13 @@ import (
 // TestSeats plays a lane: what may be claimed beside what is in work.
 func TestSeats(t *testing.T) {
 	t.Parallel()
-	s := newSeats(16)
+	s := newSeats(16, 16)
+	limit := chunkLimit{quick: 4, most: 4}
 	paces := map[string]pace{}
 	slowOnes := map[string]string{}
 	known := func(id string) (pace, bool) { return paces[id], false }
 	skip := func() postgres.Skip {
-		return s.skip(4, known, slowOnes, func(account string) []string { return []string{"known of " + account} })
+		return s.skip(limit, known, slowOnes, func(account string) []string { return []string{"known of " + account} })
 	}
 	take := func(account, channel string) *seat {
 		s.main <- struct{}{}
@@ -27,7 +28,7 @@ func TestSeats(t *testing.T) {
 	first := take("a", "a1")
 	require.Equal(t, postgres.Skip{Channels: []string{"a1"}, Fresh: []string{"a"}, Known: []string{"known of a"}}, skip(), "a new channel has one chunk, an account one new channel")
 	paces["a1"] = quick
-	first.equip(1)
+	first.equip(1, 1)
 	first.move(nowhere)
 	require.Empty(t, s.main)
 	require.Equal(t, postgres.Skip{}, skip())
@@ -52,7 +53,7 @@ func TestSeats(t *testing.T) {
 	// A channel that does not move has as many chunks in work as connections.
 	paces["c"], slowOnes["c"] = quick, "c"
 	for range 2 {
-		take("c", "c").equip(2)
+		take("c", "c").equip(2, 2)
 	}
 	require.Empty(t, skip().Channels)
 	paces["c"] = slow
@@ -63,15 +64,15 @@ func TestSeats(t *testing.T) {
 	for i := range 8 {
 		paces[fmt.Sprint("d", i)] = quick
 		m := take("d", fmt.Sprint("d", i))
-		m.equip(4)
+		m.equip(4, 4)
 		m.move(inSlow)
 		moved = append(moved, m)
 	}
 	paces["d9"], paces["e1"] = slow, slow
 	slowOnes = map[string]string{"d9": "d", "e1": "e"}
 	require.Equal(t, []string{"c", "d9"}, skip().Channels)
-	require.True(t, s.full("d9", "d", 4, slow, true))
-	require.False(t, s.full("e1", "e", 4, slow, true))
+	require.True(t, s.full("d9", "d", limit, slow, true))
+	require.False(t, s.full("e1", "e", limit, slow, true))
 	require.Len(t, s.main, 2, "they gave their places away")
 	for _, m := range moved {
 		m.move(nowhere)

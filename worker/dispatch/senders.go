@@ -7,33 +7,28 @@ import (
 
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
-	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
 // maxSenders is how many senders keep their connections open.
 const maxSenders = 2000
 
-// senders keeps the open connections of channels, apart for each lane: a window of
-// a campaign never stands before a single message. A channel that was changed
-// gets a new sender; the old one lets its sends finish by itself.
+// senders keeps the open connections of channels, which the lanes of each share. A channel
+// that was changed gets a new sender; the old one lets its sends finish by itself.
 type senders struct {
 	cfg Config
 	// wake lets the lanes look for work: a channel may have more chunks in work than before.
 	wake func()
 
 	mu     sync.Mutex
-	open   map[senderKey]*line
+	open   map[string]*pool  // by channel
 	valves map[string]*valve // by channel, while it has open connections
 
 	slowMu sync.Mutex
 	slow   map[*valve]struct{}
 }
 
-// senderKey is whose connections they are; the lane is empty where both share them.
-type senderKey struct{ channel, lane string }
-
 func newSenders(cfg Config, wake func()) *senders {
-	return &senders{cfg: cfg, wake: wake, open: map[senderKey]*line{}, valves: map[string]*valve{}, slow: map[*valve]struct{}{}}
+	return &senders{cfg: cfg, wake: wake, open: map[string]*pool{}, valves: map[string]*valve{}, slow: map[*valve]struct{}{}}
 }
 
 // spare is how many calls a sender takes beyond the channel's connections, which the line
@@ -43,34 +38,29 @@ const spare = 32
 // errNoAdapter: the channel is of a kind that this build does not send.
 var errNoAdapter = errors.New("no adapter serves this channel")
 
-// split is the lane's part of the channel's connections.
-func split(c *messaging.Channel, lane string) (connections int32, key senderKey) {
-	transactional, bulk, shared := c.SplitConnections()
-	switch {
-	case shared:
-		return bulk, senderKey{c.ID, ""}
-	case lane == postgres.LaneTransactional:
-		return transactional, senderKey{c.ID, lane}
-	}
-	return bulk, senderKey{c.ID, lane}
-}
-
-// get returns the connections of the channel, as it is now, for a lane.
+// get returns a lane's line to the channel as it is now.
 func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
-	connections, key := split(c, lane)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, ok := s.open[key]
-	if ok && old.epoch == c.SendEpoch {
-		return old, nil
+	p, ok := s.open[c.ID]
+	if !ok || p.lines[singles].epoch != c.SendEpoch {
+		var err error
+		if p, err = s.connect(c); err != nil {
+			return nil, err
+		}
 	}
+	return p.lines[laneOf(lane)], nil
+}
+
+// connect opens the channel as it is now, in the place of what it was before.
+func (s *senders) connect(c *messaging.Channel) (*pool, error) {
 	adapter, known := s.cfg.Adapters.For(c.ChannelType, c.Provider)
 	if !known {
 		return nil, fmt.Errorf("%w: %s by %s", errNoAdapter, c.ChannelType, c.Provider)
 	}
-	part := *c
-	part.Connections = max(connections, min(connections+spare, channel.MaxConnections))
-	settings, err := part.Settings(s.cfg.Vault)
+	wider := *c
+	wider.Connections = max(c.Connections, min(c.Connections+spare, channel.MaxConnections))
+	settings, err := wider.Settings(s.cfg.Vault)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +68,11 @@ func (s *senders) get(c *messaging.Channel, lane string) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.shutOld(c)
+	s.shut(c.ID)
 	s.makeRoom()
-	l := newLine(sender, c.SendEpoch, int(connections), s.valve(c), s.cfg.Metrics.durations.WithLabelValues(c.ChannelType, c.Provider))
-	s.open[key] = l
-	return l, nil
+	p := newPool(sender, c.SendEpoch, int(c.Connections), s.valve(c), s.cfg.Metrics.durations.WithLabelValues(c.ChannelType, c.Provider))
+	s.open[c.ID] = p
+	return p, nil
 }
 
 // valve is the channel's; a changed channel got a new one when its old connections were
@@ -175,42 +165,34 @@ func (s *senders) resting(channelID string) bool {
 	return wait > 0 || v.pace() == slow && !v.moving(now)
 }
 
-// shutOld closes what was opened for the channel as it was before.
-func (s *senders) shutOld(c *messaging.Channel) {
-	for _, lane := range []string{"", postgres.LaneTransactional, postgres.LaneBulk} {
-		key := senderKey{c.ID, lane}
-		if old, ok := s.open[key]; ok && old.epoch != c.SendEpoch {
-			s.shut(old)
-			delete(s.open, key)
-			s.forget(c.ID)
-		}
-	}
-}
-
 // makeRoom closes any one sender: it will be opened again when it is needed.
 func (s *senders) makeRoom() {
 	if len(s.open) < maxSenders {
 		return
 	}
-	for key, o := range s.open {
-		s.shut(o)
-		delete(s.open, key)
-		s.forget(key.channel)
+	for id := range s.open {
+		s.shut(id)
 		return
 	}
 }
 
-func (s *senders) shut(o *line) {
-	if err := o.sender.Close(); err != nil {
+// shut closes what is open of a channel, if anything is.
+func (s *senders) shut(channelID string) {
+	p, ok := s.open[channelID]
+	if !ok {
+		return
+	}
+	if err := p.lines[singles].sender.Close(); err != nil {
 		s.cfg.Logger.Warn("a channel's connections did not close", "err", err)
 	}
+	delete(s.open, channelID)
+	s.forget(channelID)
 }
 
 func (s *senders) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, o := range s.open {
-		s.shut(o)
-		delete(s.open, key)
+	for id := range s.open {
+		s.shut(id)
 	}
 }

@@ -3203,7 +3203,7 @@ export interface components {
              * Format: int32
              * @description Connections that one worker keeps to the provider, which is also the most messages
              *     that it hands over at a time. A quarter of them, at least one,
-             *     is kept for single messages; a channel with one connection has it for all.
+             *     is single messages' own while both have work; what one of them does not use is lent.
              */
             connections: number;
             /**

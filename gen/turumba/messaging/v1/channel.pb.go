@@ -845,7 +845,7 @@ type Channel struct {
 	RetryInterval int32 `protobuf:"varint,15,opt,name=retry_interval,json=retryInterval,proto3" json:"retry_interval,omitempty"`
 	// Connections that one worker keeps to the provider, which is also the most messages
 	// that it hands over at a time. A quarter of them, at least one,
-	// is kept for single messages; a channel with one connection has it for all.
+	// is single messages' own while both have work; what one of them does not use is lent.
 	Connections int32 `protobuf:"varint,16,opt,name=connections,proto3" json:"connections,omitempty"`
 	// What to do when an outcome stays unknown.
 	OnUnknown UnknownOutcome `protobuf:"varint,17,opt,name=on_unknown,json=onUnknown,proto3,enum=turumba.messaging.v1.UnknownOutcome" json:"on_unknown,omitempty"`
