@@ -4722,10 +4722,7 @@ export interface operations {
     };
     AccountService_UpdateAccount: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the account. */
@@ -6195,10 +6192,7 @@ export interface operations {
     };
     ChannelService_UpdateChannel: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the channel. */
@@ -6855,10 +6849,7 @@ export interface operations {
     };
     ContactService_UpdateContact: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the contact. */
@@ -7183,10 +7174,7 @@ export interface operations {
     };
     GroupMessageService_UpdateGroupMessage: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the draft. */
@@ -7608,10 +7596,7 @@ export interface operations {
     };
     ContactGroupService_UpdateContactGroup: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the group. */
@@ -8625,10 +8610,7 @@ export interface operations {
     };
     OperatorService_UpdateAccountQuotas: {
         parameters: {
-            query?: {
-                /** @description Limits to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the account. */
@@ -8968,10 +8950,7 @@ export interface operations {
     };
     RoleService_UpdateRole: {
         parameters: {
-            query?: {
-                /** @description The fields to change. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the role. */
@@ -9338,10 +9317,7 @@ export interface operations {
     };
     TemplateService_UpdateTemplate: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the template. */
@@ -9721,10 +9697,7 @@ export interface operations {
     };
     UserService_UpdateMe: {
         parameters: {
-            query?: {
-                /** @description The fields to change. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;
