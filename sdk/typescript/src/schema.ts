@@ -4152,7 +4152,7 @@ export interface components {
             subject_template?: string;
             /** @description How the connection is protected. */
             tls_mode?: components["schemas"]["turumba.messaging.v1.TlsMode"];
-            /** @description User name; empty means no AUTH. */
+            /** @description User name; empty means no AUTH. It needs a password. */
             username?: string;
         };
         /** @description Suppression keeps an account from writing to an address on channels of one type. */
