@@ -95,6 +95,8 @@ type services struct {
 	pids  []int
 	rest  string
 	grpc  map[string]string // address by package of the contract
+	// database is the URL of a database of theirs.
+	database func(name string) string
 }
 
 func startServices(t *testing.T) *services {
@@ -112,7 +114,7 @@ func startServices(t *testing.T) *services {
 		require.NoError(t, server.Stop(ctx))
 	})
 	account, messaging, gateway := address(t), address(t), address(t)
-	m := &services{rest: gateway, grpc: map[string]string{"turumba.account.v1": account, "turumba.messaging.v1": messaging}}
+	m := &services{rest: gateway, grpc: map[string]string{"turumba.account.v1": account, "turumba.messaging.v1": messaging}, database: server.URL}
 	m.start(t, dir, "account", "GRPC_ADDR="+account, "DATABASE_URL="+server.URL("turumba_account"), "MAIL_URL=smtp://127.0.0.1:1?plaintext=true&from=no-reply@turumba.example")
 	m.start(t, dir, "messaging", "GRPC_ADDR="+messaging, "DATABASE_URL="+server.URL("turumba_messaging"), "ACCOUNT_ADDR=dns:///"+account)
 	m.start(t, dir, "gateway", "HTTP_ADDR="+gateway, "ACCOUNT_ADDR=dns:///"+account, "MESSAGING_ADDR=dns:///"+messaging)

@@ -68,11 +68,11 @@ func Main(ctx context.Context, cfg Settings) error {
 	if err != nil {
 		return err
 	}
-	admin, err := cfg.Listen(ctx, registry, checks, nil)
+	adminAddr, admin, err := cfg.Listen(ctx, registry, checks, nil)
 	if err != nil {
 		return err
 	}
-	log.InfoContext(ctx, "gateway is serving", "http", a.Addr().String(), "admin", cfg.Addr)
+	log.InfoContext(ctx, "gateway is serving", "http", a.Addr().String(), "admin", adminAddr.String())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin(ctx) })
 	g.Go(func() error { return node.Run(ctx) })

@@ -169,6 +169,11 @@ func TestSuccess(t *testing.T) {
 	update := conn.in.(*messagingv1.UpdateTemplateRequest)
 	require.ElementsMatch(t, []string{"body", "channel_type"}, update.GetUpdateMask().GetPaths())
 	require.Equal(t, messagingv1.ChannelType_CHANNEL_TYPE_SMS, update.GetTemplate().GetChannelType())
+	for _, name := range []string{"update_mask", "updateMask"} {
+		w = do(h, "PATCH", "/v1/templates/t1?"+name+"=body", `{"body":"new"}`)
+		require.Equal(t, 400, w.Code, "the keys of the body are the mask, a query has none")
+		require.Contains(t, w.Body.String(), "UNKNOWN_PARAMETER")
+	}
 }
 
 func TestCORS(t *testing.T) {

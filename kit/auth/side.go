@@ -6,8 +6,8 @@ import (
 )
 
 // Side is from where somebody asks, as limits tell callers apart before it is known who
-// they are: an IPv4 address, or the /64 of an IPv6 address, all of which one subscriber
-// has. Limits take sides and no addresses, so that none of them counts an attacker's 2^64
+// they are: an IPv4 address, also where an IPv6 address is made of it, or the /64 of another
+// IPv6 address, all of which one subscriber has. Limits take sides and no addresses, so that none of them counts an attacker's 2^64
 // addresses one by one (ADR 0050). The zero Side is everybody of whom nothing is known.
 type Side struct{ prefix netip.Prefix }
 
@@ -23,10 +23,42 @@ func (c Client) Side() Side {
 	return SideOf(addr)
 }
 
-// SideOf is the side of an address. An IPv4 address that is written as an IPv6 one is the
-// same side.
-func SideOf(addr netip.Addr) Side {
+// within are the IPv6 addresses that are made of an IPv4 address, which has 2^16 networks of
+// 6to4 and as many ports of Teredo: where in them it stands, and whether it is inverted.
+var within = []struct {
+	prefix   netip.Prefix
+	at       int
+	inverted bool
+}{
+	{netip.MustParsePrefix("2002::/16"), 2, false},     // 6to4, RFC 3056
+	{netip.MustParsePrefix("2001::/32"), 12, true},     // Teredo, RFC 4380: the client's
+	{netip.MustParsePrefix("64:ff9b::/96"), 12, false}, // NAT64, RFC 6052
+	{netip.MustParsePrefix("::/96"), 12, false},        // IPv4-compatible, RFC 4291, but for ::1
+}
+
+// unwrap is the IPv4 address that an IPv6 address is made of, else the address itself.
+func unwrap(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
+	for _, in := range within {
+		if addr.IsLoopback() || addr.IsUnspecified() || !in.prefix.Contains(addr) {
+			continue
+		}
+		all := addr.As16()
+		v4 := [4]byte(all[in.at : in.at+4])
+		if in.inverted {
+			for i := range v4 {
+				v4[i] = ^v4[i]
+			}
+		}
+		return netip.AddrFrom4(v4)
+	}
+	return addr
+}
+
+// SideOf is the side of an address. All IPv6 addresses that are made of an IPv4 address are
+// its side.
+func SideOf(addr netip.Addr) Side {
+	addr = unwrap(addr)
 	if !addr.IsValid() {
 		return Side{}
 	}

@@ -18,6 +18,15 @@ func TestSide(t *testing.T) {
 	} {
 		require.Equal(t, want, auth.Client{IP: ip}.Side().String(), ip)
 	}
+	for ip, want := range map[string]string{
+		"2002:cb00:7107::1": "203.0.113.7/32", "2002:cb00:7107:ffff:1:2:3:4": "203.0.113.7/32", "2002:cb00:7108::1": "203.0.113.8/32",
+		"2001:0:4136:e378:8000:63bf:34ff:8ef8": "203.0.113.7/32", "2001:0:1:2:3:4:34ff:8ef8": "203.0.113.7/32", "2001:0:4136:e378:8000:63bf:34ff:8ef7": "203.0.113.8/32",
+		"2001:1:4136:e378:8000:63bf:34ff:8ef8": "2001:1:4136:e378::/64",
+		"64:ff9b::203.0.113.7":                 "203.0.113.7/32", "64:ff9b::1:203.0.113.7": "64:ff9b::/64", "64:ff9b:1::203.0.113.7": "64:ff9b:1::/64",
+		"::203.0.113.7": "203.0.113.7/32", "::": "::/64", "::ffff:0:203.0.113.7": "::/64", "2003:cb00:7107::1": "2003:cb00:7107::/64",
+	} {
+		require.Equal(t, want, auth.Client{IP: ip}.Side().String(), ip)
+	}
 	require.Equal(t, auth.Client{IP: "::ffff:198.51.100.1"}.Side(), auth.Client{IP: "198.51.100.1"}.Side())
 	require.Equal(t, auth.Client{IP: "2001:db8::1"}.Side(), auth.Client{IP: "2001:db8::ffff:1"}.Side())
 	require.Zero(t, auth.Client{}.Side())

@@ -77,6 +77,15 @@ func Usage[T any]() string {
 	return b.String()
 }
 
+// Names returns the variables of T.
+func Names[T any]() []string {
+	var names []string
+	for _, f := range fieldsOf(reflect.TypeFor[T]()) {
+		names = append(names, f.key)
+	}
+	return names
+}
+
 // field is one setting of a configuration struct.
 type field struct {
 	name, key, flag, fallback, help string

@@ -57,6 +57,11 @@ func TestLoad(t *testing.T) {
 	}, got)
 }
 
+func TestNames(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"PORT", "DATABASE_URL", "TIMEOUT", "ROLES", "DEBUG", "MAIL_RATE"}, config.Names[settings]())
+}
+
 func TestLoadReportsEverything(t *testing.T) {
 	t.Parallel()
 	cases := []struct {

@@ -69,20 +69,20 @@ type Admin struct {
 const adminDrain = time.Second
 
 // Listen opens the listener, so that a port that is taken is known before
-// anything starts. reflection may be nil. The returned function serves until its
-// context ends.
-func (a Admin) Listen(ctx context.Context, registry *prometheus.Registry, checks map[string]telemetry.Check, reflection *grpc.Server) (func(context.Context) error, error) {
+// anything starts, and returns its address: that of the settings may leave the port to the
+// system. reflection may be nil. serve serves until its context ends.
+func (a Admin) Listen(ctx context.Context, registry *prometheus.Registry, checks map[string]telemetry.Check, reflection *grpc.Server) (addr net.Addr, serve func(context.Context) error, err error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", a.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen for operators on %s: %w (set ADMIN_ADDR to a free address)", a.Addr, err)
+		return nil, nil, fmt.Errorf("cannot listen for operators on %s: %w (set ADMIN_ADDR to a free address)", a.Addr, err)
 	}
 	settle()
 	handler := telemetry.AdminHandler(registry, checks)
 	server := &http.Server{Handler: withReflection(handler, reflection), ReadHeaderTimeout: 5 * time.Second, Protocols: &http.Protocols{}}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
-	return func(ctx context.Context) error {
+	return l.Addr(), func(ctx context.Context) error {
 		var g errgroup.Group
 		g.Go(func() error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // TestDocument checks the committed document: every route has its security,
@@ -43,7 +45,15 @@ func TestDocument(t *testing.T) {
 			if created := op.Responses["201"] != nil; created != key {
 				t.Errorf("%s %s: creates, and only they, take an Idempotency-Key", verb, path)
 			}
+			md, err := methodOf(op.OperationID)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
 			for _, p := range op.Parameters {
+				if fd := md.Input().Fields().ByName(protoreflect.Name(p.Name)); inBody(fd) {
+					t.Errorf("%s %s: the gateway refuses the parameter %s, a message", verb, path, p.Name)
+				}
 				if strings.ToLower(p.Name) != p.Name && p.In == "query" {
 					t.Errorf("%s %s: parameter %s is not a name of the contract", verb, path, p.Name)
 				}

@@ -74,15 +74,15 @@ func finishParameters(md protoreflect.MethodDescriptor, op, schemas object) {
 	var params []any
 	for _, p := range given {
 		param, _ := p.(object)
-		if param["name"] == "update_mask" {
-			continue // it follows from the keys of the body
-		}
-		params = append(params, param)
 		name, _ := param["name"].(string)
 		fd := md.Input().Fields().ByJSONName(name)
 		if fd == nil {
 			fd = md.Input().Fields().ByName(protoreflect.Name(name))
 		}
+		if inBody(fd) {
+			continue
+		}
+		params = append(params, param)
 		if fd == nil {
 			continue
 		}
@@ -104,6 +104,12 @@ func finishParameters(md protoreflect.MethodDescriptor, op, schemas object) {
 	if len(params) > 0 {
 		op["parameters"] = params
 	}
+}
+
+// inBody reports whether a field is no parameter, which the gateway refuses in the query
+// string: messages, as update_mask, which follows from the keys of the body.
+func inBody(fd protoreflect.FieldDescriptor) bool {
+	return fd != nil && fd.Message() != nil && !fd.IsMap()
 }
 
 // uploadParameters are the settings of an upload, which stand in the query string

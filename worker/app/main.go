@@ -88,11 +88,11 @@ func Main(ctx context.Context, cfg Settings) error {
 	defer a.Close()
 	checks := node.Checks()
 	checks["database"], checks["broker"], checks["loop"] = a.Ready, broker.Ready, loops.Ready
-	admin, err := cfg.Listen(ctx, registry, checks, nil)
+	adminAddr, admin, err := cfg.Listen(ctx, registry, checks, nil)
 	if err != nil {
 		return err
 	}
-	log.InfoContext(ctx, "worker is working", "roles", cfg.Roles, "admin", cfg.Addr)
+	log.InfoContext(ctx, "worker is working", "roles", cfg.Roles, "admin", adminAddr.String())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin(ctx) })
 	g.Go(func() error { return node.Run(ctx) })

@@ -266,9 +266,12 @@ func (in *Instance) face(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	in.Admin = in.cfg.Addr
-	in.admin, err = in.cfg.Listen(ctx, in.registry, map[string]telemetry.Check{"account": in.account.Ready, "messaging": in.messaging.Ready, "worker": in.worker.Ready, "loop": in.loops.Ready}, reflection)
-	return err
+	addr, serve, err := in.cfg.Listen(ctx, in.registry, map[string]telemetry.Check{"account": in.account.Ready, "messaging": in.messaging.Ready, "worker": in.worker.Ready, "loop": in.loops.Ready}, reflection)
+	if err != nil {
+		return err
+	}
+	in.Admin, in.admin = local127(addr), serve
+	return nil
 }
 
 // local127 is the address as a caller on this machine writes it.

@@ -4157,7 +4157,7 @@ export interface components {
             subject_template?: string;
             /** @description How the connection is protected. */
             tls_mode?: components["schemas"]["turumba.messaging.v1.TlsMode"];
-            /** @description User name; empty means no AUTH. */
+            /** @description User name; empty means no AUTH. It needs a password. */
             username?: string;
         };
         /** @description Suppression keeps an account from writing to an address on channels of one type. */
@@ -4727,10 +4727,7 @@ export interface operations {
     };
     AccountService_UpdateAccount: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the account. */
@@ -6200,10 +6197,7 @@ export interface operations {
     };
     ChannelService_UpdateChannel: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the channel. */
@@ -6860,10 +6854,7 @@ export interface operations {
     };
     ContactService_UpdateContact: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the contact. */
@@ -7188,10 +7179,7 @@ export interface operations {
     };
     GroupMessageService_UpdateGroupMessage: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the draft. */
@@ -7613,10 +7601,7 @@ export interface operations {
     };
     ContactGroupService_UpdateContactGroup: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the group. */
@@ -8630,10 +8615,7 @@ export interface operations {
     };
     OperatorService_UpdateAccountQuotas: {
         parameters: {
-            query?: {
-                /** @description Limits to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the account. */
@@ -8973,10 +8955,7 @@ export interface operations {
     };
     RoleService_UpdateRole: {
         parameters: {
-            query?: {
-                /** @description The fields to change. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the role. */
@@ -9343,10 +9322,7 @@ export interface operations {
     };
     TemplateService_UpdateTemplate: {
         parameters: {
-            query?: {
-                /** @description Fields to change; from the body's keys in REST. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description Id of the template. */
@@ -9726,10 +9702,7 @@ export interface operations {
     };
     UserService_UpdateMe: {
         parameters: {
-            query?: {
-                /** @description The fields to change. */
-                update_mask?: string;
-            };
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;

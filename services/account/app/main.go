@@ -93,11 +93,11 @@ func Main(ctx context.Context, cfg Settings) error {
 	}
 	checks := node.Checks()
 	checks["database"], checks["loop"] = a.Ready, loops.Ready
-	admin, err := cfg.Listen(ctx, registry, checks, reflection)
+	adminAddr, admin, err := cfg.Listen(ctx, registry, checks, reflection)
 	if err != nil {
 		return err
 	}
-	log.InfoContext(ctx, "account service is serving", "grpc", l.Addr().String(), "admin", cfg.Addr)
+	log.InfoContext(ctx, "account service is serving", "grpc", l.Addr().String(), "admin", adminAddr.String())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return grpcserver.Serve(ctx, l, a.Server) })
 	g.Go(func() error { return admin(ctx) })

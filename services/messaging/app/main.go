@@ -113,11 +113,11 @@ func serve(ctx context.Context, cfg Settings, a *App, deps Deps, node *grpcserve
 	}
 	checks := node.Checks()
 	checks["database"], checks["loop"] = a.Ready, deps.Loops.Ready
-	admin, err := cfg.Listen(ctx, registry, checks, reflection)
+	adminAddr, admin, err := cfg.Listen(ctx, registry, checks, reflection)
 	if err != nil {
 		return err
 	}
-	deps.Logger.InfoContext(ctx, "messaging service is serving", "grpc", l.Addr().String(), "admin", cfg.Addr)
+	deps.Logger.InfoContext(ctx, "messaging service is serving", "grpc", l.Addr().String(), "admin", adminAddr.String())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return grpcserver.Serve(ctx, l, a.Server) })
 	g.Go(func() error { return admin(ctx) })

@@ -280,7 +280,7 @@ type SmtpCredentials struct {
 	Port *uint32 `protobuf:"varint,2,opt,name=port,proto3,oneof" json:"port,omitempty"`
 	// How the connection is protected.
 	TlsMode *TlsMode `protobuf:"varint,3,opt,name=tls_mode,json=tlsMode,proto3,enum=turumba.messaging.v1.TlsMode,oneof" json:"tls_mode,omitempty"`
-	// User name; empty means no AUTH.
+	// User name; empty means no AUTH. It needs a password.
 	Username *string `protobuf:"bytes,4,opt,name=username,proto3,oneof" json:"username,omitempty"`
 	// Password; write-only.
 	Password *string `protobuf:"bytes,5,opt,name=password,proto3,oneof" json:"password,omitempty"`

@@ -64,7 +64,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := p.limits.Attempt(ctx, identity.RegisterLimits(ctx, r.Email)...); err != nil {
 		return err
 	}
-	hash, err := p.hasher.hash(password)
+	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}

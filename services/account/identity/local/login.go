@@ -35,7 +35,7 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 		} else if !apierr.HasReason(err, errorv1.Reason_REASON_NOT_FOUND) {
 			return err
 		}
-		match, old, err := p.hasher.check(password, login.PasswordHash)
+		match, old, err := p.hasher.check(ctx, password, login.PasswordHash)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (p *Provider) Login(ctx context.Context, email, password string) (identity.
 
 // rehash stores the password with today's parameters, if it is still the password.
 func (p *Provider) rehash(ctx context.Context, login *postgres.Login, password string) error {
-	hash, err := p.hasher.hash(password)
+	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}

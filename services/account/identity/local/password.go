@@ -10,6 +10,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/blocks"
 	"github.com/turumba/turumba/kit/pg"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/identity"
@@ -20,8 +21,11 @@ import (
 // of a small machine.
 var hashParams = &argon2id.Params{Memory: 32 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
-// hasher hashes passwords; each takes 32 MiB. The lanes of the budgets bound how many are
-// hashed at once.
+// hashMemory is what a hash takes, in bytes.
+func hashMemory() int64 { return int64(hashParams.Memory) << 10 }
+
+// hasher hashes passwords, as many at once as there are cores; each takes 32 MiB. The lanes
+// of the budgets bound how many wait.
 type hasher struct {
 	dummy string // a hash that no password has, for the time it takes to check
 }
@@ -34,8 +38,10 @@ func newHasher() (*hasher, error) {
 	return &hasher{dummy: dummy}, nil
 }
 
-func (h *hasher) hash(password string) (string, error) {
-	hash, err := argon2id.CreateHash(password, hashParams)
+func (h *hasher) hash(ctx context.Context, password string) (hash string, err error) {
+	if waited := blocks.Run(ctx, hashMemory(), func() { hash, err = argon2id.CreateHash(password, hashParams) }); waited != nil {
+		return "", waited
+	}
 	if err != nil {
 		return "", fmt.Errorf("hash the password: %w", err)
 	}
@@ -44,11 +50,14 @@ func (h *hasher) hash(password string) (string, error) {
 
 // check compares; an empty hash takes as long as any and matches nothing. stale
 // tells that the hash was made with other parameters than today's.
-func (h *hasher) check(password, hash string) (match, stale bool, err error) {
+func (h *hasher) check(ctx context.Context, password, hash string) (match, stale bool, err error) {
 	if hash == "" {
 		hash = h.dummy
 	}
-	match, params, err := argon2id.CheckHash(password, hash)
+	var params *argon2id.Params
+	if waited := blocks.Run(ctx, hashMemory(), func() { match, params, err = argon2id.CheckHash(password, hash) }); waited != nil {
+		return false, false, waited
+	}
 	if err != nil {
 		return false, false, fmt.Errorf("check the password: %w", err)
 	}
@@ -104,7 +113,7 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 	if err != nil {
 		return err
 	}
-	hash, err := p.hasher.hash(password)
+	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}
@@ -159,7 +168,7 @@ func (p *Provider) Change(ctx context.Context, userID, sessionID, current, passw
 	if err := account.CheckPassword("new_password", password, login.Email); err != nil {
 		return err
 	}
-	hash, err := p.hasher.hash(password)
+	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}
@@ -203,7 +212,7 @@ func (p *Provider) fresh(ctx context.Context, userID, password string) (*postgre
 		return nil, err
 	}
 	err = p.limits.Guess(ctx, []postgres.Limit{identity.LimitPassword.By(identity.OfUser(userID))}, func() error {
-		match, _, err := p.hasher.check(password, u.PasswordHash)
+		match, _, err := p.hasher.check(ctx, password, u.PasswordHash)
 		if err == nil && (!match || u.PasswordHash == "") {
 			err = identity.ErrPassword
 		}

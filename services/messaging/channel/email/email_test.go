@@ -1,6 +1,8 @@
 package email_test
 
 import (
+	"context"
+	"net"
 	"testing"
 	"time"
 
@@ -140,6 +142,46 @@ func TestOpenNamesEveryField(t *testing.T) {
 	}, names)
 	require.NotContains(t, known.Error(), "c\nd")
 }
+
+// TestOpenNeedsWholeLogins: a user name without a password is no login and is not tried.
+func TestOpenNeedsWholeLogins(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		username, password string
+		missing            bool
+	}{
+		"no login":         {"", "", false},
+		"a login":          {"user", "secret", false},
+		"a login of space": {"user", " ", false},
+		"no password":      {"user", "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dialer := &refusing{}
+			set := with(func(s *channel.EmailSettings) { s.Username, s.Password = tt.username, config.Secret(tt.password) })(plainSettings())
+			sender, err := email.New(email.Config{Dialer: dialer, Clock: clock.System()}).Open(set)
+			if !tt.missing {
+				require.NoError(t, err)
+				require.NoError(t, sender.Close())
+				return
+			}
+			var known *apierr.Error
+			require.ErrorAs(t, err, &known)
+			require.Equal(t, []apierr.Field{{Field: "password", Message: "is needed where there is a username"}}, known.Fields)
+			require.Zero(t, dialer.calls)
+		})
+	}
+}
+
+// refusing counts the connections that are asked for and opens none.
+type refusing struct{ calls int }
+
+func (d *refusing) DialContext(context.Context, string, string) (net.Conn, error) {
+	d.calls++
+	return nil, net.ErrClosed
+}
+
+func (d *refusing) ExemptConn(net.Conn) bool { return false }
 
 func TestProvidersListTheAdapter(t *testing.T) {
 	t.Parallel()

@@ -43,6 +43,7 @@ func problems(set channel.EmailSettings) []apierr.Field {
 	check(oneOf(set.TLS), "tls", "must be starttls, implicit or none")
 	check(credential(set.Username), "username", "must be one line of at most 4096 bytes")
 	check(credential(set.Password.Reveal()), "password", "must be one line of at most 4096 bytes")
+	check(set.Username == "" || set.Password.Reveal() != "", "password", "is needed where there is a username")
 	check(validAddress(set.FromEmail), "from_email", "must be an e-mail address")
 	check(headerSafe(set.FromName), "from_name", "must be one line")
 	check(set.ReplyTo == "" || validAddress(set.ReplyTo), "reply_to", "must be an e-mail address")
