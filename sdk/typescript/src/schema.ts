@@ -200,7 +200,8 @@ export interface paths {
         head?: never;
         /**
          * Update membership
-         * @description UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner.
+         * @description UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner. Nobody
+         *     becomes an Owner by it (USE_INVITATION): invite the member as Owner, and they accept.
          */
         patch: operations["MembershipService_UpdateMembership"];
         trace?: never;
@@ -1330,7 +1331,7 @@ export interface paths {
          * @description CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
          *     answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
          *     holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
-         *     account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+         *     account) as they say; a member can be invited to become an Owner. RATE_LIMITED after 60 invitations an hour or 100 a day of an
          *     account, new or sent again, 5 an hour to one address.
          */
         post: operations["InvitationService_CreateInvitation"];
@@ -1351,7 +1352,7 @@ export interface paths {
         put?: never;
         /**
          * Accept invitation
-         * @description AcceptInvitation makes the caller a member. The caller's address must be the invited
+         * @description AcceptInvitation makes the caller a member, or a member an Owner. The caller's address must be the invited
          *     one, and who invited must still be allowed to. New people give the token to Register
          *     instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
          *     Owner, owns as many as a person may.
@@ -1698,7 +1699,8 @@ export interface paths {
         put?: never;
         /**
          * Reactivate account
-         * @description ReactivateAccount lets a suspended or closed account work again.
+         * @description ReactivateAccount lets a suspended or closed account work again. INVALID_STATE without
+         *     an Owner: the last one may leave an account that is closed.
          */
         post: operations["OperatorService_ReactivateAccount"];
         delete?: never;

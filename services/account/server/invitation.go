@@ -39,7 +39,8 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	if err != nil {
 		return nil, err
 	}
-	if err := s.grantableID(ctx, accountID, req.GetRoleId()); err != nil {
+	role, err := s.grantableID(ctx, accountID, req.GetRoleId())
+	if err != nil {
 		return nil, err
 	}
 	if err := s.limits.Attempt(ctx, identity.InviteLimits(accountID, account.NormalEmail(req.GetEmail()))...); err != nil {
@@ -60,7 +61,7 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 		if err := tx.Respond(ctx, resp); err != nil {
 			return err
 		}
-		return s.mailInvitation(ctx, tx, i, token)
+		return s.mailInvitation(ctx, tx, i, role, token)
 	})
 	if err != nil {
 		return nil, err
@@ -70,14 +71,18 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 
 // mailInvitation queues the mail with the token. Whoever invites chooses the name of the
 // account, so it is shown only as far as it can do no harm.
-func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, token string) error {
+func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, role *account.Role, token string) error {
 	m, _ := auth.From(ctx).Membership(i.AccountID)
 	where := "an account"
 	if name := account.ShownName(m.AccountName); name != "" {
 		where = "“" + name + "”"
 	}
+	owner := ""
+	if role.Name == account.RoleOwner {
+		owner = " as an Owner: it counts among the accounts that you own, and you stay until there is another Owner, or it is closed"
+	}
 	return s.mail.Queue(ctx, tx, i.Email, "You are invited to "+where,
-		"You are invited to join "+where+".\n\nThe token of the invitation is\n\n"+token+
+		"You are invited to join "+where+owner+".\n\nThe token of the invitation is\n\n"+token+
 			"\n\nIt is good for 7 days. If you know nobody there, ignore this mail.\n")
 }
 
@@ -108,6 +113,10 @@ func (s *Server) ResendInvitation(ctx context.Context, req *accountv1.ResendInvi
 	if err := s.limits.Attempt(ctx, identity.InviteLimits(pending.AccountID, pending.Email)...); err != nil {
 		return nil, err
 	}
+	role, err := s.store.Role(ctx, auth.ScopeFrom(ctx), pending.RoleID)
+	if err != nil {
+		return nil, err
+	}
 	token, hash := newInvitationToken()
 	resp := &accountv1.ResendInvitationResponse{}
 	err = s.store.DB().InTx(ctx, auth.ScopeFrom(ctx), func(tx *pg.Tx) error {
@@ -122,7 +131,7 @@ func (s *Server) ResendInvitation(ctx context.Context, req *accountv1.ResendInvi
 			return err
 		}
 		resp.Invitation = s.toProtoInvitation(i)
-		return s.mailInvitation(ctx, tx, i, token)
+		return s.mailInvitation(ctx, tx, i, role, token)
 	})
 	if err != nil {
 		return nil, err
