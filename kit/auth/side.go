@@ -23,6 +23,21 @@ func (c Client) Side() Side {
 	return SideOf(addr)
 }
 
+// network4Bits and network6Bits are the networks around sides, as they are given out: an IPv4 /24, an IPv6 /48.
+const network4Bits, network6Bits = 24, 48
+
+// Network is what is around a side: who has one side has others there easily.
+func (s Side) Network() Side {
+	if !s.prefix.IsValid() {
+		return s
+	}
+	bits := network4Bits
+	if s.prefix.Addr().Is6() {
+		bits = network6Bits
+	}
+	return Side{netip.PrefixFrom(s.prefix.Addr(), bits).Masked()}
+}
+
 // SideOf is the side of an address. An IPv4 address that is written as an IPv6 one is the
 // same side.
 func SideOf(addr netip.Addr) Side {

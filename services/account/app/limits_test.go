@@ -1,11 +1,13 @@
 package app_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
@@ -68,4 +70,94 @@ func TestFullQueueOfMails(t *testing.T) {
 		reason(t, errorv1.Reason_REASON_UNAVAILABLE, err)
 	}
 	w.signUp(t, "other@example.org")
+}
+
+// network is a context of a call from a side of a network of its own.
+func network(t *testing.T, n int) context.Context {
+	t.Helper()
+	return metadata.NewOutgoingContext(t.Context(), metadata.Pairs("x-forwarded-for", fmt.Sprintf("203.%d.%d.7", n/250, 1+n%250)))
+}
+
+// TestStrangersFillNoAddress: whatever strangers of a few networks use up at an address, by
+// every call that counts there, somebody from elsewhere is served, and so is who was invited.
+func TestStrangersFillNoAddress(t *testing.T) {
+	t.Parallel()
+	const victim = "victim@example.org"
+	p := startPeople(t)
+	tokens := map[string]string{} // of registrations, by who began them
+	register := func(ctx context.Context, who, invitation string) error {
+		req := &accountv1.RegisterRequest{Email: victim, Password: password, FullName: "Ada", InvitationToken: invitation}
+		if invitation == "" {
+			req.AccountName = "A"
+		}
+		r, err := p.auth.Register(ctx, req)
+		if err == nil {
+			tokens[who] = r.GetRegistrationToken()
+		}
+		return err
+	}
+	resend := func(ctx context.Context, who string) error {
+		_, err := p.auth.ResendVerification(ctx, &accountv1.ResendVerificationRequest{Email: victim, RegistrationToken: tokens[who]})
+		return err
+	}
+	forgot := func(ctx context.Context) error {
+		_, err := p.auth.ForgotPassword(ctx, &accountv1.ForgotPasswordRequest{Email: victim})
+		return err
+	}
+	// fill calls as a crowd of 5 networks until each is refused.
+	fill := func(call func(ctx context.Context, who string) error) {
+		for n := range 5 {
+			var err error
+			for range 60 {
+				if err = call(network(t, n), fmt.Sprint("stranger ", n)); err != nil {
+					break
+				}
+			}
+			reason(t, errorv1.Reason_REASON_RATE_LIMITED, err)
+		}
+	}
+	_, invitation := p.invite(t, p.owner, victim, p.role(t, "Viewer"))
+	fill(func(ctx context.Context, who string) error { return register(ctx, who, "") })
+	fill(resend)
+	fill(func(ctx context.Context, _ string) error { return forgot(ctx) })
+
+	for n := 10; n < 13; n++ {
+		who := fmt.Sprint("victim ", n)
+		require.NoError(t, register(network(t, n), who, ""))
+		require.NoError(t, resend(network(t, n), who))
+		require.NoError(t, forgot(network(t, n)))
+	}
+	for range 12 {
+		require.NoError(t, register(network(t, 0), "invited", invitation), "from where the strangers are, too")
+	}
+}
+
+// TestStrangersStopNoInvitation: accounts that invite an address again and again keep no
+// other account from it.
+func TestStrangersStopNoInvitation(t *testing.T) {
+	t.Parallel()
+	const victim = "victim@example.org"
+	p := startPeople(t)
+	invite := func(ctx context.Context, n int, accountID, role string) error {
+		md, _ := metadata.FromOutgoingContext(ctx)
+		md = metadata.Join(md, metadata.Pairs("x-forwarded-for", fmt.Sprintf("203.0.%d.7", n)))
+		i, err := p.invitations.CreateInvitation(metadata.NewOutgoingContext(t.Context(), md), &accountv1.CreateInvitationRequest{AccountId: accountID, Email: victim, RoleId: role})
+		if err == nil {
+			_, err = p.invitations.RevokeInvitation(ctx, &accountv1.RevokeInvitationRequest{InvitationId: i.GetInvitation().GetId()})
+		}
+		return err
+	}
+	passed := 0
+	for n := range 5 {
+		stranger, _, accountID := p.signUp(t, fmt.Sprintf("stranger-%d@example.org", n))
+		list, err := p.roles.ListRoles(stranger, &accountv1.ListRolesRequest{Filter: []string{"name:eq:Viewer"}})
+		require.NoError(t, err)
+		for range 5 {
+			if invite(stranger, 1, accountID, list.GetData()[0].GetId()) == nil {
+				passed++
+			}
+		}
+	}
+	require.Equal(t, 20, passed, "a day, from one network")
+	require.NoError(t, invite(p.owner, 2, p.accountID, p.role(t, "Viewer")))
 }

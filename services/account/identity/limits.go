@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
@@ -53,6 +55,20 @@ func evenTarget(what string, most int, window time.Duration) target {
 	return newTarget(what, r, r)
 }
 
+// early are tries of a target that each network has for itself, before those that all who
+// ask share: a crowd uses up what is shared, and leaves somebody from elsewhere theirs.
+// Together they have a bound too.
+type early struct{ each, all Limit }
+
+func newEarly(what string, each, all int, window time.Duration) early {
+	return early{Limit{what + " from a network", each, window}, Limit{what + " from each network", all, window}}
+}
+
+// by are the limits of an early try.
+func (e early) by(a Asker, of Who) []postgres.Limit {
+	return []postgres.Limit{e.each.By(OfNetwork(a.Side), of), e.all.By(of)}
+}
+
 // The limits by whom or what a call is about, beside those by who asks (budgets.go). They
 // come second, and devices that logged in before have their own (ADR 0050). Each purpose
 // has its own, so that none is used up by another.
@@ -70,16 +86,22 @@ var (
 	LimitFactor = Limit{"second factor of a user", 5, 5 * time.Minute}
 
 	limitRegisterPair    = Limit{"registration of an address from a side", 10, time.Hour}
-	limitRegisterAddress = evenTarget("registration of an address", 30, time.Hour)
+	limitRegisterAddress = newTarget("registration of an address", []rate{{28, time.Hour}}, []rate{{30, time.Hour}})
+	earlyRegister        = newEarly("registration of an address", 2, 100, time.Hour)
 	limitResend          = Limit{"new code of a registration", 10, time.Hour}
 	limitResendAddress   = Limit{"new codes of an address", 30, time.Hour}
-	limitForgotPair      = Limit{"forgotten password of an address from a side", 5, time.Hour}
-	limitForgotAddress   = evenTarget("forgotten password of an address", 20, time.Hour)
+	// The first new codes of a registration, whatever those of others used up.
+	limitResendFirst    = Limit{"first new codes of a registration", 2, time.Hour}
+	limitResendFirstAll = Limit{"first new codes of an address", 100, time.Hour}
+	limitForgotPair     = Limit{"forgotten password of an address from a side", 5, time.Hour}
+	limitForgotAddress  = newTarget("forgotten password of an address", []rate{{18, time.Hour}}, []rate{{20, time.Hour}})
+	earlyForgot         = newEarly("forgotten password of an address", 2, 100, time.Hour)
 
 	limitInvite        = Limit{"invitations of an account", 60, time.Hour}
 	limitInviteDay     = Limit{"invitations of an account in a day", 100, 24 * time.Hour}
 	limitInvitePair    = Limit{"invitations of an account to an address", 5, time.Hour}
-	limitInviteAddress = Limit{"invitations to an address", 20, 24 * time.Hour}
+	limitInviteAddress = Limit{"invitations to an address", 18, 24 * time.Hour}
+	earlyInvite        = newEarly("invitations to an address", 2, 60, 24*time.Hour)
 )
 
 // Who is whom a limit counts. There is none of a raw address: see auth.Side.
@@ -87,6 +109,9 @@ type Who struct{ key string }
 
 // OfSide is from where somebody asks; all of whom nothing is known are one.
 func OfSide(s auth.Side) Who { return Who{"side " + s.String()} }
+
+// OfNetwork is the network around a side.
+func OfNetwork(s auth.Side) Who { return Who{"network " + s.Network().String()} }
 
 // OfAddress is an e-mail address.
 func OfAddress(email string) Who { return Who{"address " + email} }
@@ -114,14 +139,33 @@ func LoginLimits(ctx context.Context, email string) []postgres.Limit {
 	return targets(ctx, email, OfAddress(email), limitPair, limitAddress)
 }
 
-// RegisterLimits are those of registering an address.
-func RegisterLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, OfAddress(email), limitRegisterPair, limitRegisterAddress)
+// Tries are the ways in which a call can be counted: by the limits of the first that has
+// room.
+type Tries [][]postgres.Limit
+
+// RegisterLimits are those of registering an address: none for who was invited to it, and
+// so has read its mails.
+func RegisterLimits(ctx context.Context, r *account.Registration) Tries {
+	if r.InvitationHash != nil {
+		return nil
+	}
+	return tries(ctx, r.Email, OfAddress(r.Email), limitRegisterPair, limitRegisterAddress, earlyRegister)
 }
 
 // ForgotLimits are those of codes for a forgotten password.
-func ForgotLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, OfAddress(email), limitForgotPair, limitForgotAddress)
+func ForgotLimits(ctx context.Context, email string) Tries {
+	return tries(ctx, email, OfAddress(email), limitForgotPair, limitForgotAddress, earlyForgot)
+}
+
+// tries are those of a target: the early ones of the network of an unknown device, then
+// those that it shares. Known devices share theirs with each other alone.
+func tries(ctx context.Context, email string, of Who, pair Limit, all target, first early) Tries {
+	limits := targets(ctx, email, of, pair, all)
+	a := AskerFrom(ctx)
+	if a.Knows(email) {
+		return Tries{limits}
+	}
+	return Tries{slices.Concat(limits[:1], first.by(a, of)), limits}
 }
 
 // targets are the limit of who asks for a target of an address, and those of all who do:
@@ -140,9 +184,14 @@ func targets(ctx context.Context, email string, of Who, pair Limit, all target) 
 }
 
 // ResendLimits are those of new codes of a registration, once the token turned out to be
-// of one: nobody without it uses them up.
-func ResendLimits(email, token string) []postgres.Limit {
-	return []postgres.Limit{limitResend.By(OfToken(token)), limitResendAddress.By(OfAddress(email))}
+// of one: nobody without it uses them up. The first new codes of each do not depend on
+// what other registrations of the address used up.
+func ResendLimits(email, token string) Tries {
+	registration, address := OfToken(token), OfAddress(email)
+	return Tries{
+		{limitResend.By(registration), limitResendFirst.By(registration), limitResendFirstAll.By(address)},
+		{limitResend.By(registration), limitResendAddress.By(address)},
+	}
 }
 
 // Answer runs check of an answer to the challenge of a user, of which only wrong ones are
@@ -167,11 +216,11 @@ func (l Limits) Answer(ctx context.Context, session, user Who, email string, che
 }
 
 // InviteLimits are those of inviting an address to an account.
-func InviteLimits(accountID, email string) []postgres.Limit {
-	return []postgres.Limit{
-		limitInvitePair.By(OfAccount(accountID), OfAddress(email)), limitInvite.By(OfAccount(accountID)),
-		limitInviteDay.By(OfAccount(accountID)), limitInviteAddress.By(OfAddress(email)),
+func InviteLimits(ctx context.Context, accountID, email string) Tries {
+	own := []postgres.Limit{
+		limitInvitePair.By(OfAccount(accountID), OfAddress(email)), limitInvite.By(OfAccount(accountID)), limitInviteDay.By(OfAccount(accountID)),
 	}
+	return Tries{slices.Concat(own, earlyInvite.by(AskerFrom(ctx), OfAddress(email))), append(own, limitInviteAddress.By(OfAddress(email)))}
 }
 
 // Limits counts attempts in the database, so that a restart forgets none.
@@ -185,6 +234,16 @@ func (l Limits) Attempt(ctx context.Context, limits ...postgres.Limit) error {
 		err = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many attempts").WithRetryAfter(wait)
 	}
 	return err
+}
+
+// AttemptAny counts by the first of the tries that has room, and returns what it counted.
+func (l Limits) AttemptAny(ctx context.Context, tries Tries) (taken []postgres.Limit, err error) {
+	for _, limits := range tries {
+		if err = l.Attempt(ctx, limits...); !apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+			return limits, err
+		}
+	}
+	return nil, err
 }
 
 // Refund takes attempts back.

@@ -43,7 +43,7 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	if err != nil {
 		return nil, err
 	}
-	if err := s.limits.Attempt(ctx, identity.InviteLimits(accountID, account.NormalEmail(req.GetEmail()))...); err != nil {
+	if _, err := s.limits.AttemptAny(ctx, identity.InviteLimits(ctx, accountID, account.NormalEmail(req.GetEmail()))); err != nil {
 		return nil, err
 	}
 	token, hash := newInvitationToken()
@@ -110,7 +110,7 @@ func (s *Server) ResendInvitation(ctx context.Context, req *accountv1.ResendInvi
 	if err != nil {
 		return nil, err
 	}
-	if err := s.limits.Attempt(ctx, identity.InviteLimits(pending.AccountID, pending.Email)...); err != nil {
+	if _, err := s.limits.AttemptAny(ctx, identity.InviteLimits(ctx, pending.AccountID, pending.Email)); err != nil {
 		return nil, err
 	}
 	role, err := s.store.Role(ctx, auth.ScopeFrom(ctx), pending.RoleID)

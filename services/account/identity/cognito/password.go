@@ -18,7 +18,7 @@ import (
 // Forgot has the pool mail a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.ForgotLimits(ctx, email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ForgotLimits(ctx, email)); err != nil {
 		return err
 	}
 	_, err := p.cognito.ForgotPassword(ctx, &idp.ForgotPasswordInput{ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email})

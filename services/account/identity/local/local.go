@@ -61,9 +61,10 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.RegisterLimits(ctx, r.Email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.RegisterLimits(ctx, &r)); err != nil {
 		return err
 	}
+	r.Asker = identity.AskerFrom(ctx).Mark()
 	hash, err := p.hasher.hash(password)
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (p *Provider) Resend(ctx context.Context, email, token string) error {
 		}
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.ResendLimits(email, token)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ResendLimits(email, token)); err != nil {
 		return err
 	}
 	code := newCode()

@@ -58,7 +58,7 @@ func (h *hasher) check(password, hash string) (match, stale bool, err error) {
 // Forgot mails a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.ForgotLimits(ctx, email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ForgotLimits(ctx, email)); err != nil {
 		return err
 	}
 	code := identity.NewToken()
