@@ -331,7 +331,8 @@ export interface paths {
          * Forgot password
          * @description ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
          *     The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-         *     for an address from one IP or device, and 20 an hour from all IPs, or all devices.
+         *     for an address from one IP or device, and 20 an hour from all devices, or 18 from all IPs,
+         *     beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all.
          */
         post: operations["AuthService_ForgotPassword"];
         delete?: never;
@@ -419,8 +420,9 @@ export interface paths {
          * Answer challenge
          * @description AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
          *     wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
-         *     user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
-         *     showed a device_token of the user.
+         *     user from one IP or device, 5 (8 a day) from all IPs beside the first 2 a day of each
+         *     network (IPv4 /24, IPv6 /48) of 7 in all, and 15 a day from all devices that showed a
+         *     device_token of the user. Recovery codes count for who asks alone.
          */
         post: operations["AuthService_AnswerChallenge"];
         delete?: never;
@@ -545,11 +547,14 @@ export interface paths {
         put?: never;
         /**
          * Register
-         * @description Register starts a registration and mails a 6-digit code. The answer is the same
+         * @description Register starts a registration and mails a code of 6 digits (12 where somebody guesses at
+         *     those of the address). The answer is the same
          *     for known and unknown addresses. Each call is a registration of its own: a later one
          *     of the same address changes nothing of an earlier one, and the first that is verified
-         *     ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
-         *     after 30 an hour from one IP (IPv6: one /64).
+         *     ends the others. RATE_LIMITED while 10 registrations of an address from one IP (IPv6: one
+         *     /64) wait for a code, after 30 an hour from one IP, and after 28 of an address an hour,
+         *     beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all. Who brings an
+         *     invitation of the address is counted by IP alone.
          */
         post: operations["AuthService_Register"];
         delete?: never;
@@ -636,7 +641,8 @@ export interface paths {
          * @description VerifyEmail checks the code of a registration, by the token that Register answered,
          *     and creates the user, the account, its four roles and the Owner membership.
          *     INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
-         *     hours) or five wrong codes.
+         *     hours) or five wrong codes. RATE_LIMITED after 10 wrong codes of a registration, and 10 an
+         *     hour for an address from one IP; 50 a day for an address end its codes of 6 digits.
          */
         post: operations["AuthService_VerifyEmail"];
         delete?: never;
@@ -5971,7 +5977,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @description The six digits of the mail. */
+                    /** @description The six digits of the mail, or twelve where somebody guesses at the address. */
                     code?: string;
                     /**
                      * Format: email

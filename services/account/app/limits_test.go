@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 )
 
 // TestInvitationsAreLimited: an account mails an address, and all of them, so often and no
@@ -160,4 +162,127 @@ func TestStrangersStopNoInvitation(t *testing.T) {
 	}
 	require.Equal(t, 20, passed, "a day, from one network")
 	require.NoError(t, invite(p.owner, 2, p.accountID, p.role(t, "Viewer")))
+}
+
+// TestCodesHaveFewGuesses: new codes bring no new guesses. Those of one registration, and
+// those of all of an address, have so many wrong ones; and the owner of the address, from
+// elsewhere, gets in all the same.
+func TestCodesHaveFewGuesses(t *testing.T) {
+	t.Parallel()
+	const victim, wrong = "victim@example.org", "000000"
+	w := start(t)
+	register := func(ctx context.Context) (token string) {
+		r, err := w.auth.Register(ctx, &accountv1.RegisterRequest{Email: victim, Password: password, FullName: "Ada", AccountName: "A"})
+		require.NoError(t, err)
+		return r.GetRegistrationToken()
+	}
+	resend := func(ctx context.Context, token string) {
+		_, err := w.auth.ResendVerification(ctx, &accountv1.ResendVerificationRequest{Email: victim, RegistrationToken: token})
+		require.NoError(t, err)
+	}
+	verify := func(ctx context.Context, token, code string) error {
+		_, err := w.auth.VerifyEmail(ctx, &accountv1.VerifyEmailRequest{Email: victim, Code: code, RegistrationToken: token})
+		return err
+	}
+	owners := register(network(t, 200))
+	code := w.mail.code(t, victim)
+	require.NotEqual(t, wrong, code)
+
+	one, passed := register(network(t, 0)), 0
+	for n := range 30 {
+		if n%5 == 0 && n < 20 {
+			resend(network(t, 0), one)
+		}
+		err := verify(network(t, n), one, wrong) // from wherever
+		if !apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+			reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+			passed++
+		}
+	}
+	require.Equal(t, 10, passed, "of one registration")
+	for n := 1; n < 40; n++ {
+		token := register(network(t, n))
+		for range 5 {
+			reason(t, errorv1.Reason_REASON_INVALID_CODE, verify(network(t, n), token, wrong))
+		}
+	}
+	checked := 0
+	require.NoError(t, w.db.Pool(t, "").QueryRow(t.Context(), "SELECT sum(attempts) FROM pending_registrations WHERE token_hash <> sha256($1)", []byte(one)).Scan(&checked))
+	require.LessOrEqual(t, passed+checked, 50, "of the address, in a day")
+
+	for len(w.mail.of(victim)) > 0 {
+		w.mail.next(t, victim)
+	}
+	reason(t, errorv1.Reason_REASON_INVALID_CODE, verify(network(t, 200), owners, code)) // it is over
+	resend(network(t, 200), owners)
+	long := ""
+	for long == "" { // mails to strangers may still be on their way
+		long = regexp.MustCompile(`is ([0-9]{12})\.`).FindString(w.mail.next(t, victim))
+	}
+	err := verify(network(t, 200), owners, long[3:15])
+	for apierr.HasReason(err, errorv1.Reason_REASON_INVALID_CODE) { // it was a stranger's
+		long = regexp.MustCompile(`is ([0-9]{12})\.`).FindString(w.mail.next(t, victim))
+		err = verify(network(t, 200), owners, long[3:15])
+	}
+	require.NoError(t, err)
+}
+
+// TestSecondFactorHasFewGuesses: who knows the password guesses at the second factor so
+// often a day, from however many networks; a known device and a recovery code get in.
+func TestSecondFactorHasFewGuesses(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	ctx, _, _ := w.signUp(t, email)
+	device := w.mustLogin(t, password).GetDeviceToken()
+	secret, recovery := w.secondFactor(t, ctx)
+	answer := func(ctx context.Context, code, device string) error {
+		_, err := w.auth.AnswerChallenge(ctx, &accountv1.AnswerChallengeRequest{Session: w.mustLogin(t, password).GetSession(), Code: code, DeviceToken: device})
+		return err
+	}
+	guess := func(n int, code string) (passed int) {
+		err := answer(network(t, n), code, "")
+		if apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+			return 0
+		}
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
+		return 1
+	}
+	passed := 0
+	for n := range 20 { // one network
+		passed += guess(0, "000000")
+		if n%4 == 3 {
+			w.clock.Advance(5 * time.Minute)
+		}
+	}
+	require.Equal(t, 10, passed)
+	w.clock.Advance(5 * time.Minute)
+	require.NoError(t, answer(network(t, 1), w.code(t, secret), ""), "another network")
+	for n := range 60 {
+		passed += guess(n, "000000")
+		if n%4 == 3 {
+			w.clock.Advance(5 * time.Minute)
+		}
+	}
+	require.Equal(t, 15, passed, "in a day")
+	reason(t, errorv1.Reason_REASON_RATE_LIMITED, answer(network(t, 100), w.code(t, secret), ""))
+	require.NoError(t, answer(network(t, 100), recovery[0], ""))
+	require.NoError(t, answer(network(t, 100), w.code(t, secret), device))
+
+	in := with(t.Context(), func() string {
+		w.clock.Advance(time.Minute)
+		l, err := w.auth.AnswerChallenge(t.Context(), &accountv1.AnswerChallengeRequest{Session: w.mustLogin(t, password).GetSession(), Code: w.code(t, secret), DeviceToken: device})
+		require.NoError(t, err)
+		return l.GetAccessToken()
+	}())
+	passed = 0
+	for range 20 { // who took over a session
+		w.exec(t, "DELETE FROM attempt_limits WHERE key LIKE 'second factor of a user:%'") // later
+		_, err := w.auth.DisableTotp(in, &accountv1.DisableTotpRequest{Code: "000000"})
+		if apierr.HasReason(err, errorv1.Reason_REASON_INVALID_CODE) {
+			passed++
+		}
+	}
+	require.Equal(t, 15, passed, "in a day")
+	_, err := w.auth.DisableTotp(in, &accountv1.DisableTotpRequest{Code: recovery[1]})
+	require.NoError(t, err)
 }

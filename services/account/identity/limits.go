@@ -15,6 +15,8 @@ import (
 	"github.com/turumba/turumba/services/account/postgres"
 )
 
+const day = 24 * time.Hour
+
 // Limit is how often something may happen in a window that begins with its first.
 type Limit struct {
 	what   string
@@ -78,12 +80,29 @@ var (
 	// LimitPassword is for the password of somebody who is logged in.
 	LimitPassword   = Limit{"password of a user", 5, time.Minute}
 	limitAnswerPair = Limit{"second factor of a login from a side", 5, 5 * time.Minute}
-	limitAnswer     = newTarget("second factor of a login", []rate{{5, 5 * time.Minute}}, []rate{{20, 5 * time.Minute}, {100, 24 * time.Hour}})
+	limitAnswer     = newTarget("second factor of a login", []rate{{5, 5 * time.Minute}, {8, day}}, []rate{{15, day}})
+	earlyAnswer     = newEarly("second factor of a login", 2, 7, day)
+	// limitRecovery is for recovery codes, which nobody guesses: who has one need not wait for
+	// those who guess at the other codes.
+	limitRecovery = Limit{"recovery code of a user from a side", 5, 5 * time.Minute}
 	// limitSession is for one login that waits for the second factor, which does not wait
 	// for longer than that.
 	limitSession = Limit{"second factor of a session", 5, 15 * time.Minute}
-	// LimitFactor is for the second factor of somebody who is logged in.
-	LimitFactor = Limit{"second factor of a user", 5, 5 * time.Minute}
+	// limitFactor is for the second factor of somebody who is logged in.
+	limitFactor    = Limit{"second factor of a user", 5, 5 * time.Minute}
+	limitFactorDay = Limit{"second factor of a user in a day", 15, day}
+
+	// The limits of guesses at codes of registrations, whatever number of codes there were:
+	// those of one registration, those of who asks, and those of short codes in all.
+	limitVerify        = Limit{"codes of a registration", 10, day}
+	limitVerifyPair    = Limit{"codes of an address from a side", 10, time.Hour}
+	limitVerifyAddress = Limit{"codes of an address", 25, day}
+	earlyVerify        = newEarly("codes of an address", 2, 25, day)
+
+	// Those of short codes for a forgotten password, which another identity provider mails.
+	limitResetPair    = Limit{"reset codes of an address from a side", 10, time.Hour}
+	limitResetAddress = evenTarget("reset codes of an address", 25, day)
+	earlyReset        = newEarly("reset codes of an address", 2, 25, day)
 
 	limitRegisterPair    = Limit{"registration of an address from a side", 10, time.Hour}
 	limitRegisterAddress = newTarget("registration of an address", []rate{{28, time.Hour}}, []rate{{30, time.Hour}})
@@ -98,10 +117,10 @@ var (
 	earlyForgot         = newEarly("forgotten password of an address", 2, 100, time.Hour)
 
 	limitInvite        = Limit{"invitations of an account", 60, time.Hour}
-	limitInviteDay     = Limit{"invitations of an account in a day", 100, 24 * time.Hour}
+	limitInviteDay     = Limit{"invitations of an account in a day", 100, day}
 	limitInvitePair    = Limit{"invitations of an account to an address", 5, time.Hour}
-	limitInviteAddress = Limit{"invitations to an address", 18, 24 * time.Hour}
-	earlyInvite        = newEarly("invitations to an address", 2, 60, 24*time.Hour)
+	limitInviteAddress = Limit{"invitations to an address", 18, day}
+	earlyInvite        = newEarly("invitations to an address", 2, 60, day)
 )
 
 // Who is whom a limit counts. There is none of a raw address: see auth.Side.
@@ -194,15 +213,69 @@ func ResendLimits(email, token string) Tries {
 	}
 }
 
+// FactorLimits are those of the second factor of somebody who is logged in: by a short code,
+// or by a recovery code.
+func FactorLimits(ctx context.Context, userID string, short bool) []postgres.Limit {
+	if !short {
+		return []postgres.Limit{limitRecovery.By(AskerFrom(ctx).who(), OfUser(userID))}
+	}
+	return []postgres.Limit{limitFactor.By(OfUser(userID)), limitFactorDay.By(OfUser(userID))}
+}
+
+// ResetLimits are those of guesses at short codes for a forgotten password.
+func ResetLimits(ctx context.Context, email string) Tries {
+	return tries(ctx, email, OfAddress(email), limitResetPair, limitResetAddress, earlyReset)
+}
+
+// Verify runs check of the code of a registration, of which only wrong ones are used up:
+// those of the registration and of who asks; and those of short codes, of six digits, at
+// the address, whoever began what registrations of it. Then over is the answer; nil is
+// that of a limit.
+func (l Limits) Verify(ctx context.Context, email, token string, short bool, over error, check func() error) error {
+	own := []postgres.Limit{limitVerify.By(OfToken(token)), limitVerifyPair.By(AskerFrom(ctx).who(), OfAddress(email))}
+	return l.Guess(ctx, own, func() error {
+		if !short {
+			return check()
+		}
+		checked := false
+		all := Tries{earlyVerify.by(AskerFrom(ctx), OfAddress(email)), {limitVerifyAddress.By(OfAddress(email))}}
+		err := l.GuessAny(ctx, all, func() error {
+			checked = true
+			return check()
+		})
+		if !checked && over != nil && apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+			return over
+		}
+		return err
+	})
+}
+
+// Guessed reports whether so many wrong short codes were tried at an address lately that
+// the next ones had better be long.
+func (l Limits) Guessed(ctx context.Context, email string) (bool, error) {
+	half := limitVerifyAddress.By(OfAddress(email))
+	half.Most /= 2
+	wait, err := l.Store.UsedUp(ctx, []postgres.Limit{half})
+	return wait > 0, err
+}
+
+// answerTries are those of an answer to a challenge: by a short code, or by a recovery code.
+func answerTries(ctx context.Context, email string, user Who, short bool) Tries {
+	if !short {
+		return Tries{{limitRecovery.By(AskerFrom(ctx).who(), user)}}
+	}
+	return tries(ctx, email, user, limitAnswerPair, limitAnswer, earlyAnswer)
+}
+
 // Answer runs check of an answer to the challenge of a user, of which only wrong ones are
 // used up. A session is over after 5 of them, whoever asked.
-func (l Limits) Answer(ctx context.Context, session, user Who, email string, check func() error) error {
-	limits := targets(ctx, email, user, limitAnswerPair, limitAnswer)
-	if err := l.Attempt(ctx, limits...); err != nil {
+func (l Limits) Answer(ctx context.Context, session, user Who, email string, short bool, check func() error) error {
+	limits, err := l.AttemptAny(ctx, answerTries(ctx, email, user, short))
+	if err != nil {
 		return err
 	}
 	checked := false
-	err := l.Guess(ctx, []postgres.Limit{limitSession.By(session)}, func() error {
+	err = l.Guess(ctx, []postgres.Limit{limitSession.By(session)}, func() error {
 		checked = true
 		return check()
 	})
@@ -253,14 +326,19 @@ func (l Limits) Refund(ctx context.Context, limits ...postgres.Limit) error {
 
 // Guess runs check within limits, of which only wrong guesses are used up.
 func (l Limits) Guess(ctx context.Context, limits []postgres.Limit, check func() error) error {
-	if err := l.Attempt(ctx, limits...); err != nil {
+	return l.GuessAny(ctx, Tries{limits}, check)
+}
+
+// GuessAny is Guess by the first of the tries that has room.
+func (l Limits) GuessAny(ctx context.Context, tries Tries, check func() error) error {
+	taken, err := l.AttemptAny(ctx, tries)
+	if err != nil {
 		return err
 	}
-	err := check()
-	if wrong(err) {
+	if err = check(); wrong(err) {
 		return err
 	}
-	return errors.Join(err, l.Refund(context.WithoutCancel(ctx), limits...))
+	return errors.Join(err, l.Refund(context.WithoutCancel(ctx), taken...))
 }
 
 // wrong reports whether a call failed by what it guessed, or came too often for whom it is

@@ -31,11 +31,14 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 	if err := account.CheckPassword("new_password", password, email); err != nil {
 		return err
 	}
-	_, err := p.cognito.ConfirmForgotPassword(ctx, &idp.ConfirmForgotPasswordInput{
-		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code, Password: &password,
+	err := p.limits.GuessAny(ctx, identity.ResetLimits(ctx, email), func() error {
+		_, err := p.cognito.ConfirmForgotPassword(ctx, &idp.ConfirmForgotPasswordInput{
+			ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code, Password: &password,
+		})
+		return failure(resetting, err)
 	})
 	if err != nil {
-		return failure(resetting, err)
+		return err
 	}
 	userID, err := p.Store.UserIDByEmail(ctx, email)
 	if err == nil {

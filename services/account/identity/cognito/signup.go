@@ -135,11 +135,9 @@ func (p *Provider) Verify(ctx context.Context, email, code, token string) (*acco
 	if !ours {
 		return p.verified(ctx, r, hash, account.ErrInvalidCode)
 	}
-	_, err = p.cognito.ConfirmSignUp(ctx, &idp.ConfirmSignUpInput{
-		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code,
-	})
+	err = p.limits.Verify(ctx, email, token, true, nil, func() error { return p.confirm(ctx, email, code) })
 	if err != nil {
-		return p.verified(ctx, r, hash, failure(confirming, err))
+		return p.verified(ctx, r, hash, err)
 	}
 	found, err := p.find(ctx, email)
 	if err != nil {
@@ -149,6 +147,14 @@ func (p *Provider) Verify(ctx context.Context, email, code, token string) (*acco
 		return nil, account.ErrInvalidCode // the code was not for this address, or not for this registration
 	}
 	return p.finish(ctx, r, r.Subject, hash)
+}
+
+// confirm has the pool check a code.
+func (p *Provider) confirm(ctx context.Context, email, code string) error {
+	_, err := p.cognito.ConfirmSignUp(ctx, &idp.ConfirmSignUpInput{
+		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code,
+	})
+	return failure(confirming, err)
 }
 
 // waits reports whether the user of a registration waits for a code in the pool.
