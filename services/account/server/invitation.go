@@ -69,21 +69,10 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	return resp, nil
 }
 
-// mailInvitation queues the mail with the token. Whoever invites chooses the name of the
-// account, so it is shown only as far as it can do no harm.
+// mailInvitation queues the mail with the token.
 func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, role *account.Role, token string) error {
 	m, _ := auth.From(ctx).Membership(i.AccountID)
-	where := "an account"
-	if name := account.ShownName(m.AccountName); name != "" {
-		where = "“" + name + "”"
-	}
-	owner := ""
-	if role.Name == account.RoleOwner {
-		owner = " as an Owner: it counts among the accounts that you own, and you stay until there is another Owner, or it is closed"
-	}
-	return s.mail.Queue(ctx, tx, i.Email, "You are invited to "+where,
-		"You are invited to join "+where+owner+".\n\nThe token of the invitation is\n\n"+token+
-			"\n\nIt is good for 7 days. If you know nobody there, ignore this mail.\n")
+	return s.mail.Queue(ctx, tx, i.Email, identity.InvitationLetter(m.AccountName, role.Name == account.RoleOwner, token))
 }
 
 // GetInvitation implements accountv1.InvitationServiceServer.

@@ -78,7 +78,7 @@ func (p *Provider) changed(ctx context.Context, userID, email string) error {
 		if err := p.endAll(ctx, tx, userID); err != nil {
 			return err
 		}
-		return p.Mail.Queue(ctx, tx, email, identity.PasswordSubject, identity.PasswordText)
+		return p.Mail.Queue(ctx, tx, email, identity.PasswordLetter())
 	})
 	if err != nil {
 		return err

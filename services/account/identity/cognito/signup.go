@@ -52,9 +52,9 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		}
 		switch {
 		case known || place.taken:
-			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
+			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownLetter())
 		case place.busy:
-			err = p.Mail.Queue(ctx, tx, r.Email, identity.BusySubject, identity.BusyText)
+			err = p.Mail.Queue(ctx, tx, r.Email, identity.BusyLetter())
 		}
 		if err != nil {
 			return err

@@ -66,7 +66,7 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 		return err
 	}
 	return p.factorChanged(ctx, userID, func(tx *pg.Tx) error {
-		return p.Mail.Queue(ctx, tx, u.Email, identity.FactorOffSubject, identity.FactorOffText)
+		return p.Mail.Queue(ctx, tx, u.Email, identity.FactorOffLetter())
 	})
 }
 

@@ -99,10 +99,9 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 // mailCode mails the code of a registration, or that the address is known.
 func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, r *account.Registration, code string) error {
 	if r.Known {
-		return p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
+		return p.Mail.Queue(ctx, tx, r.Email, identity.KnownLetter())
 	}
-	subject, text := identity.CodeMail(r.FullName, code)
-	return p.Mail.Queue(ctx, tx, r.Email, subject, text)
+	return p.Mail.Queue(ctx, tx, r.Email, identity.CodeLetter(r.FullName, code))
 }
 
 // Verify checks a code and creates what was registered. The same good code gives

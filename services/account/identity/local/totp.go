@@ -95,7 +95,7 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 			if err := h.DeleteTotp(ctx, auth.From(ctx).SessionID); err != nil {
 				return err
 			}
-			return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffSubject, identity.FactorOffText)
+			return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffLetter())
 		})
 	})
 	if err == nil {
