@@ -32,12 +32,13 @@ const (
 func consent(t *testing.T, w *world.World) {
 	t.Helper()
 	s := report.suite("consent")
-	named, filters := 0, 0
+	named, filters, raised := 0, 0, 0
 	for _, over := range wire.All() {
 		w.ForgetAttempts(t)
 		c := &consenting{t: t, w: w, s: s, over: over}
 		n, f := c.strangers()
 		named, filters = named+n, filters+f
+		raised += c.owners()
 		for _, state := range []string{"active", "suspended", "closed"} {
 			c.leaves(state)
 		}
@@ -47,7 +48,8 @@ func consent(t *testing.T, w *world.World) {
 		}
 	}
 	w.ForgetAttempts(t)
-	s.coverage = fmt.Sprintf("S-109; %d fields that name a person and %d filters over two wires; leaving, %d memberships, %d accounts a person", named, filters, mostJoined, mostOwned)
+	s.coverage = fmt.Sprintf("S-109; %d fields that name a person and %d filters over two wires, %d calls that could make an Owner; leaving, %d memberships, %d accounts a person",
+		named, filters, raised, mostJoined, mostOwned)
 }
 
 // consenting is the suite over one wire.
@@ -197,6 +199,64 @@ func (c *consenting) strangers() (named, filters int) {
 }
 
 var mailedToken = regexp.MustCompile("inv_[a-z0-9]+")
+
+// owners names a member, and the role Owner, in every request of the contract that names a
+// person, a role or an account: whoever calls, the member is an Owner once they accepted to
+// be one, and not before.
+func (c *consenting) owners() (tried int) {
+	c.t.Helper()
+	host := "raiser-" + c.over
+	hostID := c.w.Person(c.t, host)
+	accountID, owner, agent := c.organisation(hostID, "Raised")
+	owns := func(userID string) (n int) {
+		c.sql(func(ctx context.Context, conn *pgx.Conn) {
+			require.NoError(c.t, conn.QueryRow(ctx, `SELECT count(*) FROM account_users m JOIN roles r ON r.id = m.role_id
+				WHERE m.account_id = $1 AND r.name = 'Owner' AND m.user_id = $2`, accountID, userID).Scan(&n))
+		})
+		return n
+	}
+	for _, f := range loadFixtures(c.t) {
+		rule := wire.AuthOf(f.method)
+		if f.internal() || rule.GetPublic() || !strings.HasPrefix(f.RPC, "turumba.account.v1.") || strings.Contains(f.RPC, "Service/Close") {
+			continue
+		}
+		tried++
+		name := fmt.Sprint("raised-", c.over, "-", tried)
+		memberID := c.w.Person(c.t, name)
+		c.exec("INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES (gen_random_uuid(), $1, $2, $3, now())", accountID, memberID, agent)
+		body := f.body(numbered(c.w, 40_000+tried), "", "")
+		names := map[string]string{"account_id": accountID, "role_id": owner, "user_id": memberID, "email": name + "@people.example"}
+		if strings.Contains(f.RPC, "RoleService") {
+			names["role_id"], names["name"] = agent, "Owner"
+		}
+		for field, v := range names {
+			if f.has(field) {
+				body[field] = v
+			}
+		}
+		if f.has("user_id") && f.has("email") {
+			delete(body, "email") // one or the other
+		}
+		as := host
+		if rule.GetOperatorGroup() != "" {
+			as = "operator"
+		}
+		c.w.ForgetAttempts(c.t)
+		got, err := f.call(c.t, c.w, c.over, as, body)
+		require.NoError(c.t, err)
+		c.s.check(c.t, owns(memberID) == 0, "S-109 over %s: %s made a member an Owner, and answered %d %s", c.over, f.RPC, got.HTTP, got.Reason)
+		c.s.check(c.t, owns(hostID) == 1, "S-109 over %s: %s left no Owner", c.over, f.RPC)
+	}
+	name := "agreed-" + c.over
+	memberID := c.w.Person(c.t, name)
+	c.exec("INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES (gen_random_uuid(), $1, $2, $3, now())", accountID, memberID, agent)
+	c.exec("UPDATE accounts SET status = 'active' WHERE id = $1", accountID)
+	update := map[string]any{"account_id": accountID, "user_id": memberID, "role_id": owner}
+	c.answers(c.call(host, "MembershipService/UpdateMembership", update), useInvitation, "an Owner who was not asked")
+	c.good(name, "InvitationService/AcceptInvitation", map[string]any{"token": c.invited(accountID, hostID, name+"@people.example", owner)})
+	c.s.check(c.t, owns(memberID) == 1, "S-109 over %s: who accepted is no Owner", c.over)
+	return tried
+}
 
 // invitation is the one mail that invites an address, among others.
 func (c *consenting) invitation(email string) (text string) {

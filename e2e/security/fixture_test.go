@@ -100,6 +100,15 @@ func (f fixture) leaves() map[string]string {
 	return out
 }
 
+// has reports whether a request of the RPC has the field, flat as in the fixtures.
+func (f fixture) has(field string) bool {
+	fields := wire.Input(f.method).Fields()
+	if fd := fields.ByName(protoreflect.Name(bodyField(f.method))); fd != nil && fd.Message() != nil && fd.Message().Fields().ByName(protoreflect.Name(field)) != nil {
+		return true
+	}
+	return fields.ByName(protoreflect.Name(field)) != nil
+}
+
 // body is the request with vars, and with one field's id replaced.
 func (f fixture) body(vars map[string]string, field, id string) map[string]any {
 	out, _ := wire.Expand(any(f.Request), vars).(map[string]any)

@@ -23,6 +23,21 @@ func (c Client) Side() Side {
 	return SideOf(addr)
 }
 
+// network4Bits and network6Bits are the networks around sides, as they are given out: an IPv4 /24, an IPv6 /48.
+const network4Bits, network6Bits = 24, 48
+
+// Network is what is around a side: who has one side has others there easily.
+func (s Side) Network() Side {
+	if !s.prefix.IsValid() {
+		return s
+	}
+	bits := network4Bits
+	if s.prefix.Addr().Is6() {
+		bits = network6Bits
+	}
+	return Side{netip.PrefixFrom(s.prefix.Addr(), bits).Masked()}
+}
+
 // within are the IPv6 addresses that are made of an IPv4 address, which has 2^16 networks of
 // 6to4 and as many ports of Teredo: where in them it stands, and whether it is inverted.
 var within = []struct {

@@ -31,3 +31,13 @@ func TestSide(t *testing.T) {
 	require.Equal(t, auth.Client{IP: "2001:db8::1"}.Side(), auth.Client{IP: "2001:db8::ffff:1"}.Side())
 	require.Zero(t, auth.Client{}.Side())
 }
+
+// TestNetwork: sides that are given out together are one network.
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	for ip, want := range map[string]string{
+		"203.0.113.7": "203.0.113.0/24", "::ffff:203.0.113.8": "203.0.113.0/24", "2001:db8:1:2:3:4:5:6": "2001:db8:1::/48", "": "",
+	} {
+		require.Equal(t, want, auth.Client{IP: ip}.Side().Network().String(), ip)
+	}
+}

@@ -16,7 +16,8 @@ const (
 	CodeLife = 15 * time.Minute
 	// MaxCodeAttempts is how many wrong codes end a registration's code.
 	MaxCodeAttempts = 5
-	// MaxRegistrations is how many registrations of one address may wait for their codes.
+	// MaxRegistrations is how many registrations of one address, by one side, may wait for
+	// their codes.
 	MaxRegistrations = 10
 	// RegistrationLife is how long a registration is kept: for so long it can be finished
 	// with a new code, and verifying it again answers the same.
@@ -41,6 +42,8 @@ type Registration struct {
 	Subject      string // the sub at the identity provider; the local one sets it once verified
 	UserID       string // set once verified
 	AccountID    string // set once verified
+	// Asker marks who began it, without telling.
+	Asker string
 	// InvitationHash is of the token that the person registers with; no account is
 	// made then.
 	InvitationHash []byte

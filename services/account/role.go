@@ -128,5 +128,11 @@ func CheckGrant(held []string, role Role) error {
 // ErrOwnerRole keeps the role Owner as it is: somebody must be able to do everything.
 var ErrOwnerRole = apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the role Owner stays as it is")
 
+// ErrUseInvitation is making somebody an Owner, who has to agree to it.
+var ErrUseInvitation = apierr.New(errorv1.Reason_REASON_USE_INVITATION, "nobody becomes an Owner without having said yes: invite them as Owner with POST /v1/invitations")
+
+// ErrNoOwner is letting an account work again that nobody owns.
+var ErrNoOwner = apierr.New(errorv1.Reason_REASON_INVALID_STATE, "the account has no Owner any more, so it stays as it is")
+
 // ErrLastOwner keeps the last Owner of an account.
 var ErrLastOwner = apierr.New(errorv1.Reason_REASON_LAST_OWNER, "the account must keep an Owner")

@@ -200,7 +200,8 @@ export interface paths {
         head?: never;
         /**
          * Update membership
-         * @description UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner.
+         * @description UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner. Nobody
+         *     becomes an Owner by it (USE_INVITATION): invite the member as Owner, and they accept.
          */
         patch: operations["MembershipService_UpdateMembership"];
         trace?: never;
@@ -330,7 +331,8 @@ export interface paths {
          * Forgot password
          * @description ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
          *     The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-         *     for an address from one IP or device, and 20 an hour from all IPs, or all devices.
+         *     for an address from one IP or device, and 20 an hour from all devices, or 18 from all IPs,
+         *     beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all.
          */
         post: operations["AuthService_ForgotPassword"];
         delete?: never;
@@ -418,8 +420,9 @@ export interface paths {
          * Answer challenge
          * @description AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
          *     wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
-         *     user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
-         *     showed a device_token of the user.
+         *     user from one IP or device, 5 (8 a day) from all IPs beside the first 2 a day of each
+         *     network (IPv4 /24, IPv6 /48) of 7 in all, and 15 a day from all devices that showed a
+         *     device_token of the user. Recovery codes count for who asks alone.
          */
         post: operations["AuthService_AnswerChallenge"];
         delete?: never;
@@ -544,11 +547,14 @@ export interface paths {
         put?: never;
         /**
          * Register
-         * @description Register starts a registration and mails a 6-digit code. The answer is the same
+         * @description Register starts a registration and mails a code of 6 digits (12 where somebody guesses at
+         *     those of the address). The answer is the same
          *     for known and unknown addresses. Each call is a registration of its own: a later one
          *     of the same address changes nothing of an earlier one, and the first that is verified
-         *     ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
-         *     after 30 an hour from one IP (IPv6: one /64).
+         *     ends the others. RATE_LIMITED while 10 registrations of an address from one IP (IPv6: one
+         *     /64) wait for a code, after 30 an hour from one IP, and after 28 of an address an hour,
+         *     beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all. Who brings an
+         *     invitation of the address is counted by IP alone.
          */
         post: operations["AuthService_Register"];
         delete?: never;
@@ -635,7 +641,8 @@ export interface paths {
          * @description VerifyEmail checks the code of a registration, by the token that Register answered,
          *     and creates the user, the account, its four roles and the Owner membership.
          *     INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
-         *     hours) or five wrong codes.
+         *     hours) or five wrong codes. RATE_LIMITED after 10 wrong codes of a registration, and 10 an
+         *     hour for an address from one IP; 50 a day for an address end its codes of 6 digits.
          */
         post: operations["AuthService_VerifyEmail"];
         delete?: never;
@@ -1335,7 +1342,7 @@ export interface paths {
          * @description CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
          *     answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
          *     holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
-         *     account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+         *     account) as they say; a member can be invited to become an Owner. RATE_LIMITED after 60 invitations an hour or 100 a day of an
          *     account, new or sent again, 5 an hour to one address.
          */
         post: operations["InvitationService_CreateInvitation"];
@@ -1356,7 +1363,7 @@ export interface paths {
         put?: never;
         /**
          * Accept invitation
-         * @description AcceptInvitation makes the caller a member. The caller's address must be the invited
+         * @description AcceptInvitation makes the caller a member, or a member an Owner. The caller's address must be the invited
          *     one, and who invited must still be allowed to. New people give the token to Register
          *     instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
          *     Owner, owns as many as a person may.
@@ -1703,7 +1710,8 @@ export interface paths {
         put?: never;
         /**
          * Reactivate account
-         * @description ReactivateAccount lets a suspended or closed account work again.
+         * @description ReactivateAccount lets a suspended or closed account work again. INVALID_STATE without
+         *     an Owner: the last one may leave an account that is closed.
          */
         post: operations["OperatorService_ReactivateAccount"];
         delete?: never;
@@ -5971,7 +5979,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @description The six digits of the mail. */
+                    /** @description The six digits of the mail, or twelve where somebody guesses at the address. */
                     code?: string;
                     /**
                      * Format: email

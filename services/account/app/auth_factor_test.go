@@ -172,7 +172,7 @@ func TestManyDevices(t *testing.T) {
 				w.clock.Advance(time.Minute)
 			}
 			return answer(w.mustLogin(t, password).GetSession(), "000000", device)
-		}, 1, []int{20, 20, 20, 20, 20, 0}, 5 * time.Minute},
+		}, 1, []int{15, 0}, 5 * time.Minute},
 	} {
 		for round, most := range c.most {
 			passed := 0

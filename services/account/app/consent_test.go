@@ -2,6 +2,10 @@ package app_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,4 +144,104 @@ func TestUpgradeOfMemberships(t *testing.T) {
 		require.Equal(t, maker, *by, how)
 	}
 	require.NoError(t, conn.Close(context.WithoutCancel(t.Context())))
+}
+
+// TestOwnersSaidYes: a member becomes an Owner by accepting, and by nothing that others do;
+// who owns as many accounts as a person may cannot, which only they learn.
+func TestOwnersSaidYes(t *testing.T) {
+	t.Parallel()
+	p := startPeople(t, func(cfg *app.Config, _ *app.Deps) { cfg.Quotas.AccountsPerPerson = 2 })
+	member, memberID := p.join(t, "member@example.org", p.role(t, "Viewer"))
+	owner := p.role(t, "Owner")
+	update := func(role string) error {
+		_, err := p.members.UpdateMembership(p.owner, &accountv1.UpdateMembershipRequest{AccountId: p.accountID, UserId: memberID, RoleId: role})
+		return err
+	}
+	reason(t, errorv1.Reason_REASON_USE_INVITATION, update(owner))
+	require.NoError(t, update(p.role(t, "Agent")))
+
+	_, token := p.invite(t, p.owner, "member@example.org", owner)
+	accept := func() (*accountv1.AcceptInvitationResponse, error) {
+		return p.invitations.AcceptInvitation(member, &accountv1.AcceptInvitationRequest{Token: token})
+	}
+	second, err := accountv1.NewAccountServiceClient(p.conn).CreateAccount(member, &accountv1.CreateAccountRequest{Name: "Second"})
+	require.NoError(t, err)
+	_, err = accept()
+	reason(t, errorv1.Reason_REASON_QUOTA_EXCEEDED, err)
+	require.Equal(t, map[string]string{"quota": account.QuotaAccounts, "limit": "2"}, apierr.From(err).Meta)
+	reason(t, errorv1.Reason_REASON_USE_INVITATION, update(owner)) // it tells the inviter nothing
+	p.exec(t, "UPDATE accounts SET created_by_user_id = NULL, status = 'closed' WHERE id = $1", second.GetAccount().GetId())
+	in, err := accept()
+	require.NoError(t, err)
+	require.Equal(t, "Owner", in.GetMembership().GetRoleName())
+	_, err = accept()
+	reason(t, errorv1.Reason_REASON_INVITATION_OVER, err)
+	require.NoError(t, update(owner), "it changes nothing")
+	_, err = p.invitations.CreateInvitation(p.owner, &accountv1.CreateInvitationRequest{AccountId: p.accountID, Email: "member@example.org", RoleId: owner})
+	reason(t, errorv1.Reason_REASON_ALREADY_MEMBER, err)
+	events, err := p.audit.ListAuditEvents(p.owner, &accountv1.ListAuditEventsRequest{Filter: []string{"actor_user_id:eq:" + memberID, "action:eq:membership.update", fmt.Sprintf("created_at:range:%s,%s", p.clock.Now().Add(-time.Hour).Format(time.RFC3339), p.clock.Now().Add(time.Hour).Format(time.RFC3339))}})
+	require.NoError(t, err)
+	require.Len(t, events.GetData(), 1, "they made themself an Owner")
+
+	// The one who was an Owner first may go now.
+	_, err = accountv1.NewAccountServiceClient(p.conn).LeaveAccount(p.owner, &accountv1.LeaveAccountRequest{AccountId: p.accountID})
+	require.NoError(t, err)
+}
+
+// TestOwnersAtOnce: of more invitations to own accounts that one is a member of than a
+// person may accept, accepted all at once, as many are as fit.
+func TestOwnersAtOnce(t *testing.T) {
+	t.Parallel()
+	const most, tries = 3, 8
+	w := start(t, func(cfg *app.Config, _ *app.Deps) { cfg.Quotas.AccountsPerPerson = most })
+	_, ownerID, _ := w.signUp(t, email)
+	member, memberID, _ := w.signUp(t, "member@example.org")
+	invitations := accountv1.NewInvitationServiceClient(w.conn)
+	var wg sync.WaitGroup
+	var accepted, refused atomic.Int64
+	for n := range tries {
+		accountID, token := uuid.NewString(), fmt.Sprint("inv_", n)
+		hash := sha256.Sum256([]byte(token))
+		w.exec(t, "INSERT INTO accounts (id, name, created_at, updated_at) VALUES ($1, 'A', now(), now())", accountID)
+		w.exec(t, `INSERT INTO roles (id, account_id, name, permissions, created_at, updated_at)
+			SELECT gen_random_uuid(), $1, n, '{invitations.manage}', now(), now() FROM unnest('{Owner,Viewer}'::text[]) AS n`, accountID)
+		for user, role := range map[string]string{ownerID: "Owner", memberID: "Viewer"} {
+			w.exec(t, "INSERT INTO account_users (id, account_id, user_id, role_id, created_at) SELECT gen_random_uuid(), $1, $2, id, now() FROM roles WHERE account_id = $1 AND name = $3", accountID, user, role)
+		}
+		w.exec(t, `INSERT INTO invitations (id, account_id, email, role_id, token_hash, invited_by_user_id, expires_at, created_at, updated_at)
+			SELECT gen_random_uuid(), $1, 'member@example.org', id, $2, $3, '2027-01-01', now(), now() FROM roles WHERE account_id = $1 AND name = 'Owner'`, accountID, hash[:], ownerID)
+		wg.Go(func() {
+			_, err := invitations.AcceptInvitation(member, &accountv1.AcceptInvitationRequest{Token: token})
+			switch {
+			case err == nil:
+				accepted.Add(1)
+			case apierr.HasReason(err, errorv1.Reason_REASON_QUOTA_EXCEEDED):
+				refused.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, most-1, accepted.Load(), "one they made")
+	require.EqualValues(t, tries-most+1, refused.Load())
+}
+
+// TestNoAccountWithoutOwner: a closed account whose last Owner left does not work again.
+func TestNoAccountWithoutOwner(t *testing.T) {
+	t.Parallel()
+	p := startPeople(t)
+	accounts := accountv1.NewAccountServiceClient(p.conn)
+	_, err := accounts.CloseAccount(p.owner, &accountv1.CloseAccountRequest{AccountId: p.accountID})
+	require.NoError(t, err)
+	store, err := postgres.New(p.db.Open(t, pg.RoleAPI), make([]byte, 32), "http://test", account.Quotas{})
+	require.NoError(t, err)
+	set := func(status account.Status) error {
+		_, err := store.UpdateAccount(t.Context(), []string{p.accountID}, p.accountID, "account.test", func(a *account.Account) { a.Status = status })
+		return err
+	}
+	require.NoError(t, set(account.StatusActive))
+	require.NoError(t, set(account.StatusClosed))
+	_, err = accounts.LeaveAccount(p.owner, &accountv1.LeaveAccountRequest{AccountId: p.accountID})
+	require.NoError(t, err)
+	require.NoError(t, set(account.StatusSuspended))
+	require.ErrorIs(t, set(account.StatusActive), account.ErrNoOwner)
 }

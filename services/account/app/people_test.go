@@ -11,6 +11,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/services/account/app"
 )
 
 // people are the clients of what is about people.
@@ -25,9 +26,9 @@ type people struct {
 	accountID   string
 }
 
-func startPeople(t *testing.T) *people {
+func startPeople(t *testing.T, change ...func(*app.Config, *app.Deps)) *people {
 	t.Helper()
-	w := start(t)
+	w := start(t, change...)
 	p := &people{
 		world: w, roles: accountv1.NewRoleServiceClient(w.conn), members: accountv1.NewMembershipServiceClient(w.conn),
 		invitations: accountv1.NewInvitationServiceClient(w.conn), audit: accountv1.NewAuditEventServiceClient(w.conn),

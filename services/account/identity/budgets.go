@@ -97,6 +97,9 @@ func (a Asker) who() Who {
 	return OfSide(a.Side)
 }
 
+// Mark is the digest of whom limits count, as rows keep it.
+func (a Asker) Mark() string { return Digest(a.who().key) }
+
 // crowd is whom the lanes count: all devices of an address are one, or who can log in
 // would be as many as they like.
 func (a Asker) crowd() Who {

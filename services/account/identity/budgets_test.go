@@ -52,9 +52,9 @@ func TestBudgets(t *testing.T) {
 func TestMailsNeedARule(t *testing.T) {
 	t.Parallel()
 	p := &Postbox{}
-	require.ErrorIs(t, p.Queue(t.Context(), nil, "a@example.org", "s", "t"), errNoMailing)
+	require.ErrorIs(t, p.Queue(t.Context(), nil, "a@example.org", KnownLetter()), errNoMailing)
 	b := NewBudgets(Limits{}, Devices{Clock: clock.System()}, Places{})
 	ctx, _, err := b.Admit(t.Context(), accountv1.AuthService_GetJwks_FullMethodName, &accountv1.GetJwksRequest{})
 	require.NoError(t, err)
-	require.ErrorIs(t, p.Queue(ctx, nil, "a@example.org", "s", "t"), errNoMailing)
+	require.ErrorIs(t, p.Queue(ctx, nil, "a@example.org", KnownLetter()), errNoMailing)
 }

@@ -13,7 +13,6 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
-	account "github.com/turumba/turumba/services/account"
 )
 
 // Tokens are what a login gives: tokens, or the session of a challenge.
@@ -50,18 +49,6 @@ var (
 	ErrMFAOff = apierr.New(errorv1.Reason_REASON_MFA_NOT_ENABLED, "the second factor is off, or was not set up")
 )
 
-// CodeMail is the mail with the code of a registration. Whoever begins one chooses who
-// gets the mail and the name in it, so the mail says that the code is for nobody else
-// than who began, and the name is shown only as far as it can do no harm.
-func CodeMail(fullName, code string) (subject, text string) {
-	whose := "A registration with this address began"
-	if name := account.ShownName(fullName); name != "" {
-		whose += " in the name of “" + name + "”"
-	}
-	return code + " is your verification code", "Your verification code is " + code + ". It is good for 15 minutes.\n\n" + whose +
-		". Enter this code only if you started this registration, and only where you started it. If you did not, ignore this mail.\n"
-}
-
 // NewToken is a secret of 256 random bits.
 func NewToken() string {
 	b := make([]byte, 32)
@@ -74,23 +61,6 @@ func HashToken(token string) []byte {
 	sum := sha256.Sum256([]byte(token))
 	return sum[:]
 }
-
-// The notices that tell a person what happened to their login.
-const (
-	// KnownSubject and KnownText answer a registration of a known address.
-	KnownSubject = "You have an account already"
-	KnownText    = "Somebody tried to register with this address. You have an account already; log in with your password.\n"
-	// BusySubject and BusyText answer a registration of an address while another one of it
-	// waits for its code, where the identity provider has room for one only.
-	BusySubject = "Another registration of your address waits"
-	BusyText    = "Somebody tried to register with this address while another registration of it waits for its code. Enter a code only where you started the registration that it is of. If you cannot, register again in 15 minutes.\n"
-	// PasswordSubject and PasswordText follow a new password.
-	PasswordSubject = "Your password was changed"
-	PasswordText    = "The password of your account was changed. If it was not you, reset it at once.\n"
-	// FactorOffSubject and FactorOffText follow a second factor that was turned off.
-	FactorOffSubject = "Your second factor is off"
-	FactorOffText    = "The second factor of your account was turned off. If it was not you, change your password at once.\n"
-)
 
 // TotpStep is how long a code of the second factor is good, in seconds.
 const TotpStep = 30

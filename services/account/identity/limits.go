@@ -5,13 +5,17 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
+	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/postgres"
 )
+
+const day = 24 * time.Hour
 
 // Limit is how often something may happen in a window that begins with its first.
 type Limit struct {
@@ -53,6 +57,20 @@ func evenTarget(what string, most int, window time.Duration) target {
 	return newTarget(what, r, r)
 }
 
+// early are tries of a target that each network has for itself, before those that all who
+// ask share: a crowd uses up what is shared, and leaves somebody from elsewhere theirs.
+// Together they have a bound too.
+type early struct{ each, all Limit }
+
+func newEarly(what string, each, all int, window time.Duration) early {
+	return early{Limit{what + " from a network", each, window}, Limit{what + " from each network", all, window}}
+}
+
+// by are the limits of an early try.
+func (e early) by(a Asker, of Who) []postgres.Limit {
+	return []postgres.Limit{e.each.By(OfNetwork(a.Side), of), e.all.By(of)}
+}
+
 // The limits by whom or what a call is about, beside those by who asks (budgets.go). They
 // come second, and devices that logged in before have their own (ADR 0050). Each purpose
 // has its own, so that none is used up by another.
@@ -62,24 +80,47 @@ var (
 	// LimitPassword is for the password of somebody who is logged in.
 	LimitPassword   = Limit{"password of a user", 5, time.Minute}
 	limitAnswerPair = Limit{"second factor of a login from a side", 5, 5 * time.Minute}
-	limitAnswer     = newTarget("second factor of a login", []rate{{5, 5 * time.Minute}}, []rate{{20, 5 * time.Minute}, {100, 24 * time.Hour}})
+	limitAnswer     = newTarget("second factor of a login", []rate{{5, 5 * time.Minute}, {8, day}}, []rate{{15, day}})
+	earlyAnswer     = newEarly("second factor of a login", 2, 7, day)
+	// limitRecovery is for recovery codes, which nobody guesses: who has one need not wait for
+	// those who guess at the other codes.
+	limitRecovery = Limit{"recovery code of a user from a side", 5, 5 * time.Minute}
 	// limitSession is for one login that waits for the second factor, which does not wait
 	// for longer than that.
 	limitSession = Limit{"second factor of a session", 5, 15 * time.Minute}
-	// LimitFactor is for the second factor of somebody who is logged in.
-	LimitFactor = Limit{"second factor of a user", 5, 5 * time.Minute}
+	// limitFactor is for the second factor of somebody who is logged in.
+	limitFactor    = Limit{"second factor of a user", 5, 5 * time.Minute}
+	limitFactorDay = Limit{"second factor of a user in a day", 15, day}
+
+	// The limits of guesses at codes of registrations, whatever number of codes there were:
+	// those of one registration, those of who asks, and those of short codes in all.
+	limitVerify        = Limit{"codes of a registration", 10, day}
+	limitVerifyPair    = Limit{"codes of an address from a side", 10, time.Hour}
+	limitVerifyAddress = Limit{"codes of an address", 25, day}
+	earlyVerify        = newEarly("codes of an address", 2, 25, day)
+
+	// Those of short codes for a forgotten password, which another identity provider mails.
+	limitResetPair    = Limit{"reset codes of an address from a side", 10, time.Hour}
+	limitResetAddress = evenTarget("reset codes of an address", 25, day)
+	earlyReset        = newEarly("reset codes of an address", 2, 25, day)
 
 	limitRegisterPair    = Limit{"registration of an address from a side", 10, time.Hour}
-	limitRegisterAddress = evenTarget("registration of an address", 30, time.Hour)
+	limitRegisterAddress = newTarget("registration of an address", []rate{{28, time.Hour}}, []rate{{30, time.Hour}})
+	earlyRegister        = newEarly("registration of an address", 2, 100, time.Hour)
 	limitResend          = Limit{"new code of a registration", 10, time.Hour}
 	limitResendAddress   = Limit{"new codes of an address", 30, time.Hour}
-	limitForgotPair      = Limit{"forgotten password of an address from a side", 5, time.Hour}
-	limitForgotAddress   = evenTarget("forgotten password of an address", 20, time.Hour)
+	// The first new codes of a registration, whatever those of others used up.
+	limitResendFirst    = Limit{"first new codes of a registration", 2, time.Hour}
+	limitResendFirstAll = Limit{"first new codes of an address", 100, time.Hour}
+	limitForgotPair     = Limit{"forgotten password of an address from a side", 5, time.Hour}
+	limitForgotAddress  = newTarget("forgotten password of an address", []rate{{18, time.Hour}}, []rate{{20, time.Hour}})
+	earlyForgot         = newEarly("forgotten password of an address", 2, 100, time.Hour)
 
 	limitInvite        = Limit{"invitations of an account", 60, time.Hour}
-	limitInviteDay     = Limit{"invitations of an account in a day", 100, 24 * time.Hour}
+	limitInviteDay     = Limit{"invitations of an account in a day", 100, day}
 	limitInvitePair    = Limit{"invitations of an account to an address", 5, time.Hour}
-	limitInviteAddress = Limit{"invitations to an address", 20, 24 * time.Hour}
+	limitInviteAddress = Limit{"invitations to an address", 18, day}
+	earlyInvite        = newEarly("invitations to an address", 2, 60, day)
 )
 
 // Who is whom a limit counts. There is none of a raw address: see auth.Side.
@@ -87,6 +128,9 @@ type Who struct{ key string }
 
 // OfSide is from where somebody asks; all of whom nothing is known are one.
 func OfSide(s auth.Side) Who { return Who{"side " + s.String()} }
+
+// OfNetwork is the network around a side.
+func OfNetwork(s auth.Side) Who { return Who{"network " + s.Network().String()} }
 
 // OfAddress is an e-mail address.
 func OfAddress(email string) Who { return Who{"address " + email} }
@@ -114,14 +158,33 @@ func LoginLimits(ctx context.Context, email string) []postgres.Limit {
 	return targets(ctx, email, OfAddress(email), limitPair, limitAddress)
 }
 
-// RegisterLimits are those of registering an address.
-func RegisterLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, OfAddress(email), limitRegisterPair, limitRegisterAddress)
+// Tries are the ways in which a call can be counted: by the limits of the first that has
+// room.
+type Tries [][]postgres.Limit
+
+// RegisterLimits are those of registering an address: none for who was invited to it, and
+// so has read its mails.
+func RegisterLimits(ctx context.Context, r *account.Registration) Tries {
+	if r.InvitationHash != nil {
+		return nil
+	}
+	return tries(ctx, r.Email, OfAddress(r.Email), limitRegisterPair, limitRegisterAddress, earlyRegister)
 }
 
 // ForgotLimits are those of codes for a forgotten password.
-func ForgotLimits(ctx context.Context, email string) []postgres.Limit {
-	return targets(ctx, email, OfAddress(email), limitForgotPair, limitForgotAddress)
+func ForgotLimits(ctx context.Context, email string) Tries {
+	return tries(ctx, email, OfAddress(email), limitForgotPair, limitForgotAddress, earlyForgot)
+}
+
+// tries are those of a target: the early ones of the network of an unknown device, then
+// those that it shares. Known devices share theirs with each other alone.
+func tries(ctx context.Context, email string, of Who, pair Limit, all target, first early) Tries {
+	limits := targets(ctx, email, of, pair, all)
+	a := AskerFrom(ctx)
+	if a.Knows(email) {
+		return Tries{limits}
+	}
+	return Tries{slices.Concat(limits[:1], first.by(a, of)), limits}
 }
 
 // targets are the limit of who asks for a target of an address, and those of all who do:
@@ -140,20 +203,79 @@ func targets(ctx context.Context, email string, of Who, pair Limit, all target) 
 }
 
 // ResendLimits are those of new codes of a registration, once the token turned out to be
-// of one: nobody without it uses them up.
-func ResendLimits(email, token string) []postgres.Limit {
-	return []postgres.Limit{limitResend.By(OfToken(token)), limitResendAddress.By(OfAddress(email))}
+// of one: nobody without it uses them up. The first new codes of each do not depend on
+// what other registrations of the address used up.
+func ResendLimits(email, token string) Tries {
+	registration, address := OfToken(token), OfAddress(email)
+	return Tries{
+		{limitResend.By(registration), limitResendFirst.By(registration), limitResendFirstAll.By(address)},
+		{limitResend.By(registration), limitResendAddress.By(address)},
+	}
+}
+
+// FactorLimits are those of the second factor of somebody who is logged in: by a short code,
+// or by a recovery code.
+func FactorLimits(ctx context.Context, userID string, short bool) []postgres.Limit {
+	if !short {
+		return []postgres.Limit{limitRecovery.By(AskerFrom(ctx).who(), OfUser(userID))}
+	}
+	return []postgres.Limit{limitFactor.By(OfUser(userID)), limitFactorDay.By(OfUser(userID))}
+}
+
+// ResetLimits are those of guesses at short codes for a forgotten password.
+func ResetLimits(ctx context.Context, email string) Tries {
+	return tries(ctx, email, OfAddress(email), limitResetPair, limitResetAddress, earlyReset)
+}
+
+// Verify runs check of the code of a registration, of which only wrong ones are used up:
+// those of the registration and of who asks; and those of short codes, of six digits, at
+// the address, whoever began what registrations of it. Then over is the answer; nil is
+// that of a limit.
+func (l Limits) Verify(ctx context.Context, email, token string, short bool, over error, check func() error) error {
+	own := []postgres.Limit{limitVerify.By(OfToken(token)), limitVerifyPair.By(AskerFrom(ctx).who(), OfAddress(email))}
+	return l.Guess(ctx, own, func() error {
+		if !short {
+			return check()
+		}
+		checked := false
+		all := Tries{earlyVerify.by(AskerFrom(ctx), OfAddress(email)), {limitVerifyAddress.By(OfAddress(email))}}
+		err := l.GuessAny(ctx, all, func() error {
+			checked = true
+			return check()
+		})
+		if !checked && over != nil && apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+			return over
+		}
+		return err
+	})
+}
+
+// Guessed reports whether so many wrong short codes were tried at an address lately that
+// the next ones had better be long.
+func (l Limits) Guessed(ctx context.Context, email string) (bool, error) {
+	half := limitVerifyAddress.By(OfAddress(email))
+	half.Most /= 2
+	wait, err := l.Store.UsedUp(ctx, []postgres.Limit{half})
+	return wait > 0, err
+}
+
+// answerTries are those of an answer to a challenge: by a short code, or by a recovery code.
+func answerTries(ctx context.Context, email string, user Who, short bool) Tries {
+	if !short {
+		return Tries{{limitRecovery.By(AskerFrom(ctx).who(), user)}}
+	}
+	return tries(ctx, email, user, limitAnswerPair, limitAnswer, earlyAnswer)
 }
 
 // Answer runs check of an answer to the challenge of a user, of which only wrong ones are
 // used up. A session is over after 5 of them, whoever asked.
-func (l Limits) Answer(ctx context.Context, session, user Who, email string, check func() error) error {
-	limits := targets(ctx, email, user, limitAnswerPair, limitAnswer)
-	if err := l.Attempt(ctx, limits...); err != nil {
+func (l Limits) Answer(ctx context.Context, session, user Who, email string, short bool, check func() error) error {
+	limits, err := l.AttemptAny(ctx, answerTries(ctx, email, user, short))
+	if err != nil {
 		return err
 	}
 	checked := false
-	err := l.Guess(ctx, []postgres.Limit{limitSession.By(session)}, func() error {
+	err = l.Guess(ctx, []postgres.Limit{limitSession.By(session)}, func() error {
 		checked = true
 		return check()
 	})
@@ -167,11 +289,11 @@ func (l Limits) Answer(ctx context.Context, session, user Who, email string, che
 }
 
 // InviteLimits are those of inviting an address to an account.
-func InviteLimits(accountID, email string) []postgres.Limit {
-	return []postgres.Limit{
-		limitInvitePair.By(OfAccount(accountID), OfAddress(email)), limitInvite.By(OfAccount(accountID)),
-		limitInviteDay.By(OfAccount(accountID)), limitInviteAddress.By(OfAddress(email)),
+func InviteLimits(ctx context.Context, accountID, email string) Tries {
+	own := []postgres.Limit{
+		limitInvitePair.By(OfAccount(accountID), OfAddress(email)), limitInvite.By(OfAccount(accountID)), limitInviteDay.By(OfAccount(accountID)),
 	}
+	return Tries{slices.Concat(own, earlyInvite.by(AskerFrom(ctx), OfAddress(email))), append(own, limitInviteAddress.By(OfAddress(email)))}
 }
 
 // Limits counts attempts in the database, so that a restart forgets none.
@@ -187,6 +309,16 @@ func (l Limits) Attempt(ctx context.Context, limits ...postgres.Limit) error {
 	return err
 }
 
+// AttemptAny counts by the first of the tries that has room, and returns what it counted.
+func (l Limits) AttemptAny(ctx context.Context, tries Tries) (taken []postgres.Limit, err error) {
+	for _, limits := range tries {
+		if err = l.Attempt(ctx, limits...); !apierr.HasReason(err, errorv1.Reason_REASON_RATE_LIMITED) {
+			return limits, err
+		}
+	}
+	return nil, err
+}
+
 // Refund takes attempts back.
 func (l Limits) Refund(ctx context.Context, limits ...postgres.Limit) error {
 	return l.Store.RefundAttempt(ctx, limits)
@@ -194,14 +326,19 @@ func (l Limits) Refund(ctx context.Context, limits ...postgres.Limit) error {
 
 // Guess runs check within limits, of which only wrong guesses are used up.
 func (l Limits) Guess(ctx context.Context, limits []postgres.Limit, check func() error) error {
-	if err := l.Attempt(ctx, limits...); err != nil {
+	return l.GuessAny(ctx, Tries{limits}, check)
+}
+
+// GuessAny is Guess by the first of the tries that has room.
+func (l Limits) GuessAny(ctx context.Context, tries Tries, check func() error) error {
+	taken, err := l.AttemptAny(ctx, tries)
+	if err != nil {
 		return err
 	}
-	err := check()
-	if wrong(err) {
+	if err = check(); wrong(err) {
 		return err
 	}
-	return errors.Join(err, l.Refund(context.WithoutCancel(ctx), limits...))
+	return errors.Join(err, l.Refund(context.WithoutCancel(ctx), taken...))
 }
 
 // wrong reports whether a call failed by what it guessed, or came too often for whom it is

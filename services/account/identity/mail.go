@@ -55,8 +55,8 @@ func NewPostbox(store *postgres.Store, v *vault.Vault, mailer Mailer, c clock.Cl
 	return p
 }
 
-// letter is a mail as it is sealed.
-type letter struct{ To, Subject, Text string }
+// sealed is a mail as it is sealed.
+type sealed struct{ To, Subject, Text string }
 
 // MailAAD is the place of a mail that waits.
 func MailAAD(id string) vault.AAD {
@@ -68,21 +68,21 @@ var errNoMailing = apierr.Internal(errors.New("a mail is queued by a call whose 
 // Queue queues a mail in the transaction that it tells of: the answer to the
 // caller takes as long without one, and a crash loses none. Only calls of an RPC that says
 // sends_mail may, which have their budget by then.
-func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to, subject, text string) error {
+func (p *Postbox) Queue(ctx context.Context, tx *pg.Tx, to string, l Letter) error {
 	a, _ := admissionOf(ctx)
 	if a.mail == "" {
 		return errNoMailing
 	}
-	plain, err := json.Marshal(letter{to, subject, text})
+	plain, err := json.Marshal(sealed{to, l.subject, l.text})
 	if err != nil {
 		return fmt.Errorf("write a mail: %w", err)
 	}
 	id := account.NewID()
-	sealed, err := p.vault.Seal(MailAAD(id), plain)
+	box, err := p.vault.Seal(MailAAD(id), plain)
 	if err != nil {
 		return fmt.Errorf("seal a mail: %w", err)
 	}
-	return p.store.QueueMail(ctx, tx, id, string(a.mail), sealed, tx.Now.Add(mailLife))
+	return p.store.QueueMail(ctx, tx, id, string(a.mail), box, tx.Now.Add(mailLife))
 }
 
 // Run sends queued mails until ctx ends.
@@ -102,7 +102,7 @@ func (p *Postbox) send(ctx context.Context, m *postgres.Mail) error {
 	if err != nil {
 		return fmt.Errorf("open a mail: %w", err)
 	}
-	var l letter
+	var l sealed
 	if err := json.Unmarshal(plain, &l); err != nil {
 		return fmt.Errorf("read a mail: %w", err)
 	}

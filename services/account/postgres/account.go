@@ -76,7 +76,8 @@ func (s *Store) Accounts(ctx context.Context, scope []string, r query.Request) (
 }
 
 // UpdateAccount lets change alter the account and stores it; action is what the
-// audit log calls it.
+// audit log calls it. An account that nobody owns does not become active
+// (account.ErrNoOwner).
 func (s *Store) UpdateAccount(ctx context.Context, scope []string, id, action string, change func(*account.Account)) (*account.Account, error) {
 	var a *account.Account
 	err := s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
@@ -90,6 +91,11 @@ func (s *Store) UpdateAccount(ctx context.Context, scope []string, id, action st
 		before := *a
 		change(a)
 		a.UpdatedAt = tx.Now
+		if a.Status == account.StatusActive && before.Status != account.StatusActive {
+			if err := owned(ctx, tx, a.ID); err != nil {
+				return err
+			}
+		}
 		_, err = tx.Exec(ctx, `
 			UPDATE accounts SET name = $3, description = $4, default_country = $5, status = $6, status_reason = $7, updated_at = $8, quotas = $9,
 				message_retention_days = $10
@@ -100,4 +106,18 @@ func (s *Store) UpdateAccount(ctx context.Context, scope []string, id, action st
 		return s.audit(ctx, tx, a.ID, action, a.ID, account.Changes(&before, a))
 	})
 	return a, err
+}
+
+// owned refuses an account without an Owner. The lock of the account keeps the last one
+// from leaving meanwhile.
+func owned(ctx context.Context, tx *pg.Tx, accountID string) error {
+	var has bool
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM account_users WHERE account_id = $1 AND role_id = "+ownerRole+")", accountID, account.RoleOwner).Scan(&has)
+	if err != nil {
+		return fmt.Errorf("look for owners: %w", err)
+	}
+	if !has {
+		return account.ErrNoOwner
+	}
+	return nil
 }

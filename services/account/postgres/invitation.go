@@ -23,17 +23,19 @@ const (
 
 var errInvitation = apierr.NotFound("invitation")
 
-// CreateInvitation stores an invitation. One that was not used in time makes room.
+// CreateInvitation stores an invitation. One that was not used in time makes room. A member
+// can be invited to become an Owner, and to nothing else.
 func (s *Store) CreateInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation) error {
 	var member bool
 	err := tx.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM account_users m JOIN users u ON u.id = m.user_id WHERE m.account_id = $1 AND u.email = $2)`,
-		i.AccountID, i.Email).Scan(&member)
+		SELECT EXISTS (SELECT FROM account_users m JOIN users u ON u.id = m.user_id
+			WHERE m.account_id = $1 AND u.email = $3 AND (m.role_id = `+ownerRole+` OR $4 IS DISTINCT FROM `+ownerRole+`))`,
+		i.AccountID, account.RoleOwner, i.Email, i.RoleID).Scan(&member)
 	if err != nil {
 		return fmt.Errorf("look for member: %w", err)
 	}
 	if member {
-		return apierr.New(errorv1.Reason_REASON_ALREADY_MEMBER, "the user is already a member of the account")
+		return errMember
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE invitations SET status = 'revoked', updated_at = $3
@@ -108,8 +110,8 @@ func (s *Store) InvitationByToken(ctx context.Context, hash []byte) (*account.In
 		"SELECT "+invitationColumns+" FROM invitations WHERE account_id = $1 AND token_hash = $2", *accountID, hash)
 }
 
-// AcceptInvitation makes a user a member, in a transaction whose scope is the
-// account that invites.
+// AcceptInvitation makes a user a member, or a member an Owner, in a transaction whose
+// scope is the account that invites.
 func (s *Store) AcceptInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, userID, email string) (*account.Membership, error) {
 	rows, err := tx.Query(ctx, "SELECT "+roleColumns+" FROM roles WHERE account_id = $1 AND id = $2", i.AccountID, i.RoleID)
 	if err != nil {
@@ -131,6 +133,11 @@ func (s *Store) AcceptInvitation(ctx context.Context, tx *pg.Tx, i *account.Invi
 		return nil
 	}); err != nil {
 		return nil, err
+	}
+	if role.Name == account.RoleOwner {
+		if m, err := s.acceptOwner(ctx, tx, i.AccountID, userID, i.RoleID); m != nil || err != nil {
+			return m, err
+		}
 	}
 	return s.createMembership(ctx, tx, i.AccountID, userID, i.RoleID)
 }

@@ -19,7 +19,7 @@ type Limit struct {
 // how long to wait, and those after it are not touched; who comes again meanwhile costs
 // one look.
 func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
-	if wait, err := s.usedUp(ctx, limits); err != nil || wait > 0 {
+	if wait, err := s.UsedUp(ctx, limits); err != nil || wait > 0 {
 		return wait, err
 	}
 	err = s.db.InTx(ctx, nil, func(tx *pg.Tx) error {
@@ -45,8 +45,8 @@ func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (wait time.Dura
 	return wait, err
 }
 
-// usedUp is how long to wait until none of the limits is used up; zero when none is.
-func (s *Store) usedUp(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
+// UsedUp is how long to wait until none of the limits is used up; zero when none is.
+func (s *Store) UsedUp(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
 	keys, most := make([]string, len(limits)), make([]int, len(limits))
 	for i, l := range limits {
 		keys[i], most[i] = l.Key, l.Most

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,11 +18,14 @@ import (
 const (
 	membershipFrom = `(SELECT m.id, m.account_id, m.user_id, m.role_id, u.email, u.given_name, u.family_name, r.name AS role_name, m.created_at
 		FROM account_users m JOIN users u ON u.id = m.user_id JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id) members`
+	// ownerRole is the id of the role Owner of the account $1, where $2 is its name.
+	ownerRole         = "(SELECT id FROM roles WHERE account_id = $1 AND name = $2)"
 	membershipColumns = "id, account_id, user_id, role_id, email, given_name, family_name, role_name, created_at"
 )
 
 var (
 	errMembership = apierr.NotFound("membership")
+	errMember     = apierr.New(errorv1.Reason_REASON_ALREADY_MEMBER, "the user is already a member of the account")
 	errCode       = account.ErrInvalidCode
 	errInactive   = apierr.Unauthenticated(nil)
 )
@@ -41,22 +46,22 @@ func (s *Store) UserIDByEmail(ctx context.Context, email string) (string, error)
 	return id, pg.NoRows(err, errUser)
 }
 
-// join makes a user a member of an account, who locks the user and holds them to what a
-// person may have. Nothing else inserts memberships.
+// join makes a user a member of an account. Nothing else inserts memberships.
 func (s *Store) join(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) error {
+	return s.counted(ctx, tx, accountID, userID, roleID, func() error { return insertMembership(ctx, tx, accountID, userID, roleID) })
+}
+
+// counted locks the user, lets write give them the role, and refuses what is more than a
+// person may have. Every way to become an Owner goes through it, and only ways that the
+// person chose do (ADR 0049).
+func (s *Store) counted(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string, write func() error) error {
 	var id string
 	err := tx.QueryRow(ctx, "SELECT id::text FROM users WHERE id = $1 FOR NO KEY UPDATE", userID).Scan(&id)
 	if err != nil {
 		return pg.NoRows(err, errUser)
 	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
-		account.NewID(), accountID, userID, roleID, tx.Now)
-	if pg.IsUnique(err, "account_users_key") {
-		return apierr.New(errorv1.Reason_REASON_ALREADY_MEMBER, "the user is already a member of the account")
-	}
-	if err != nil {
-		return fmt.Errorf("insert membership: %w", err)
+	if err := write(); err != nil {
+		return err
 	}
 	var joined, owned int64
 	var owns bool
@@ -67,6 +72,59 @@ func (s *Store) join(ctx context.Context, tx *pg.Tx, accountID, userID, roleID s
 		return fmt.Errorf("count memberships: %w", err)
 	}
 	return account.CheckJoin(joined, owned, owns, s.accountsPerPerson)
+}
+
+func insertMembership(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
+		account.NewID(), accountID, userID, roleID, tx.Now)
+	if pg.IsUnique(err, "account_users_key") {
+		return errMember
+	}
+	if err != nil {
+		return fmt.Errorf("insert membership: %w", err)
+	}
+	return nil
+}
+
+// acceptOwner makes a member an Owner who has accepted to be one; nil for who is no member.
+// An Owner is ALREADY_MEMBER.
+func (s *Store) acceptOwner(ctx context.Context, tx *pg.Tx, accountID, userID, ownerRoleID string) (*account.Membership, error) {
+	var before *account.Membership
+	err := s.counted(ctx, tx, accountID, userID, ownerRoleID, func() (err error) {
+		before, err = readMembership(ctx, tx, accountID, userID)
+		if err != nil {
+			return err
+		}
+		if before.RoleID == ownerRoleID {
+			return errMember
+		}
+		return setRole(ctx, tx, accountID, userID, ownerRoleID)
+	})
+	if errors.Is(err, errMembership) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.roleChanged(ctx, tx, before)
+}
+
+func setRole(ctx context.Context, tx *pg.Tx, accountID, userID, roleID string) error {
+	_, err := tx.Exec(ctx, "UPDATE account_users SET role_id = $3 WHERE account_id = $1 AND user_id = $2", accountID, userID, roleID)
+	if err != nil {
+		return fmt.Errorf("update membership: %w", err)
+	}
+	return nil
+}
+
+// roleChanged reads a membership after its change, and writes the change down.
+func (s *Store) roleChanged(ctx context.Context, tx *pg.Tx, before *account.Membership) (*account.Membership, error) {
+	m, err := readMembership(ctx, tx, before.AccountID, before.UserID)
+	if err != nil {
+		return nil, err
+	}
+	return m, s.audit(ctx, tx, m.AccountID, "membership.update", m.ID, account.Changes(before, m))
 }
 
 // createMembership adds a user to an account.
@@ -89,8 +147,8 @@ func readMembership(ctx context.Context, tx *pg.Tx, accountID, userID string) (*
 	return pg.One[account.Membership](errMembership)(rows)
 }
 
-// UpdateMembership gives a member another role; the last Owner keeps his. allowed
-// may refuse by the role that the member has.
+// UpdateMembership gives a member another role; the last Owner keeps his. Nobody becomes an
+// Owner by it (ErrUseInvitation). allowed may refuse by the role that the member has.
 func (s *Store) UpdateMembership(ctx context.Context, accountID, userID, roleID string, allowed func(account.Role) error) (*account.Membership, error) {
 	var m *account.Membership
 	err := s.db.InTx(ctx, []string{accountID}, func(tx *pg.Tx) error {
@@ -98,16 +156,29 @@ func (s *Store) UpdateMembership(ctx context.Context, accountID, userID, roleID 
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "UPDATE account_users SET role_id = $3 WHERE account_id = $1 AND user_id = $2", accountID, userID, roleID)
-		if err != nil {
-			return fmt.Errorf("update membership: %w", err)
-		}
-		if m, err = readMembership(ctx, tx, accountID, userID); err != nil {
+		if err := notOwner(ctx, tx, before, roleID); err != nil {
 			return err
 		}
-		return s.audit(ctx, tx, accountID, "membership.update", m.ID, account.Changes(before, m))
+		if err := setRole(ctx, tx, accountID, userID, roleID); err != nil {
+			return err
+		}
+		m, err = s.roleChanged(ctx, tx, before)
+		return err
 	})
 	return m, err
+}
+
+// notOwner refuses to make somebody an Owner who is none.
+func notOwner(ctx context.Context, tx *pg.Tx, before *account.Membership, roleID string) error {
+	var owner bool
+	err := tx.QueryRow(ctx, "SELECT coalesce($3 = "+ownerRole+", false)", before.AccountID, account.RoleOwner, roleID).Scan(&owner)
+	if err != nil {
+		return fmt.Errorf("look for the role Owner: %w", err)
+	}
+	if owner && before.RoleID != roleID {
+		return account.ErrUseInvitation
+	}
+	return nil
 }
 
 // DeleteMembership removes a member; the last Owner stays. allowed may refuse by
@@ -157,23 +228,26 @@ func lockMembership(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID
 }
 
 // keepOwner refuses to take the Owner role from the last who has it, unless the account is
-// closed. It locks the Owners, so that two of them cannot leave at once; none for who is no
-// member.
+// closed. It locks the Owners, so that two of them cannot leave at once, and the member,
+// who may become an Owner meanwhile.
 func keepOwner(ctx context.Context, tx *pg.Tx, accountID, userID, newRoleID string) error {
 	rows, err := tx.Query(ctx, `
-		SELECT m.user_id::text, m.role_id::text FROM account_users m
-		JOIN roles r ON r.account_id = m.account_id AND r.id = m.role_id
-		WHERE m.account_id = $1 AND r.name = $2 AND EXISTS (SELECT FROM account_users o WHERE o.account_id = $1 AND o.user_id = $3)
-		ORDER BY m.user_id FOR UPDATE OF m`, accountID, account.RoleOwner, userID)
+		SELECT user_id::text, role_id = `+ownerRole+`, role_id::text = $4 FROM account_users
+		WHERE account_id = $1 AND (user_id = $3 OR role_id = `+ownerRole+`) ORDER BY user_id FOR UPDATE`,
+		accountID, account.RoleOwner, userID, newRoleID)
 	if err != nil {
 		return fmt.Errorf("lock owners: %w", err)
 	}
-	type owner struct{ UserID, RoleID string }
-	owners, err := pgx.CollectRows(rows, pgx.RowToStructByPos[owner])
+	type member struct {
+		UserID      string
+		Owns, Keeps bool
+	}
+	members, err := pgx.CollectRows(rows, pgx.RowToStructByPos[member])
 	if err != nil {
 		return fmt.Errorf("lock owners: %w", err)
 	}
-	if len(owners) != 1 || owners[0].UserID != userID || owners[0].RoleID == newRoleID {
+	owners := slices.DeleteFunc(members, func(m member) bool { return !m.Owns })
+	if len(owners) != 1 || owners[0].UserID != userID || owners[0].Keeps {
 		return nil
 	}
 	var status account.Status

@@ -14,11 +14,11 @@ import (
 )
 
 const registrationColumns = `email, token_hash, known, password_hash, full_name, account_name, code_hash, code_expires, attempts, subject,
-	coalesce(user_id::text, '') AS user_id, coalesce(account_id::text, '') AS account_id, invitation_hash`
+	coalesce(user_id::text, '') AS user_id, coalesce(account_id::text, '') AS account_id, invitation_hash, asker`
 
 // SaveRegistration stores a registration that waits for its code, beside others of the
-// same address; RATE_LIMITED while account.MaxRegistrations of them wait. Whether the
-// address has a user makes no difference.
+// same address; RATE_LIMITED while account.MaxRegistrations by the same asker wait, but for
+// who was invited to the address. Whether it has a user makes no difference.
 func (s *Store) SaveRegistration(ctx context.Context, tx *pg.Tx, r account.Registration) error {
 	if err := lockRegistrations(ctx, tx, r.Email); err != nil {
 		return err
@@ -26,18 +26,18 @@ func (s *Store) SaveRegistration(ctx context.Context, tx *pg.Tx, r account.Regis
 	var waiting int
 	var first *time.Time
 	err := tx.QueryRow(ctx, `
-		SELECT count(*), min(code_expires) FROM pending_registrations WHERE email = $1 AND user_id IS NULL AND code_expires > $2`,
-		r.Email, tx.Now).Scan(&waiting, &first)
+		SELECT count(*), min(code_expires) FROM pending_registrations
+		WHERE email = $1 AND asker = $3 AND user_id IS NULL AND code_expires > $2`, r.Email, tx.Now, r.Asker).Scan(&waiting, &first)
 	if err != nil {
 		return fmt.Errorf("count registrations: %w", err)
 	}
-	if waiting >= account.MaxRegistrations {
+	if waiting >= account.MaxRegistrations && r.InvitationHash == nil {
 		return apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many registrations of the address wait for their codes").WithRetryAfter(first.Sub(tx.Now))
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO pending_registrations (token_hash, email, known, subject, password_hash, full_name, account_name, code_hash, code_expires, created_at, invitation_hash)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		r.TokenHash, r.Email, r.Known, r.Subject, r.PasswordHash, r.FullName, r.AccountName, r.CodeHash, r.CodeExpires, tx.Now, r.InvitationHash)
+		INSERT INTO pending_registrations (token_hash, email, known, subject, password_hash, full_name, account_name, code_hash, code_expires, created_at, invitation_hash, asker)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		r.TokenHash, r.Email, r.Known, r.Subject, r.PasswordHash, r.FullName, r.AccountName, r.CodeHash, r.CodeExpires, tx.Now, r.InvitationHash, r.Asker)
 	if err != nil {
 		return fmt.Errorf("save registration: %w", err)
 	}
@@ -95,13 +95,14 @@ func (s *Store) RegistrationOf(ctx context.Context, email, subject string) (*acc
 	return pg.One[account.Registration](account.ErrInvalidCode)(rows)
 }
 
-// Signing reports whether a registration of the address, by the subject, waits for its
-// code: another one must not take its place.
+// Signing reports whether a registration of the address, by the subject, began lately:
+// another one must not take its place. New codes do not prolong that, so that nobody holds
+// an address by asking for them.
 func (s *Store) Signing(ctx context.Context, email, subject string) (bool, error) {
 	var waits bool
 	err := s.db.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM pending_registrations WHERE email = $1 AND subject = $2 AND user_id IS NULL AND code_expires > $3)`,
-		email, subject, s.db.Now()).Scan(&waits)
+		SELECT EXISTS (SELECT FROM pending_registrations WHERE email = $1 AND subject = $2 AND user_id IS NULL AND created_at > $3)`,
+		email, subject, s.db.Now().Add(-account.CodeLife)).Scan(&waits)
 	if err != nil {
 		return false, fmt.Errorf("look for registrations: %w", err)
 	}

@@ -39,10 +39,11 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	if err != nil {
 		return nil, err
 	}
-	if err := s.grantableID(ctx, accountID, req.GetRoleId()); err != nil {
+	role, err := s.grantableID(ctx, accountID, req.GetRoleId())
+	if err != nil {
 		return nil, err
 	}
-	if err := s.limits.Attempt(ctx, identity.InviteLimits(accountID, account.NormalEmail(req.GetEmail()))...); err != nil {
+	if _, err := s.limits.AttemptAny(ctx, identity.InviteLimits(ctx, accountID, account.NormalEmail(req.GetEmail()))); err != nil {
 		return nil, err
 	}
 	token, hash := newInvitationToken()
@@ -60,7 +61,7 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 		if err := tx.Respond(ctx, resp); err != nil {
 			return err
 		}
-		return s.mailInvitation(ctx, tx, i, token)
+		return s.mailInvitation(ctx, tx, i, role, token)
 	})
 	if err != nil {
 		return nil, err
@@ -68,17 +69,10 @@ func (s *Server) CreateInvitation(ctx context.Context, req *accountv1.CreateInvi
 	return resp, nil
 }
 
-// mailInvitation queues the mail with the token. Whoever invites chooses the name of the
-// account, so it is shown only as far as it can do no harm.
-func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, token string) error {
+// mailInvitation queues the mail with the token.
+func (s *Server) mailInvitation(ctx context.Context, tx *pg.Tx, i *account.Invitation, role *account.Role, token string) error {
 	m, _ := auth.From(ctx).Membership(i.AccountID)
-	where := "an account"
-	if name := account.ShownName(m.AccountName); name != "" {
-		where = "“" + name + "”"
-	}
-	return s.mail.Queue(ctx, tx, i.Email, "You are invited to "+where,
-		"You are invited to join "+where+".\n\nThe token of the invitation is\n\n"+token+
-			"\n\nIt is good for 7 days. If you know nobody there, ignore this mail.\n")
+	return s.mail.Queue(ctx, tx, i.Email, identity.InvitationLetter(m.AccountName, role.Name == account.RoleOwner, token))
 }
 
 // GetInvitation implements accountv1.InvitationServiceServer.
@@ -105,7 +99,11 @@ func (s *Server) ResendInvitation(ctx context.Context, req *accountv1.ResendInvi
 	if err != nil {
 		return nil, err
 	}
-	if err := s.limits.Attempt(ctx, identity.InviteLimits(pending.AccountID, pending.Email)...); err != nil {
+	if _, err := s.limits.AttemptAny(ctx, identity.InviteLimits(ctx, pending.AccountID, pending.Email)); err != nil {
+		return nil, err
+	}
+	role, err := s.store.Role(ctx, auth.ScopeFrom(ctx), pending.RoleID)
+	if err != nil {
 		return nil, err
 	}
 	token, hash := newInvitationToken()
@@ -122,7 +120,7 @@ func (s *Server) ResendInvitation(ctx context.Context, req *accountv1.ResendInvi
 			return err
 		}
 		resp.Invitation = s.toProtoInvitation(i)
-		return s.mailInvitation(ctx, tx, i, token)
+		return s.mailInvitation(ctx, tx, i, role, token)
 	})
 	if err != nil {
 		return nil, err

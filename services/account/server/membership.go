@@ -21,12 +21,12 @@ func inScope(ctx context.Context, accountID string) error {
 }
 
 // grantableID reads a role of the account that the caller may give.
-func (s *Server) grantableID(ctx context.Context, accountID, roleID string) error {
+func (s *Server) grantableID(ctx context.Context, accountID, roleID string) (*account.Role, error) {
 	role, err := s.store.Role(ctx, []string{accountID}, roleID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return grantable(ctx, *role)
+	return role, grantable(ctx, *role)
 }
 
 // CreateMembership implements accountv1.MembershipServiceServer: nobody becomes a member
@@ -58,7 +58,7 @@ func (s *Server) UpdateMembership(ctx context.Context, req *accountv1.UpdateMemb
 	if err := inScope(ctx, req.GetAccountId()); err != nil {
 		return nil, err
 	}
-	if err := s.grantableID(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
+	if _, err := s.grantableID(ctx, req.GetAccountId(), req.GetRoleId()); err != nil {
 		return nil, err
 	}
 	m, err := s.store.UpdateMembership(ctx, req.GetAccountId(), req.GetUserId(), req.GetRoleId(), notAbove(ctx, req.GetUserId()))

@@ -50,16 +50,20 @@ const (
 // It is the same for each identity provider; PROVIDER_UNSUPPORTED answers what one
 // cannot do.
 type AuthServiceClient interface {
-	// Register starts a registration and mails a 6-digit code. The answer is the same
+	// Register starts a registration and mails a code of 6 digits (12 where somebody guesses at
+	// those of the address). The answer is the same
 	// for known and unknown addresses. Each call is a registration of its own: a later one
 	// of the same address changes nothing of an earlier one, and the first that is verified
-	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
-	// after 30 an hour from one IP (IPv6: one /64).
+	// ends the others. RATE_LIMITED while 10 registrations of an address from one IP (IPv6: one
+	// /64) wait for a code, after 30 an hour from one IP, and after 28 of an address an hour,
+	// beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all. Who brings an
+	// invitation of the address is counted by IP alone.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// VerifyEmail checks the code of a registration, by the token that Register answered,
 	// and creates the user, the account, its four roles and the Owner membership.
 	// INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
-	// hours) or five wrong codes.
+	// hours) or five wrong codes. RATE_LIMITED after 10 wrong codes of a registration, and 10 an
+	// hour for an address from one IP; 50 a day for an address end its codes of 6 digits.
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code if the registration of the token is pending.
 	// The answer is the same if it is not.
@@ -81,7 +85,8 @@ type AuthServiceClient interface {
 	LogoutEverywhere(ctx context.Context, in *LogoutEverywhereRequest, opts ...grpc.CallOption) (*LogoutEverywhereResponse, error)
 	// ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
 	// The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-	// for an address from one IP or device, and 20 an hour from all IPs, or all devices.
+	// for an address from one IP or device, and 20 an hour from all devices, or 18 from all IPs,
+	// beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all.
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the code of the mail and ends every session
 	// of the user. It neither logs in nor turns the second factor off.
@@ -103,8 +108,9 @@ type AuthServiceClient interface {
 	RenewRecoveryCodes(ctx context.Context, in *RenewRecoveryCodesRequest, opts ...grpc.CallOption) (*RenewRecoveryCodesResponse, error)
 	// AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
 	// wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
-	// user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
-	// showed a device_token of the user.
+	// user from one IP or device, 5 (8 a day) from all IPs beside the first 2 a day of each
+	// network (IPv4 /24, IPv6 /48) of 7 in all, and 15 a day from all devices that showed a
+	// device_token of the user. Recovery codes count for who asks alone.
 	AnswerChallenge(ctx context.Context, in *AnswerChallengeRequest, opts ...grpc.CallOption) (*AnswerChallengeResponse, error)
 	// IssueToken exchanges an API key for an access token of 15 minutes by the client
 	// credentials grant (RFC 6749 section 4.4). REST also takes the grant as a form and
@@ -313,16 +319,20 @@ func (c *authServiceClient) GetDiscovery(ctx context.Context, in *GetDiscoveryRe
 // It is the same for each identity provider; PROVIDER_UNSUPPORTED answers what one
 // cannot do.
 type AuthServiceServer interface {
-	// Register starts a registration and mails a 6-digit code. The answer is the same
+	// Register starts a registration and mails a code of 6 digits (12 where somebody guesses at
+	// those of the address). The answer is the same
 	// for known and unknown addresses. Each call is a registration of its own: a later one
 	// of the same address changes nothing of an earlier one, and the first that is verified
-	// ends the others. RATE_LIMITED while 10 registrations of an address wait for a code, and
-	// after 30 an hour from one IP (IPv6: one /64).
+	// ends the others. RATE_LIMITED while 10 registrations of an address from one IP (IPv6: one
+	// /64) wait for a code, after 30 an hour from one IP, and after 28 of an address an hour,
+	// beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all. Who brings an
+	// invitation of the address is counted by IP alone.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// VerifyEmail checks the code of a registration, by the token that Register answered,
 	// and creates the user, the account, its four roles and the Owner membership.
 	// INVALID_CODE for the code of another registration, after 15 minutes (Cognito: 24
-	// hours) or five wrong codes.
+	// hours) or five wrong codes. RATE_LIMITED after 10 wrong codes of a registration, and 10 an
+	// hour for an address from one IP; 50 a day for an address end its codes of 6 digits.
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
 	// ResendVerification mails a new code if the registration of the token is pending.
 	// The answer is the same if it is not.
@@ -344,7 +354,8 @@ type AuthServiceServer interface {
 	LogoutEverywhere(context.Context, *LogoutEverywhereRequest) (*LogoutEverywhereResponse, error)
 	// ForgotPassword mails a code for ResetPassword; the codes of earlier mails stay good.
 	// The answer is the same for known and unknown addresses. RATE_LIMITED after 5 an hour
-	// for an address from one IP or device, and 20 an hour from all IPs, or all devices.
+	// for an address from one IP or device, and 20 an hour from all devices, or 18 from all IPs,
+	// beside the first 2 of each network (IPv4 /24, IPv6 /48) of 100 in all.
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the code of the mail and ends every session
 	// of the user. It neither logs in nor turns the second factor off.
@@ -366,8 +377,9 @@ type AuthServiceServer interface {
 	RenewRecoveryCodes(context.Context, *RenewRecoveryCodesRequest) (*RenewRecoveryCodesResponse, error)
 	// AnswerChallenge ends a login that asked for the second factor. INVALID_SESSION after 5
 	// wrong codes for a session, whoever sent them; RATE_LIMITED after 5 in 5 minutes for a
-	// user from one IP or device, 5 from all IPs, and 20 (100 a day) from all devices that
-	// showed a device_token of the user.
+	// user from one IP or device, 5 (8 a day) from all IPs beside the first 2 a day of each
+	// network (IPv4 /24, IPv6 /48) of 7 in all, and 15 a day from all devices that showed a
+	// device_token of the user. Recovery codes count for who asks alone.
 	AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error)
 	// IssueToken exchanges an API key for an access token of 15 minutes by the client
 	// credentials grant (RFC 6749 section 4.4). REST also takes the grant as a form and

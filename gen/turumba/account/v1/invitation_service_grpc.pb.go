@@ -39,7 +39,7 @@ type InvitationServiceClient interface {
 	// CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
 	// answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
 	// holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
-	// account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+	// account) as they say; a member can be invited to become an Owner. RATE_LIMITED after 60 invitations an hour or 100 a day of an
 	// account, new or sent again, 5 an hour to one address.
 	CreateInvitation(ctx context.Context, in *CreateInvitationRequest, opts ...grpc.CallOption) (*CreateInvitationResponse, error)
 	// GetInvitation returns an invitation.
@@ -53,7 +53,7 @@ type InvitationServiceClient interface {
 	// PeekInvitation tells who holds a token what it is for. INVITATION_OVER when it was
 	// accepted, taken back or not used in time.
 	PeekInvitation(ctx context.Context, in *PeekInvitationRequest, opts ...grpc.CallOption) (*PeekInvitationResponse, error)
-	// AcceptInvitation makes the caller a member. The caller's address must be the invited
+	// AcceptInvitation makes the caller a member, or a member an Owner. The caller's address must be the invited
 	// one, and who invited must still be allowed to. New people give the token to Register
 	// instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
 	// Owner, owns as many as a person may.
@@ -147,7 +147,7 @@ type InvitationServiceServer interface {
 	// CreateInvitation mails a token, good for 7 days; it is the one way to add a person, and
 	// answers the same whether the address is a user's or not. PERMISSION_DENIED if the role
 	// holds a permission that the caller lacks, ALREADY_INVITED and ALREADY_MEMBER (of this
-	// account) as they say. RATE_LIMITED after 60 invitations an hour or 100 a day of an
+	// account) as they say; a member can be invited to become an Owner. RATE_LIMITED after 60 invitations an hour or 100 a day of an
 	// account, new or sent again, 5 an hour to one address.
 	CreateInvitation(context.Context, *CreateInvitationRequest) (*CreateInvitationResponse, error)
 	// GetInvitation returns an invitation.
@@ -161,7 +161,7 @@ type InvitationServiceServer interface {
 	// PeekInvitation tells who holds a token what it is for. INVITATION_OVER when it was
 	// accepted, taken back or not used in time.
 	PeekInvitation(context.Context, *PeekInvitationRequest) (*PeekInvitationResponse, error)
-	// AcceptInvitation makes the caller a member. The caller's address must be the invited
+	// AcceptInvitation makes the caller a member, or a member an Owner. The caller's address must be the invited
 	// one, and who invited must still be allowed to. New people give the token to Register
 	// instead. QUOTA_EXCEEDED when the caller is a member of 50 accounts, or, invited as
 	// Owner, owns as many as a person may.

@@ -39,7 +39,8 @@ type MembershipServiceClient interface {
 	CreateMembership(ctx context.Context, in *CreateMembershipRequest, opts ...grpc.CallOption) (*CreateMembershipResponse, error)
 	// ListMemberships returns the members of one account.
 	ListMemberships(ctx context.Context, in *ListMembershipsRequest, opts ...grpc.CallOption) (*ListMembershipsResponse, error)
-	// UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner.
+	// UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner. Nobody
+	// becomes an Owner by it (USE_INVITATION): invite the member as Owner, and they accept.
 	UpdateMembership(ctx context.Context, in *UpdateMembershipRequest, opts ...grpc.CallOption) (*UpdateMembershipResponse, error)
 	// DeleteMembership removes a member. LAST_OWNER keeps the last Owner.
 	DeleteMembership(ctx context.Context, in *DeleteMembershipRequest, opts ...grpc.CallOption) (*DeleteMembershipResponse, error)
@@ -106,7 +107,8 @@ type MembershipServiceServer interface {
 	CreateMembership(context.Context, *CreateMembershipRequest) (*CreateMembershipResponse, error)
 	// ListMemberships returns the members of one account.
 	ListMemberships(context.Context, *ListMembershipsRequest) (*ListMembershipsResponse, error)
-	// UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner.
+	// UpdateMembership changes a member's role. LAST_OWNER keeps the last Owner. Nobody
+	// becomes an Owner by it (USE_INVITATION): invite the member as Owner, and they accept.
 	UpdateMembership(context.Context, *UpdateMembershipRequest) (*UpdateMembershipResponse, error)
 	// DeleteMembership removes a member. LAST_OWNER keeps the last Owner.
 	DeleteMembership(context.Context, *DeleteMembershipRequest) (*DeleteMembershipResponse, error)

@@ -38,7 +38,8 @@ const (
 type OperatorServiceClient interface {
 	// SuspendAccount stops an account from sending; it still reads and edits.
 	SuspendAccount(ctx context.Context, in *SuspendAccountRequest, opts ...grpc.CallOption) (*SuspendAccountResponse, error)
-	// ReactivateAccount lets a suspended or closed account work again.
+	// ReactivateAccount lets a suspended or closed account work again. INVALID_STATE without
+	// an Owner: the last one may leave an account that is closed.
 	ReactivateAccount(ctx context.Context, in *ReactivateAccountRequest, opts ...grpc.CallOption) (*ReactivateAccountResponse, error)
 	// GetAccountQuotas returns the limits of an account.
 	GetAccountQuotas(ctx context.Context, in *GetAccountQuotasRequest, opts ...grpc.CallOption) (*GetAccountQuotasResponse, error)
@@ -128,7 +129,8 @@ func (c *operatorServiceClient) EnableUser(ctx context.Context, in *EnableUserRe
 type OperatorServiceServer interface {
 	// SuspendAccount stops an account from sending; it still reads and edits.
 	SuspendAccount(context.Context, *SuspendAccountRequest) (*SuspendAccountResponse, error)
-	// ReactivateAccount lets a suspended or closed account work again.
+	// ReactivateAccount lets a suspended or closed account work again. INVALID_STATE without
+	// an Owner: the last one may leave an account that is closed.
 	ReactivateAccount(context.Context, *ReactivateAccountRequest) (*ReactivateAccountResponse, error)
 	// GetAccountQuotas returns the limits of an account.
 	GetAccountQuotas(context.Context, *GetAccountQuotasRequest) (*GetAccountQuotasResponse, error)

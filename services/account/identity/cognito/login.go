@@ -167,7 +167,7 @@ func (p *Provider) Answer(ctx context.Context, session, code string) (identity.T
 	}
 	var out *idp.RespondToAuthChallengeOutput
 	// By the session of the pool: ours can be written in many ways.
-	err = p.limits.Answer(ctx, identity.OfToken(c.Given), identity.OfAddress(c.Address), c.Address, func() (err error) {
+	err = p.limits.Answer(ctx, identity.OfToken(c.Given), identity.OfAddress(c.Address), c.Address, true, func() (err error) {
 		out, err = p.cognito.RespondToAuthChallenge(ctx, &idp.RespondToAuthChallengeInput{
 			ClientId: &p.ClientID, ChallengeName: types.ChallengeNameTypeSoftwareTokenMfa, Session: &c.Given,
 			ChallengeResponses: p.parameters(c.Username, map[string]string{"USERNAME": c.Username, "SOFTWARE_TOKEN_MFA_CODE": code}),

@@ -18,7 +18,7 @@ import (
 // Forgot has the pool mail a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.ForgotLimits(ctx, email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ForgotLimits(ctx, email)); err != nil {
 		return err
 	}
 	_, err := p.cognito.ForgotPassword(ctx, &idp.ForgotPasswordInput{ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email})
@@ -31,11 +31,14 @@ func (p *Provider) Reset(ctx context.Context, email, code, password string) erro
 	if err := account.CheckPassword("new_password", password, email); err != nil {
 		return err
 	}
-	_, err := p.cognito.ConfirmForgotPassword(ctx, &idp.ConfirmForgotPasswordInput{
-		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code, Password: &password,
+	err := p.limits.GuessAny(ctx, identity.ResetLimits(ctx, email), func() error {
+		_, err := p.cognito.ConfirmForgotPassword(ctx, &idp.ConfirmForgotPasswordInput{
+			ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code, Password: &password,
+		})
+		return failure(resetting, err)
 	})
 	if err != nil {
-		return failure(resetting, err)
+		return err
 	}
 	userID, err := p.Store.UserIDByEmail(ctx, email)
 	if err == nil {
@@ -75,7 +78,7 @@ func (p *Provider) changed(ctx context.Context, userID, email string) error {
 		if err := p.endAll(ctx, tx, userID); err != nil {
 			return err
 		}
-		return p.Mail.Queue(ctx, tx, email, identity.PasswordSubject, identity.PasswordText)
+		return p.Mail.Queue(ctx, tx, email, identity.PasswordLetter())
 	})
 	if err != nil {
 		return err

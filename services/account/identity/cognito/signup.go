@@ -23,14 +23,15 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.RegisterLimits(ctx, r.Email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.RegisterLimits(ctx, &r)); err != nil {
 		return err
 	}
+	r.Asker = identity.AskerFrom(ctx).Mark()
 	owner := "email:" + identity.Digest(r.Email)
 	if err := p.Store.DB().Replay(ctx, owner); err != nil {
 		return err // repeating the call must not make another user in the pool
 	}
-	place, err := p.signUp(ctx, r.Email, password)
+	place, err := p.signUp(ctx, &r, password)
 	if err != nil {
 		return err
 	}
@@ -51,9 +52,9 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 		}
 		switch {
 		case known || place.taken:
-			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
+			err = p.Mail.Queue(ctx, tx, r.Email, identity.KnownLetter())
 		case place.busy:
-			err = p.Mail.Queue(ctx, tx, r.Email, identity.BusySubject, identity.BusyText)
+			err = p.Mail.Queue(ctx, tx, r.Email, identity.BusyLetter())
 		}
 		if err != nil {
 			return err
@@ -69,11 +70,12 @@ type place struct {
 	busy    bool   // there was one whose registration waits for its code
 }
 
-// signUp makes a user in the pool. One who had not verified the address gives way once
-// no registration of ours waits for their code any more: nobody proved anything. Until
-// then a later registration must not take their place. Cognito is asked the same whoever
-// is there.
-func (p *Provider) signUp(ctx context.Context, email, password string) (place, error) {
+// signUp makes a user in the pool. One who had not verified the address gives way to who
+// was invited to it, and has read its mails; to others once their registration did not
+// begin lately: nobody proved anything. Until then a later registration must not take their
+// place. Cognito is asked the same whoever is there.
+func (p *Provider) signUp(ctx context.Context, r *account.Registration, password string) (place, error) {
+	email := r.Email
 	found, err := p.find(ctx, email)
 	if err != nil {
 		return place{}, err
@@ -83,7 +85,7 @@ func (p *Provider) signUp(ctx context.Context, email, password string) (place, e
 	if err != nil {
 		return place{}, err
 	}
-	if unconfirmed && !waits {
+	if unconfirmed && (!waits || r.InvitationHash != nil) {
 		_, err := p.cognito.AdminDeleteUser(ctx, &idp.AdminDeleteUserInput{UserPoolId: &p.UserPoolID, Username: &email})
 		if err != nil && !is(err, userNotFound) {
 			return place{}, failure(operating, err)
@@ -133,11 +135,9 @@ func (p *Provider) Verify(ctx context.Context, email, code, token string) (*acco
 	if !ours {
 		return p.verified(ctx, r, hash, account.ErrInvalidCode)
 	}
-	_, err = p.cognito.ConfirmSignUp(ctx, &idp.ConfirmSignUpInput{
-		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code,
-	})
+	err = p.limits.Verify(ctx, email, token, true, nil, func() error { return p.confirm(ctx, email, code) })
 	if err != nil {
-		return p.verified(ctx, r, hash, failure(confirming, err))
+		return p.verified(ctx, r, hash, err)
 	}
 	found, err := p.find(ctx, email)
 	if err != nil {
@@ -147,6 +147,14 @@ func (p *Provider) Verify(ctx context.Context, email, code, token string) (*acco
 		return nil, account.ErrInvalidCode // the code was not for this address, or not for this registration
 	}
 	return p.finish(ctx, r, r.Subject, hash)
+}
+
+// confirm has the pool check a code.
+func (p *Provider) confirm(ctx context.Context, email, code string) error {
+	_, err := p.cognito.ConfirmSignUp(ctx, &idp.ConfirmSignUpInput{
+		ClientId: &p.ClientID, SecretHash: p.secretHash(email), Username: &email, ConfirmationCode: &code,
+	})
+	return failure(confirming, err)
 }
 
 // waits reports whether the user of a registration waits for a code in the pool.
@@ -229,7 +237,7 @@ func (p *Provider) Resend(ctx context.Context, email, token string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.ResendLimits(email, token)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ResendLimits(email, token)); err != nil {
 		return err
 	}
 	found, err := p.find(ctx, email)

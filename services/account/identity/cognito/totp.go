@@ -66,7 +66,7 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 		return err
 	}
 	return p.factorChanged(ctx, userID, func(tx *pg.Tx) error {
-		return p.Mail.Queue(ctx, tx, u.Email, identity.FactorOffSubject, identity.FactorOffText)
+		return p.Mail.Queue(ctx, tx, u.Email, identity.FactorOffLetter())
 	})
 }
 
@@ -109,8 +109,8 @@ func (p *Provider) factor(ctx context.Context, userID, code string, on bool) (*a
 	if err != nil {
 		return nil, err
 	}
-	limit := identity.LimitFactor.By(identity.OfUser(userID))
-	if err := p.limits.Attempt(ctx, limit); err != nil {
+	limits := identity.FactorLimits(ctx, userID, true)
+	if err := p.limits.Attempt(ctx, limits...); err != nil {
 		return nil, err
 	}
 	found, err := p.find(ctx, u.Email)
@@ -130,7 +130,7 @@ func (p *Provider) factor(ctx context.Context, userID, code string, on bool) (*a
 	if out.Status != types.VerifySoftwareTokenResponseTypeSuccess {
 		return nil, account.ErrInvalidCode
 	}
-	return u, p.limits.Refund(ctx, limit)
+	return u, p.limits.Refund(ctx, limits...)
 }
 
 // prefer makes the pool ask for the second factor, or not.

@@ -61,14 +61,18 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.RegisterLimits(ctx, r.Email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.RegisterLimits(ctx, &r)); err != nil {
 		return err
 	}
+	r.Asker = identity.AskerFrom(ctx).Mark()
 	hash, err := p.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}
-	code := newCode()
+	code, err := p.newCode(ctx, r.Email)
+	if err != nil {
+		return err
+	}
 	token := identity.NewToken()
 	r.TokenHash, r.PasswordHash, r.CodeHash = identity.HashToken(token), hash, identity.HashCode(token, code)
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
@@ -95,14 +99,14 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 // mailCode mails the code of a registration, or that the address is known.
 func (p *Provider) mailCode(ctx context.Context, tx *pg.Tx, r *account.Registration, code string) error {
 	if r.Known {
-		return p.Mail.Queue(ctx, tx, r.Email, identity.KnownSubject, identity.KnownText)
+		return p.Mail.Queue(ctx, tx, r.Email, identity.KnownLetter())
 	}
-	subject, text := identity.CodeMail(r.FullName, code)
-	return p.Mail.Queue(ctx, tx, r.Email, subject, text)
+	return p.Mail.Queue(ctx, tx, r.Email, identity.CodeLetter(r.FullName, code))
 }
 
 // Verify checks a code and creates what was registered. The same good code gives
-// the same answer again.
+// the same answer again. So many wrong codes of six digits end all of the address; the next
+// ones are longer, so that nobody can keep its owner out.
 func (p *Provider) Verify(ctx context.Context, email, code, token string) (*account.Registration, error) {
 	email = account.NormalEmail(email)
 	hash := identity.HashToken(token)
@@ -119,6 +123,16 @@ func (p *Provider) Verify(ctx context.Context, email, code, token string) (*acco
 		joins = invitation.AccountID
 	}
 	var r *account.Registration
+	err = p.limits.Verify(ctx, email, token, sixDigits.MatchString(code), account.ErrInvalidCode, func() error {
+		r, err = p.verify(ctx, email, code, token, joins, invitation)
+		return err
+	})
+	return r, err
+}
+
+// verify checks a code and creates what was registered.
+func (p *Provider) verify(ctx context.Context, email, code, token, joins string, invitation *account.Invitation) (r *account.Registration, err error) {
+	hash := identity.HashToken(token)
 	wrong := false
 	err = p.Store.DB().InTx(ctx, []string{joins}, func(tx *pg.Tx) error {
 		if r, err = p.Store.Registration(ctx, tx, email, hash); err != nil {
@@ -154,10 +168,13 @@ func (p *Provider) Resend(ctx context.Context, email, token string) error {
 		}
 		return err
 	}
-	if err := p.limits.Attempt(ctx, identity.ResendLimits(email, token)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ResendLimits(email, token)); err != nil {
 		return err
 	}
-	code := newCode()
+	code, err := p.newCode(ctx, email)
+	if err != nil {
+		return err
+	}
 	return p.Store.DB().InTx(ctx, nil, func(tx *pg.Tx) error {
 		r, err := p.Store.Registration(ctx, tx, email, identity.HashToken(token))
 		if errors.Is(err, account.ErrInvalidCode) || (err == nil && r.UserID != "") {
@@ -173,8 +190,20 @@ func (p *Provider) Resend(ctx context.Context, email, token string) error {
 	})
 }
 
-// newCode is six random digits.
-func newCode() string {
+// newCode is a code for an address: six random digits, or twelve where somebody guesses.
+func (p *Provider) newCode(ctx context.Context, email string) (string, error) {
+	guessed, err := p.limits.Guessed(ctx, email)
+	if err != nil {
+		return "", err
+	}
+	if guessed {
+		return digits() + digits(), nil
+	}
+	return digits(), nil
+}
+
+// digits are six random ones.
+func digits() string {
 	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
 	if err != nil {
 		panic(err) // crypto/rand never fails on supported systems

@@ -116,7 +116,7 @@ func (p *Provider) Answer(ctx context.Context, session, code string) (identity.T
 	}
 	var t identity.Tokens
 	hold := func(tx *pg.Tx) (*postgres.Held, error) { return p.Store.Hold(ctx, tx, c.UserID, c.Epoch) }
-	err = p.limits.Answer(ctx, identity.OfToken(session), identity.OfUser(c.UserID), login.Email, func() error {
+	err = p.limits.Answer(ctx, identity.OfToken(session), identity.OfUser(c.UserID), login.Email, sixDigits.MatchString(code), func() error {
 		return p.factor(ctx, c.UserID, code, hold, func(tx *pg.Tx, h *postgres.Held) error {
 			ended, err := h.EndChallenge(ctx, hash)
 			if err != nil {

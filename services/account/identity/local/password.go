@@ -67,7 +67,7 @@ func (h *hasher) check(ctx context.Context, password, hash string) (match, stale
 // Forgot mails a code for Reset, if the address is a user's.
 func (p *Provider) Forgot(ctx context.Context, email string) error {
 	email = account.NormalEmail(email)
-	if err := p.limits.Attempt(ctx, identity.ForgotLimits(ctx, email)...); err != nil {
+	if _, err := p.limits.AttemptAny(ctx, identity.ForgotLimits(ctx, email)); err != nil {
 		return err
 	}
 	code := identity.NewToken()
@@ -82,8 +82,7 @@ func (p *Provider) Forgot(ctx context.Context, email string) error {
 		if err := h.SaveReset(ctx, identity.HashCode(email, code), tx.Now.Add(account.CodeLife)); err != nil {
 			return err
 		}
-		return p.Mail.Queue(ctx, tx, email, "Reset your password",
-			"The code to reset your password is\n\n"+code+"\n\nIt is good once, for 15 minutes. If you did not ask for it, ignore this mail.\n")
+		return p.Mail.Queue(ctx, tx, email, identity.ResetLetter(code))
 	})
 }
 
@@ -151,7 +150,7 @@ func (p *Provider) setPassword(ctx context.Context, tx *pg.Tx, h *postgres.Held,
 	if err := h.SetPassword(ctx, hash, keep); err != nil {
 		return err
 	}
-	return p.Mail.Queue(ctx, tx, h.Email, identity.PasswordSubject, identity.PasswordText)
+	return p.Mail.Queue(ctx, tx, h.Email, identity.PasswordLetter())
 }
 
 // errStale is a change by somebody whose session ended, or whose credentials changed,

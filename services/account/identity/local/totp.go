@@ -69,7 +69,7 @@ func (p *Provider) SetupTotp(ctx context.Context, userID, password string) (secr
 // recovery codes. Other sessions, whose logins did without it, end.
 func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.guess(ctx, userID, func() error {
+	err := p.guess(ctx, userID, true, func() error {
 		return p.withTotp(ctx, userID, false, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, t *postgres.Totp) error {
 			if t.EnabledAt != nil {
 				return identity.ErrMFAOn
@@ -90,12 +90,12 @@ func (p *Provider) VerifyTotp(ctx context.Context, userID, code string) ([]strin
 // DisableTotp turns the second factor off with a code of it or a recovery code. Other
 // sessions end.
 func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
-	err := p.guess(ctx, userID, func() error {
+	err := p.guess(ctx, userID, sixDigits.MatchString(code), func() error {
 		return p.factor(ctx, userID, code, p.here(ctx, userID), func(tx *pg.Tx, h *postgres.Held) error {
 			if err := h.DeleteTotp(ctx, auth.From(ctx).SessionID); err != nil {
 				return err
 			}
-			return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffSubject, identity.FactorOffText)
+			return p.Mail.Queue(ctx, tx, h.Email, identity.FactorOffLetter())
 		})
 	})
 	if err == nil {
@@ -107,7 +107,7 @@ func (p *Provider) DisableTotp(ctx context.Context, userID, code string) error {
 // RenewRecoveryCodes replaces the recovery codes.
 func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) ([]string, error) {
 	codes, hashes := newRecoveryCodes(userID)
-	err := p.guess(ctx, userID, func() error {
+	err := p.guess(ctx, userID, true, func() error {
 		return p.withTotp(ctx, userID, true, code, p.here(ctx, userID), func(_ *pg.Tx, h *postgres.Held, _ *postgres.Totp) error {
 			return h.SaveRecoveryCodes(ctx, hashes)
 		})
@@ -119,8 +119,8 @@ func (p *Provider) RenewRecoveryCodes(ctx context.Context, userID, code string) 
 }
 
 // guess checks the second factor of somebody who is logged in, within their limit.
-func (p *Provider) guess(ctx context.Context, userID string, check func() error) error {
-	return p.limits.Guess(ctx, []postgres.Limit{identity.LimitFactor.By(identity.OfUser(userID))}, check)
+func (p *Provider) guess(ctx context.Context, userID string, short bool, check func() error) error {
+	return p.limits.Guess(ctx, identity.FactorLimits(ctx, userID, short), check)
 }
 
 // hold locks the user whose second factor is asked for.
