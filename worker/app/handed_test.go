@@ -34,7 +34,7 @@ func TestChunksGoOnInMemory(t *testing.T) {
 	require.Equal(t, 6, w.count("SELECT count(*) FROM dispatch_chunks"))
 	require.GreaterOrEqual(t, w.count(leasedChunks), 2)
 	require.LessOrEqual(t, w.count("SELECT ("+leasedChunks+") + ("+chunkEvents+")"), 6, "nobody needs to know of those in memory")
-	require.Eventually(t, func() bool { return w.count("SELECT count(*) FROM dispatch_chunks WHERE calling_upto > 0") == 2 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return w.count("SELECT count(*) FROM dispatch_chunks WHERE calling_upto > 0") >= 1 }, patience, time.Millisecond)
 
 	stopped := make(chan struct{})
 	go func() {

@@ -46,7 +46,7 @@ func newPool(sender channel.Sender, epoch int64, connections int, v *valve, took
 func (l *line) connections() int { return l.pool.all }
 
 // own is how many of them the lane has in any case.
-func (l *line) own() int { return l.pool.shares.own[l.lane] }
+func (l *line) own() int { return l.pool.own[l.lane] }
 
 // take waits for a connection; false if halt is closed first.
 func (l *line) take(halt <-chan struct{}) bool { return l.pool.take(l.lane, halt) }
