@@ -45,6 +45,12 @@ func TestMemoryOfLogins(t *testing.T) {
 		lasts = 2 * time.Minute
 	}
 	before := m.peaks(t)
+	m.logIn(t, 3*time.Second)
+	for i, opened := range m.peaks(t) {
+		if m.names[i] != "account" {
+			before[i] = opened // what 200 connections need, whatever they call
+		}
+	}
 	answers := m.logIn(t, lasts)
 	for i, after := range m.peaks(t) {
 		may := mayGrow
