@@ -36,8 +36,8 @@ func (w *world) fill(t *testing.T, ctx context.Context, n int) {
 	}
 }
 
-// network serves the service over a socket and returns a client of it.
-func network(t *testing.T, s *grpcserver.Server) accountv1.ContactServiceClient {
+// overTheWire serves the service over a socket and returns a client of it.
+func overTheWire(t *testing.T, s *grpcserver.Server) accountv1.ContactServiceClient {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestExportIsReadAsItIsTaken(t *testing.T) {
 	w := start(t, func(_ *app.Config, deps *app.Deps) { deps.Registry = registry })
 	owner, _, _ := w.signUp(t, "owner@example.org")
 	w.fill(t, owner, people)
-	client := network(t, w.server)
+	client := overTheWire(t, w.server)
 	taken := func() int {
 		families, err := registry.Gather()
 		require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestDroppedExportEndsItsStatement(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	owner, _, _ := w.signUp(t, "owner@example.org")
-	client := network(t, w.server)
+	client := overTheWire(t, w.server)
 	admin := w.db.Open(t, "")
 	reading := func(n int) {
 		t.Helper()
