@@ -36,14 +36,15 @@ func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
 	c.received = w.touch
 	stop, left, err := s.open.begin(ctx, c.method)
 	if err != nil {
-		place.Release()
+		place.Release(streams.Refused)
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() {
 		defer left()
-		defer place.Release()
-		ended <- s.recoverStream(c, w)
+		err := s.recoverStream(c, w)
+		place.Release(endOf(ss, w, err))
+		ended <- err
 	}()
 	cause, err := s.watch(w, c, stop, ended)
 	if cause == nil {
@@ -60,6 +61,17 @@ func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
 	case <-unwound.C():
 	}
 	return cause
+}
+
+// endOf is how a stream ended whose handler returned err.
+func endOf(ss grpc.ServerStream, w *watchedStream, err error) streams.End {
+	switch {
+	case ss.Context().Err() != nil:
+		return streams.Left
+	case err != nil && !w.sent.Load():
+		return streams.Refused
+	}
+	return streams.Ended
 }
 
 // place is the stream's among those that may be open. Services of the mesh need none:
@@ -112,6 +124,7 @@ type watchedStream struct {
 	ctx  context.Context
 	now  func() time.Time
 	last atomic.Int64
+	sent atomic.Bool // a message
 }
 
 // left is how long the stream may go on without a message, or why it may not.
@@ -142,6 +155,7 @@ func (w *watchedStream) SendMsg(m any) error {
 		return context.Cause(w.ctx)
 	}
 	w.touch()
+	w.sent.Store(true)
 	return w.ServerStream.SendMsg(m)
 }
 

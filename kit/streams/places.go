@@ -4,6 +4,7 @@
 package streams
 
 import (
+	"container/heap"
 	"context"
 	"slices"
 	"sync"
@@ -25,10 +26,27 @@ const (
 	PerProcess = 20_000
 )
 
-// ReadHold is for how long a stream that reads counts at least, from when it was opened: who
-// opens one and leaves has made the work of its first page. So a caller opens at most
-// PerCaller of them in that time, one a second on average, and an account PerAccount.
-const ReadHold = 20 * time.Second
+// For how long a stream that reads counts at least, from when it was opened: who opens one
+// has made the work of its first page. So a caller drops at most PerCaller of them in
+// ReadHold, one a second on average, and an account PerAccount.
+const (
+	// ReadHold is for one that its client left before the end.
+	ReadHold = 20 * time.Second
+	// EndHold is for one that came to its end.
+	EndHold = 5 * time.Second
+)
+
+// End is how a stream ended.
+type End uint8
+
+const (
+	// Refused is the end of a stream that failed before its first message.
+	Refused End = iota
+	// Ended is that of one that came to an end of its own, or of the server.
+	Ended
+	// Left is that of one whose client left.
+	Left
+)
 
 // retryAfter is what a refused caller is told to wait.
 const retryAfter = 5 * time.Second
@@ -41,7 +59,7 @@ type Places struct {
 	taken     int
 	byCaller  map[string]int
 	byAccount map[string]int
-	held      []*Place // that count until their time, whoever left, in the order of it
+	held      held
 }
 
 // NewPlaces returns places that are all free.
@@ -51,8 +69,8 @@ func NewPlaces(c clock.Clock) *Places {
 
 // Take takes a place for a stream of the caller, who may see these accounts. The stream
 // counts in one of them, that with the most room, until Settle says in which; it is
-// refused when none has room. accounts may be empty. A stream that reads counts for
-// ReadHold even if it ends sooner.
+// refused when none has room. accounts may be empty. A stream that reads counts for a while
+// even if it ends sooner.
 func (p *Places) Take(caller string, accounts []string, reads bool) (*Place, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,24 +90,30 @@ func (p *Places) Take(caller string, accounts []string, reads bool) (*Place, err
 	if account != "" {
 		p.byAccount[account]++
 	}
-	place := &Place{of: p, caller: caller, account: account}
-	if reads {
-		place.until = now.Add(ReadHold)
-		p.held = append(p.held, place)
-	}
-	return place, nil
+	return &Place{of: p, caller: caller, account: account, reads: reads, opened: now}, nil
+}
+
+// held are the places that count until their time although the streams are over; the first
+// is that whose time comes next.
+type held []*Place
+
+// Len, Less, Swap, Push and Pop implement heap.Interface.
+func (h *held) Len() int           { return len(*h) }
+func (h *held) Less(i, j int) bool { return (*h)[i].until.Before((*h)[j].until) }
+func (h *held) Swap(i, j int)      { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
+func (h *held) Push(x any)         { *h = append(*h, x.(*Place)) } //nolint:forcetypeassert // only places are pushed
+func (h *held) Pop() any {
+	last := (*h)[len(*h)-1]
+	(*h)[len(*h)-1] = nil
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 // forget stops to hold places whose time is over.
 func (p *Places) forget(now time.Time) {
-	over := 0
-	for ; over < len(p.held) && !p.held[over].until.After(now); over++ {
-		place := p.held[over]
-		if place.until = (time.Time{}); place.left {
-			p.drop(place)
-		}
+	for len(p.held) > 0 && !p.held[0].until.After(now) {
+		p.drop(heap.Pop(&p.held).(*Place)) //nolint:forcetypeassert // only places are pushed
 	}
-	p.held = slices.Delete(p.held, 0, over)
 }
 
 // drop takes the place out of the counts.
@@ -125,8 +149,9 @@ func fullAccount() error {
 type Place struct {
 	of              *Places
 	caller, account string
-	left            bool      // the stream is over
-	until           time.Time // the place counts until then in any case; zero for no such time
+	reads           bool
+	opened, until   time.Time // until is when the place does not count any more
+	over            bool      // the stream is
 }
 
 // Settle says of which account the stream is, now that this is known. It is refused when
@@ -138,7 +163,7 @@ func (p *Place) Settle(account string) error {
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
 	switch {
-	case p.left || p.account == account:
+	case p.over || p.account == account:
 		return nil
 	case p.of.byAccount[account] >= PerAccount:
 		return fullAccount()
@@ -150,20 +175,33 @@ func (p *Place) Settle(account string) error {
 }
 
 // Release gives the place back, when its time has come; a second time does nothing.
-func (p *Place) Release() {
+func (p *Place) Release(end End) {
 	if p.of == nil {
 		return
 	}
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
-	if p.left {
+	if p.over {
 		return
 	}
-	p.left = true
+	p.over = true
 	p.of.taken--
-	if p.until.IsZero() {
-		p.of.drop(p)
+	if p.until = p.opened.Add(p.hold(end)); p.until.After(p.of.clock.Now()) {
+		heap.Push(&p.of.held, p)
+		return
 	}
+	p.of.drop(p)
+}
+
+// hold is for how long the place counts at least.
+func (p *Place) hold(end End) time.Duration {
+	switch {
+	case !p.reads || end == Refused:
+		return 0
+	case end == Left:
+		return ReadHold
+	}
+	return EndHold
 }
 
 // drop counts one less; what is not counted any more takes no memory.

@@ -38,8 +38,8 @@ func TestPlaces(t *testing.T) {
 	refused(t, err) // the caller, wherever
 	_, err = p.Take("another", []string{"A"}, false)
 	refused(t, err) // the account, whoever
-	taken[0].Release()
-	taken[0].Release()
+	taken[0].Release(streams.Left)
+	taken[0].Release(streams.Left)
 	_, err = p.Take("another", []string{"A"}, false)
 	require.NoError(t, err)
 	_, err = p.Take("yet another", []string{"A"}, false)
@@ -62,7 +62,7 @@ func TestPlacesOfSeveralAccounts(t *testing.T) {
 	refused(t, streams.Settle(ctx, "A"))
 	require.NoError(t, streams.Settle(ctx, "B"))
 	require.NoError(t, streams.Settle(context.Background(), "A"), "a service's stream is nobody's")
-	place.Release()
+	place.Release(streams.Ended)
 	require.NoError(t, place.Settle("B"), "after the end nothing counts")
 	require.Equal(t, streams.PerAccount, p.Open())
 }
@@ -78,7 +78,7 @@ func TestReadsCountForAWhile(t *testing.T) {
 		place, err := p.Take(caller, []string{"A"}, true)
 		if err == nil {
 			require.NoError(t, place.Settle("A"))
-			place.Release()
+			place.Release(streams.Left)
 		}
 		return err
 	}
@@ -108,8 +108,30 @@ func TestReadsCountForAWhile(t *testing.T) {
 		require.NoError(t, drop("caller"))
 	}
 	refused(t, drop("caller"))
-	long.Release()
+	long.Release(streams.Left)
 	require.NoError(t, drop("caller"))
+}
+
+// TestHowStreamsEndCounts: who was refused may ask at once, who read all of it soon.
+func TestHowStreamsEndCounts(t *testing.T) {
+	t.Parallel()
+	for end, hold := range map[streams.End]time.Duration{streams.Refused: 0, streams.Ended: streams.EndHold, streams.Left: streams.ReadHold} {
+		now := clock.NewFake(time.Unix(1_770_000_000, 0))
+		p := streams.NewPlaces(now)
+		for range streams.PerCaller {
+			place, err := p.Take("caller", nil, true)
+			require.NoError(t, err)
+			place.Release(end)
+		}
+		if hold > 0 {
+			now.Advance(hold - time.Nanosecond)
+			_, err := p.Take("caller", nil, true)
+			refused(t, err)
+			now.Advance(time.Nanosecond)
+		}
+		_, err := p.Take("caller", nil, true)
+		require.NoError(t, err)
+	}
 }
 
 // TestPlacesAddUp takes, settles and releases in any order.
@@ -134,7 +156,7 @@ func TestPlacesAddUp(t *testing.T) {
 				}
 			case 3:
 				for place := range open {
-					place.Release()
+					place.Release(rapid.SampledFrom([]streams.End{streams.Refused, streams.Ended, streams.Left}).Draw(t, "end"))
 					delete(open, place)
 					break
 				}
@@ -153,7 +175,7 @@ func TestPlacesAddUp(t *testing.T) {
 			}
 		}
 		for place := range open {
-			place.Release()
+			place.Release(streams.Left)
 		}
 		now.Advance(streams.ReadHold)
 		for range streams.PerCaller {

@@ -49,8 +49,9 @@ type ContactServiceClient interface {
 	// ExportContacts streams the contacts that the filters choose as a CSV file, oldest
 	// first. Cells that a spreadsheet would take for a formula get a leading ', which
 	// an import takes away again. Contacts that change meanwhile may be in the file as
-	// they were before or after. RATE_LIMITED above 20 streams of a caller and 200 of an
-	// account that are open or were opened within the last 20 s.
+	// they were before or after. RATE_LIMITED above 20 streams
+	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
+	// within the last 20 s and left before their end.
 	ExportContacts(ctx context.Context, in *ExportContactsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactsResponse], error)
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(ctx context.Context, in *UpdateContactRequest, opts ...grpc.CallOption) (*UpdateContactResponse, error)
@@ -164,8 +165,9 @@ type ContactServiceServer interface {
 	// ExportContacts streams the contacts that the filters choose as a CSV file, oldest
 	// first. Cells that a spreadsheet would take for a formula get a leading ', which
 	// an import takes away again. Contacts that change meanwhile may be in the file as
-	// they were before or after. RATE_LIMITED above 20 streams of a caller and 200 of an
-	// account that are open or were opened within the last 20 s.
+	// they were before or after. RATE_LIMITED above 20 streams
+	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
+	// within the last 20 s and left before their end.
 	ExportContacts(*ExportContactsRequest, grpc.ServerStreamingServer[ExportContactsResponse]) error
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(context.Context, *UpdateContactRequest) (*UpdateContactResponse, error)
