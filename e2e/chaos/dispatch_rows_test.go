@@ -81,7 +81,17 @@ func zombies(r *trial) {
 		r.expire()
 		r.eventually("both leases are taken", "SELECT count(*) = 0 FROM dispatch_chunks")
 		require.NoError(r.t, r.worker.cmd.Process.Signal(syscall.SIGCONT))
-		r.eventually("the late results are stored", "SELECT count(*) = 0 FROM messages WHERE status <> 'sent'")
+		require.Eventually(r.t, func() bool { return r.metric(r.worker, "turumba_dispatch_chunks_in_work") == 0 }, soon, blink, "the late results are stored")
+	}
+	r.then = func() {
+		rows, received, sent := r.stored(), r.received(), 0
+		for id, row := range rows { // one that was marked and not begun before the freeze is not begun after it
+			require.Equal(r.t, len(received[id]) > 0, row.Status == "sent", "message %s is %s", id, row.Status)
+			if row.Status == "sent" {
+				sent++
+			}
+		}
+		require.Greater(r.t, sent, times, "most were called before they froze")
 	}
 	r.did("%d freezes, %d messages", times, len(x.accepted))
 }

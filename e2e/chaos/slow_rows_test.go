@@ -136,6 +136,9 @@ func (r *trial) endSilence(open int) {
 	require.NoError(r.t, err)
 }
 
+// batchMost is how many messages a batch may have.
+const batchMost = 1000
+
 // latencies: throughput is connections / latency, however long a call takes and whichever
 // lane is alone, and a single message beside a send waits for one call at most.
 func latencies(r *trial) {
@@ -191,7 +194,9 @@ func latencies(r *trial) {
 		from := x.from
 		x = r.mailer(connections(connected))
 		r.faults(append(c.faults(from), c.faults(x.from)...)...)
-		x.together(people)
+		for n := people; n > 0; n -= batchMost {
+			x.together(min(n, batchMost))
+		}
 		x.all("sent")
 		took("singles", people)
 	}
