@@ -150,7 +150,7 @@ func TestItems(t *testing.T) {
 
 	one := &accountv1.ContactInput{Identifiers: map[string]string{}}
 	for i := range 200 {
-		one.Identifiers[fmt.Sprint(i)] = "xxxxx"
+		one.Identifiers[fmt.Sprint(i)] = "an id"
 	}
 	wire, text = both(&accountv1.BatchCreateContactsRequest{Contacts: []*accountv1.ContactInput{one}})
 	isViolation(t, wire, "contacts.identifiers", "more than 3 entries")

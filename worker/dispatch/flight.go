@@ -32,7 +32,7 @@ type call struct {
 }
 
 // flight is the messages of a chunk that are marked as called: those whose turn has not
-// come (todo, by ordinal), those that are called (open), and those whose outcome waits to
+// come (queued, by ordinal), those that are called (open), and those whose outcome waits to
 // be stored (done).
 type flight struct {
 	line *line
@@ -45,13 +45,13 @@ type flight struct {
 	calling *sync.WaitGroup
 
 	mu      *sync.Mutex // shared by a flight and what was set aside of it
-	todo    []*call
-	next    int // the first of todo that was not called
+	queued  []*call
+	next    int // the first of queued that was not called
 	open    []*call
 	done    []*call
 	taken   []*call // the room of those that were taken last
 	callers int
-	low     int // the runner wants to know when so many are left of todo and open
+	low     int // the runner wants to know when so many are left of queued and open
 }
 
 func newFlight(l *line, calling *sync.WaitGroup, send func(*call) (messaging.Outcome, bool)) *flight {
@@ -64,7 +64,7 @@ func (f *flight) add(calls []call) {
 	defer f.mu.Unlock()
 	for i := range calls {
 		calls[i].home, calls[i].place = f, calls[i].Ordinal
-		f.todo = append(f.todo, &calls[i])
+		f.queued = append(f.queued, &calls[i])
 	}
 	f.spawn()
 }
@@ -73,7 +73,7 @@ func (f *flight) add(calls []call) {
 // before its first call, so that calls which wait soon have all of them, and calls which
 // do not are done by a few.
 func (f *flight) spawn() {
-	if f.next < len(f.todo) && f.callers < f.line.connections() {
+	if f.next < len(f.queued) && f.callers < f.line.connections() {
 		f.callers++
 		f.calling.Go(f.work)
 	}
@@ -100,13 +100,13 @@ func (f *flight) work() {
 func (f *flight) begin(first bool) *call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.next == len(f.todo) {
+	if f.next == len(f.queued) {
 		f.callers--
 		return nil
 	}
-	c := f.todo[f.next]
-	if f.next++; f.next == len(f.todo) {
-		f.todo, f.next = f.todo[:0], 0
+	c := f.queued[f.next]
+	if f.next++; f.next == len(f.queued) {
+		f.queued, f.next = f.queued[:0], 0
 	}
 	c.began, c.at = c.window.now(), len(f.open)
 	f.open = append(f.open, c)
@@ -158,7 +158,7 @@ func (f *flight) empty() bool {
 	return f.count()+len(f.done) == 0
 }
 
-func (f *flight) count() int { return len(f.todo) - f.next + len(f.open) }
+func (f *flight) count() int { return len(f.queued) - f.next + len(f.open) }
 
 // wants says how few may be left before the runner is woken.
 func (f *flight) wants(low int) {
@@ -188,11 +188,11 @@ func (f *flight) recall() (from, n int) {
 	default:
 		close(f.halt)
 	}
-	if n = len(f.todo) - f.next; n > 0 {
-		from = f.todo[f.next].Ordinal
+	if n = len(f.queued) - f.next; n > 0 {
+		from = f.queued[f.next].Ordinal
 		f.line.done(n)
 	}
-	f.todo, f.next = nil, 0
+	f.queued, f.next = nil, 0
 	return from, n
 }
 

@@ -172,7 +172,7 @@ func (r *runner) attend(work context.Context) {
 func (f *flight) waits() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.next < len(f.todo)
+	return f.next < len(f.queued)
 }
 
 // allSilent reports whether the flight waits for nothing but calls that are silent.
@@ -184,5 +184,5 @@ func (f *flight) allSilent() bool {
 			return false
 		}
 	}
-	return f.next == len(f.todo)
+	return f.next == len(f.queued)
 }
