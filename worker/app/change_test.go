@@ -219,11 +219,10 @@ func TestChangesAtRandom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.people(900, nil)
-	results := []func(channel.Message) channel.Result{
+	w.provider.set(dealt(
 		accepted, accepted, accepted, accepted, refuse(channel.ClassTransient), refuse(channel.ClassPermanentRecipient),
 		func(channel.Message) channel.Result { return channel.Lost("eof", "gone") },
-	}
-	w.provider.set(func(m channel.Message) channel.Result { return results[rand.IntN(len(results))](m) })
+	))
 	id := w.fannedOut(0)
 	ids := w.recipients(id)
 	for range 100 {
@@ -256,4 +255,22 @@ func TestChangesAtRandom(t *testing.T) {
 		w.check()
 		return w.count("SELECT count(*) FROM messages WHERE status IN ('queued', 'failed')") == 0
 	}, patience, 50*time.Millisecond)
+}
+
+// dealt answers with each of the results once, in an order of chance, and again. Two of
+// them fail, so that a channel that fails five times in a row, and rests longer with each
+// trip, is no matter of chance: at most four follow on each other.
+func dealt(results ...func(channel.Message) channel.Result) func(channel.Message) channel.Result {
+	var mu sync.Mutex
+	var deal []int
+	return func(m channel.Message) channel.Result {
+		mu.Lock()
+		if len(deal) == 0 {
+			deal = rand.Perm(len(results))
+		}
+		next := deal[0]
+		deal = deal[1:]
+		mu.Unlock()
+		return results[next](m)
+	}
 }
