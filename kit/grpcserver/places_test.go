@@ -3,6 +3,7 @@ package grpcserver_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -25,18 +26,28 @@ func TestEveryReadHasItsPace(t *testing.T) {
 		t.Run(r.path(), func(t *testing.T) {
 			t.Parallel()
 			now := clock.NewFake(clock.System().Now())
-			_, s, _, _ := serveStreamsAt(t, now, func(grpc.ServerStream) error { return nil })
+			end := make(chan struct{})
+			e, s, _, _ := serveStreamsAt(t, now, func(grpc.ServerStream) error {
+				<-end
+				return nil
+			})
+			results := make([]<-chan error, streams.PerCaller)
+			for i := range results {
+				results[i], _ = open(as(t.Context(), "u/A"), t, s.Conn(""), r.path())
+				<-e.began
+			}
+			now.Advance(time.Second)
+			close(end)
+			for _, result := range results {
+				require.False(t, apierr.HasReason(errorOf(<-result), errorv1.Reason_REASON_RATE_LIMITED))
+			}
 			limited := func() bool {
 				result, _ := open(as(t.Context(), "u/A"), t, s.Conn(""), r.path())
 				return apierr.HasReason(errorOf(<-result), errorv1.Reason_REASON_RATE_LIMITED)
 			}
-			for range 3 {
-				for range streams.PerCaller {
-					require.False(t, limited())
-				}
-				require.Equal(t, r.reads(), limited())
-				now.Advance(streams.EndHold)
-			}
+			require.Equal(t, r.reads(), limited())
+			now.Advance((streams.EndTimes - 1) * time.Second)
+			require.False(t, limited())
 		})
 	}
 }

@@ -27,13 +27,16 @@ const (
 )
 
 // For how long a stream that reads counts at least, from when it was opened: who opens one
-// has made the work of its first page. So a caller drops at most PerCaller of them in
-// ReadHold, one a second on average, and an account PerAccount.
+// has made the work of its first page.
 const (
-	// ReadHold is for one that its client left before the end.
+	// ReadHold is for one that its client left before the end: a caller drops at most
+	// PerCaller of them in this time, one a second on average, and an account PerAccount.
 	ReadHold = 20 * time.Second
-	// EndHold is for one that came to its end.
-	EndHold = 5 * time.Second
+	// EndHold is the most for one that came to its end, which counts EndTimes as long as
+	// it took. So who reads one after another finds a place, although each takes less
+	// than the one before, and who opens many keeps four at work.
+	EndHold  = 5 * time.Second
+	EndTimes = 5
 )
 
 // End is how a stream ended.
@@ -186,22 +189,23 @@ func (p *Place) Release(end End) {
 	}
 	p.over = true
 	p.of.taken--
-	if p.until = p.opened.Add(p.hold(end)); p.until.After(p.of.clock.Now()) {
+	now := p.of.clock.Now()
+	if p.until = p.opened.Add(p.hold(end, now.Sub(p.opened))); p.until.After(now) {
 		heap.Push(&p.of.held, p)
 		return
 	}
 	p.of.drop(p)
 }
 
-// hold is for how long the place counts at least.
-func (p *Place) hold(end End) time.Duration {
+// hold is for how long the place counts at least, of a stream that took so long.
+func (p *Place) hold(end End, took time.Duration) time.Duration {
 	switch {
 	case !p.reads || end == Refused:
 		return 0
 	case end == Left:
 		return ReadHold
 	}
-	return EndHold
+	return min(EndTimes*took, EndHold)
 }
 
 // drop counts one less; what is not counted any more takes no memory.

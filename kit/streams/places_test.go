@@ -115,23 +115,59 @@ func TestReadsCountForAWhile(t *testing.T) {
 // TestHowStreamsEndCounts: who was refused may ask at once, who read all of it soon.
 func TestHowStreamsEndCounts(t *testing.T) {
 	t.Parallel()
-	for end, hold := range map[streams.End]time.Duration{streams.Refused: 0, streams.Ended: streams.EndHold, streams.Left: streams.ReadHold} {
+	for _, c := range []struct {
+		end        streams.End
+		took, hold time.Duration
+	}{
+		{streams.Refused, time.Second, 0},
+		{streams.Ended, 0, 0},
+		{streams.Ended, 10 * time.Millisecond, (streams.EndTimes - 1) * 10 * time.Millisecond},
+		{streams.Ended, 3 * time.Second, streams.EndHold - 3*time.Second},
+		{streams.Ended, time.Minute, 0},
+		{streams.Left, time.Second, streams.ReadHold - time.Second},
+		{streams.Left, time.Minute, 0},
+	} {
 		now := clock.NewFake(time.Unix(1_770_000_000, 0))
 		p := streams.NewPlaces(now)
+		var open []*streams.Place
 		for range streams.PerCaller {
 			place, err := p.Take("caller", nil, true)
 			require.NoError(t, err)
-			place.Release(end)
+			open = append(open, place)
 		}
-		if hold > 0 {
-			now.Advance(hold - time.Nanosecond)
+		now.Advance(c.took)
+		for _, place := range open {
+			place.Release(c.end)
+		}
+		if c.hold > 0 {
+			now.Advance(c.hold - time.Nanosecond)
 			_, err := p.Take("caller", nil, true)
 			refused(t, err)
 			now.Advance(time.Nanosecond)
 		}
 		_, err := p.Take("caller", nil, true)
-		require.NoError(t, err)
+		require.NoError(t, err, "%+v", c)
 	}
+}
+
+// TestWhoReadsFindsAPlace reads streams to their ends, one after another, of which the
+// longest takes ten times as long as the shortest.
+func TestWhoReadsFindsAPlace(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		now := clock.NewFake(time.Unix(1_770_000_000, 0))
+		p := streams.NewPlaces(now)
+		shortest := rapid.Int64Range(1, int64(time.Minute)).Draw(t, "shortest")
+		took := rapid.Int64Range(shortest, 10*shortest)
+		for range rapid.IntRange(1, 200).Draw(t, "streams") {
+			place, err := p.Take("caller", []string{"A"}, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now.Advance(time.Duration(took.Draw(t, "took")))
+			place.Release(streams.Ended)
+		}
+	})
 }
 
 // TestPlacesAddUp takes, settles and releases in any order.
