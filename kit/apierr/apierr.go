@@ -49,15 +49,45 @@ type Field struct {
 	Message string
 }
 
-// New returns an error with the reason and a message built as by fmt.Sprintf.
+// leastWait is what somebody is told to wait at least who was refused for coming too often.
+const leastWait = time.Second
+
+// New returns an error with the reason and a message built as by fmt.Sprintf. One of
+// RATE_LIMITED is made with RateLimited, which knows how long to wait.
 func New(reason errorv1.Reason, format string, a ...any) *Error {
-	return &Error{Code: CodeOf(reason), Reason: reason, Message: fmt.Sprintf(format, a...)}
+	e := &Error{Code: CodeOf(reason), Reason: reason, Message: fmt.Sprintf(format, a...)}
+	if reason == errorv1.Reason_REASON_RATE_LIMITED {
+		e.RetryAfter = leastWait
+	}
+	return e
 }
 
 // NotFound returns the NOT_FOUND error of a resource. Its text is the same for
 // every id, so it does not tell a foreign id from a random one.
 func NotFound(resource string) *Error {
 	return New(errorv1.Reason_REASON_NOT_FOUND, "%s not found", resource)
+}
+
+// RateLimited returns the RATE_LIMITED error, which says how long to wait, in words too.
+func RateLimited(wait time.Duration, format string, a ...any) *Error {
+	wait = max(wait, leastWait)
+	return New(errorv1.Reason_REASON_RATE_LIMITED, "%s; try again in %s", fmt.Sprintf(format, a...), Lasting(wait)).WithRetryAfter(wait)
+}
+
+// Lasting is a duration in words, in whole seconds, minutes or hours, rounded up.
+func Lasting(d time.Duration) string {
+	unit, name := time.Second, "second"
+	switch {
+	case d >= 2*time.Hour:
+		unit, name = time.Hour, "hour"
+	case d >= 2*time.Minute:
+		unit, name = time.Minute, "minute"
+	}
+	n := (d + unit - 1) / unit
+	if n != 1 {
+		name += "s"
+	}
+	return fmt.Sprintf("%d %s", n, name)
 }
 
 // Unauthenticated returns the UNAUTHENTICATED error. Its text is the same whatever was

@@ -131,3 +131,18 @@ func TestEveryReasonIsMapped(t *testing.T) {
 	require.False(t, ok)
 	require.Equal(t, http.StatusInternalServerError, apierr.HTTPStatus(errorv1.Reason(9999)))
 }
+
+// TestWhoIsLimitedKnowsForHowLong: in words and as RetryInfo, also where nobody knows.
+func TestWhoIsLimitedKnowsForHowLong(t *testing.T) {
+	t.Parallel()
+	for wait, words := range map[time.Duration]string{
+		0: "1 second", 1500 * time.Millisecond: "2 seconds", time.Minute: "60 seconds", 119 * time.Second: "119 seconds", 121 * time.Second: "3 minutes",
+		time.Hour: "60 minutes", 24 * time.Hour: "24 hours",
+	} {
+		e := apierr.RateLimited(wait, "too many of %d", 3)
+		require.Equal(t, "too many of 3; try again in "+words, e.Message)
+		require.Equal(t, max(wait, time.Second), e.RetryAfter)
+	}
+	library := status.Error(codes.ResourceExhausted, "out of something")
+	require.Equal(t, time.Second, apierr.From(library).RetryAfter)
+}

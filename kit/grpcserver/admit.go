@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 )
@@ -124,7 +123,7 @@ func (s *strangers) leave(side auth.Side) {
 	}
 }
 
-var errManyStrangers = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many calls wait for their message").WithRetryAfter(time.Second)
+var errManyStrangers = apierr.RateLimited(time.Second, "too many calls wait for their message")
 
 // patience ends the wait for messages when ctx ends, which a read from the transport
 // does not look at; somebody without a token has strangerLimit. done ends the patience.

@@ -141,7 +141,7 @@ func (p *Places) roomiest(accounts []string) string {
 }
 
 func limited(format string, a ...any) error {
-	return apierr.New(errorv1.Reason_REASON_RATE_LIMITED, format, a...).WithRetryAfter(retryAfter)
+	return apierr.RateLimited(retryAfter, format, a...)
 }
 
 func fullAccount() error {

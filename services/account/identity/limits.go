@@ -255,8 +255,8 @@ func (l Limits) Verify(ctx context.Context, email, token string, short bool, ove
 func (l Limits) Guessed(ctx context.Context, email string) (bool, error) {
 	half := limitVerifyAddress.By(OfAddress(email))
 	half.Most /= 2
-	wait, err := l.Store.UsedUp(ctx, []postgres.Limit{half})
-	return wait > 0, err
+	over, err := l.Store.UsedUp(ctx, []postgres.Limit{half})
+	return over.Wait > 0, err
 }
 
 // answerTries are those of an answer to a challenge: by a short code, or by a recovery code.
@@ -302,9 +302,9 @@ type Limits struct{ Store *postgres.Store }
 // Attempt counts before it is known how the attempt ends, so that many at once
 // cannot slip through; Refund takes it back for a good one.
 func (l Limits) Attempt(ctx context.Context, limits ...postgres.Limit) error {
-	wait, err := l.Store.TakeAttempt(ctx, limits)
-	if err == nil && wait > 0 {
-		err = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many attempts").WithRetryAfter(wait)
+	over, err := l.Store.TakeAttempt(ctx, limits)
+	if err == nil && over.Wait > 0 {
+		err = apierr.RateLimited(over.Wait, "too many attempts, at most %d in %s are possible", over.Most, apierr.Lasting(over.Window))
 	}
 	return err
 }

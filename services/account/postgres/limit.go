@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/turumba/turumba/kit/pg"
 )
@@ -15,12 +18,17 @@ type Limit struct {
 	Window time.Duration
 }
 
+// Over is a limit that is used up, for Wait; the zero Over is none.
+type Over struct {
+	Limit
+	Wait time.Duration
+}
+
 // TakeAttempt counts one attempt for each limit, in order. When one is used up it returns
-// how long to wait, and those after it are not touched; who comes again meanwhile costs
-// one look.
-func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
-	if wait, err := s.UsedUp(ctx, limits); err != nil || wait > 0 {
-		return wait, err
+// that, and those after it are not touched; who comes again meanwhile costs one look.
+func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (over Over, err error) {
+	if over, err := s.UsedUp(ctx, limits); err != nil || over.Wait > 0 {
+		return over, err
 	}
 	err = s.db.InTx(ctx, nil, func(tx *pg.Tx) error {
 		for _, l := range limits { // the same order everywhere, so that rivals cannot lock each other out
@@ -36,33 +44,34 @@ func (s *Store) TakeAttempt(ctx context.Context, limits []Limit) (wait time.Dura
 				return fmt.Errorf("count an attempt: %w", err)
 			}
 			if attempts > l.Most {
-				wait = end.Sub(tx.Now)
+				over = Over{l, end.Sub(tx.Now)}
 				return nil
 			}
 		}
 		return nil
 	})
-	return wait, err
+	return over, err
 }
 
-// UsedUp is how long to wait until none of the limits is used up; zero when none is.
-func (s *Store) UsedUp(ctx context.Context, limits []Limit) (wait time.Duration, err error) {
+// UsedUp is the limit that is used up for the longest; the zero Over when none is.
+func (s *Store) UsedUp(ctx context.Context, limits []Limit) (Over, error) {
 	keys, most := make([]string, len(limits)), make([]int, len(limits))
 	for i, l := range limits {
 		keys[i], most[i] = l.Key, l.Most
 	}
-	var end *time.Time
+	var at int
+	var end time.Time
 	now := s.db.Now()
-	err = s.db.QueryRow(ctx, `
-		SELECT max(a.window_end) FROM attempt_limits a JOIN unnest($1::text[], $2::int[]) AS l (key, most) USING (key)
-		WHERE a.attempts >= l.most AND a.window_end > $3`, keys, most, now).Scan(&end)
-	if err != nil {
-		return 0, fmt.Errorf("look for attempts: %w", err)
+	err := s.db.QueryRow(ctx, `
+		SELECT l.at, a.window_end FROM attempt_limits a JOIN unnest($1::text[], $2::int[]) WITH ORDINALITY AS l (key, most, at) USING (key)
+		WHERE a.attempts >= l.most AND a.window_end > $3 ORDER BY a.window_end DESC LIMIT 1`, keys, most, now).Scan(&at, &end)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Over{}, nil
+	case err != nil:
+		return Over{}, fmt.Errorf("look for attempts: %w", err)
 	}
-	if end == nil {
-		return 0, nil
-	}
-	return end.Sub(now), nil
+	return Over{limits[at-1], end.Sub(now)}, nil
 }
 
 // RefundAttempt takes back what a good attempt counted.

@@ -32,7 +32,7 @@ func (s *Store) SaveRegistration(ctx context.Context, tx *pg.Tx, r account.Regis
 		return fmt.Errorf("count registrations: %w", err)
 	}
 	if waiting >= account.MaxRegistrations && r.InvitationHash == nil {
-		return apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many registrations of the address wait for their codes").WithRetryAfter(first.Sub(tx.Now))
+		return apierr.RateLimited(first.Sub(tx.Now), "too many registrations of the address wait for their codes")
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO pending_registrations (token_hash, email, known, subject, password_hash, full_name, account_name, code_hash, code_expires, created_at, invitation_hash, asker)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -40,8 +41,12 @@ const (
 	userNotFound     = "UserNotFoundException"
 )
 
+// busyWait is what somebody is told to wait whom Cognito throttles: it does not say for
+// how long, which is 1 s for its requests and up to 15 min after wrong passwords.
+const busyWait = 30 * time.Second
+
 var (
-	errBusy        = apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many attempts")
+	errBusy        = apierr.RateLimited(busyWait, "the identity provider had too many attempts")
 	errAway        = apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "the identity provider cannot be reached now")
 	errWeak        = apierr.New(errorv1.Reason_REASON_WEAK_PASSWORD, "the password does not meet the rules of the user pool")
 	errRefused     = apierr.New(errorv1.Reason_REASON_PERMISSION_DENIED, "the rules of the user pool refuse it")
