@@ -64,6 +64,17 @@ func (c *Channel) ChangeCredentials(v *vault.Vault, now time.Time, change func(*
 	return nil
 }
 
+// Check reports what keeps the channel from working, or stays unused.
+func (c *Channel) Check() error {
+	if err := c.Credentials.Check(); err != nil {
+		return err
+	}
+	if smtp := c.Credentials.SMTP; smtp != nil && smtp.Username == "" && len(c.Sealed[SecretPassword]) > 0 {
+		return invalidText("credentials.smtp.username", "is needed where there is a password; an empty password removes it")
+	}
+	return nil
+}
+
 // secretRequired names the secrets that must come again, and what changed.
 func (c *Channel) secretRequired(names, changed []string) error {
 	fields := make([]apierr.Field, len(names))

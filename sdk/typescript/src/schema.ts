@@ -4155,7 +4155,7 @@ export interface components {
             host?: string;
             /**
              * Format: password
-             * @description Password; write-only.
+             * @description Password; write-only. It needs a user name.
              */
             password?: string;
             /**

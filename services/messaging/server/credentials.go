@@ -75,7 +75,7 @@ func below(path string) (kind, field string) {
 
 // checkCredentials reports what keeps the channel from working.
 func (s *Server) checkCredentials(c *messaging.Channel) error {
-	if err := c.Credentials.Check(); err != nil {
+	if err := c.Check(); err != nil {
 		return err
 	}
 	sender, err := s.open(c)

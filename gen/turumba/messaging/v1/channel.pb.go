@@ -282,7 +282,7 @@ type SmtpCredentials struct {
 	TlsMode *TlsMode `protobuf:"varint,3,opt,name=tls_mode,json=tlsMode,proto3,enum=turumba.messaging.v1.TlsMode,oneof" json:"tls_mode,omitempty"`
 	// User name; empty means no AUTH. It needs a password.
 	Username *string `protobuf:"bytes,4,opt,name=username,proto3,oneof" json:"username,omitempty"`
-	// Password; write-only.
+	// Password; write-only. It needs a user name.
 	Password *string `protobuf:"bytes,5,opt,name=password,proto3,oneof" json:"password,omitempty"`
 	// Address in From and MAIL FROM; the user name when absent.
 	FromEmail *string `protobuf:"bytes,6,opt,name=from_email,json=fromEmail,proto3,oneof" json:"from_email,omitempty"`
