@@ -829,8 +829,8 @@ export interface paths {
          *     first. Cells that a spreadsheet would take for a formula get a leading ', which
          *     an import takes away again. Contacts that change meanwhile may be in the file as
          *     they were before or after. RATE_LIMITED above 20 streams
-         *     of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-         *     within the last 20 s and left before their end.
+         *     of a caller and 200 of an account. One that is left before its end counts for 20 s from
+         *     when it was opened, one that came to its end for five times as long as it took, at most 5 s.
          */
         get: operations["ContactService_ExportContacts"];
         put?: never;
@@ -938,8 +938,8 @@ export interface paths {
          * @description ExportContactImportErrors streams the rejected rows as CSV: line, code, field and
          *     message, then the row's own cells, so that a mended file can be imported again.
          *     RATE_LIMITED above 20 streams
-         *     of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-         *     within the last 20 s and left before their end.
+         *     of a caller and 200 of an account. One that is left before its end counts for 20 s from
+         *     when it was opened, one that came to its end for five times as long as it took, at most 5 s.
          */
         get: operations["ContactImportService_ExportContactImportErrors"];
         put?: never;
@@ -961,8 +961,8 @@ export interface paths {
          * Watch contact import
          * @description WatchContactImport streams the import whenever its counts change, at most twice
          *     a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
-         *     of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-         *     within the last 20 s and left before their end.
+         *     of a caller and 200 of an account. One that is left before its end counts for 20 s from
+         *     when it was opened, one that came to its end for five times as long as it took, at most 5 s.
          *     UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
          *     with the present state.
          */
@@ -1217,8 +1217,8 @@ export interface paths {
          * Watch group message
          * @description WatchGroupMessage streams the send whenever its counters change, at most twice
          *     a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
-         *     of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-         *     within the last 20 s and left before their end.
+         *     of a caller and 200 of an account. One that is left before its end counts for 20 s from
+         *     when it was opened, one that came to its end for five times as long as it took, at most 5 s.
          *     UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
          *     with the present state.
          */

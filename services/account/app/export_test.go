@@ -13,8 +13,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
+	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/grpcserver"
 	"github.com/turumba/turumba/services/account/app"
@@ -36,8 +42,8 @@ func (w *world) fill(t *testing.T, ctx context.Context, n int) {
 	}
 }
 
-// overTheWire serves the service over a socket and returns a client of it.
-func overTheWire(t *testing.T, s *grpcserver.Server) accountv1.ContactServiceClient {
+// overTheWire serves the service over a socket and returns a connection to it.
+func overTheWire(t *testing.T, s *grpcserver.Server) *grpcserver.Conn {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -51,7 +57,7 @@ func overTheWire(t *testing.T, s *grpcserver.Server) accountv1.ContactServiceCli
 		stop()
 		require.NoError(t, <-served)
 	})
-	return accountv1.NewContactServiceClient(conn)
+	return conn
 }
 
 // TestExportIsReadAsItIsTaken: of an export that its client does not read, no more pages are
@@ -63,7 +69,7 @@ func TestExportIsReadAsItIsTaken(t *testing.T) {
 	w := start(t, func(_ *app.Config, deps *app.Deps) { deps.Registry = registry })
 	owner, _, _ := w.signUp(t, "owner@example.org")
 	w.fill(t, owner, people)
-	client := overTheWire(t, w.server)
+	client := accountv1.NewContactServiceClient(overTheWire(t, w.server))
 	taken := func() int {
 		families, err := registry.Gather()
 		require.NoError(t, err)
@@ -98,40 +104,96 @@ func TestExportIsReadAsItIsTaken(t *testing.T) {
 	require.Equal(t, people+1, lines)
 }
 
-// TestDroppedExportEndsItsStatement: the server gives up the page of an export whose client
-// is gone.
+// exports are the streams that read pages, each with the table whose rows it reads; the
+// others stand here with an empty one.
+var exports = map[string]string{
+	accountv1.ContactService_ExportContacts_FullMethodName:                  "contacts",
+	accountv1.ContactImportService_ExportContactImportErrors_FullMethodName: "contact_import_errors",
+	accountv1.ContactImportService_WatchContactImport_FullMethodName:        "", // one row for all who watch
+}
+
+// TestDroppedExportEndsItsStatement walks the contract: of every export four pages are read
+// at a time, and the server gives up the page of one whose client is gone.
 func TestDroppedExportEndsItsStatement(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	owner, _, _ := w.signUp(t, "owner@example.org")
-	client := overTheWire(t, w.server)
-	admin := w.db.Open(t, "")
-	reading := func(n int) {
-		t.Helper()
-		require.Eventually(t, func() bool {
-			rows, err := admin.Query(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'")
-			require.NoError(t, err)
-			found, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
-			require.NoError(t, err)
-			return found == n
-		}, 5*time.Second, 5*time.Millisecond, "pages that wait: %d", n)
+	im := w.imported(t, owner, &accountv1.ContactImportSettings{FileName: "people.csv"}, "email\nnobody\n")
+	conn := overTheWire(t, w.server)
+	for _, method := range streamsForPeople(t) {
+		table, known := exports["/"+string(method.Parent().FullName())+"/"+string(method.Name())]
+		require.True(t, known, "%s streams: say which table's rows it reads by pages", method.FullName())
+		if table == "" {
+			continue
+		}
+		t.Run(string(method.Name()), func(t *testing.T) {
+			drop, free := w.openBehindLock(t, owner, conn, method, im.GetId(), table)
+			w.waiting(t, 4) // at a time, of all exports
+			drop()
+			w.waiting(t, 0)
+			free()
+		})
 	}
-	locked, free := make(chan struct{}), make(chan struct{})
+}
+
+// streamsForPeople are the RPCs of the service that stream answers to people.
+func streamsForPeople(t *testing.T) (list []protoreflect.MethodDescriptor) {
+	t.Helper()
+	protoregistry.GlobalFiles.RangeFilesByPackage("turumba.account.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			methods := f.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				m := methods.Get(j)
+				rule, _ := proto.GetExtension(m.Options(), optionsv1.E_Auth).(*optionsv1.Auth)
+				if m.IsStreamingServer() && rule.GetInternal() == nil {
+					list = append(list, m)
+				}
+			}
+		}
+		return true
+	})
+	require.NotEmpty(t, list)
+	return list
+}
+
+// openBehindLock opens the stream eight times while nobody can read the table; drop leaves
+// them, free lets others read.
+func (w *world) openBehindLock(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface, method protoreflect.MethodDescriptor, id, table string) (drop, free func()) {
+	t.Helper()
+	locked, unlock := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
-	go func() {
-		done <- w.locked(t, "contacts", locked, free)
-	}()
+	go func() { done <- w.locked(t, table, locked, unlock) }()
 	<-locked
-	ctx, drop := context.WithCancel(owner)
+	ctx, drop = context.WithCancel(ctx)
 	for range 8 {
-		_, err := client.ExportContacts(ctx, &accountv1.ExportContactsRequest{})
+		stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+string(method.Parent().FullName())+"/"+string(method.Name()))
 		require.NoError(t, err)
+		req := dynamicpb.NewMessage(method.Input())
+		for i := range method.Input().Fields().Len() {
+			if f := method.Input().Fields().Get(i); strings.HasSuffix(string(f.Name()), "_id") && f.Name() != "account_id" {
+				req.Set(f, protoreflect.ValueOfString(id))
+			}
+		}
+		require.NoError(t, stream.SendMsg(req))
+		require.NoError(t, stream.CloseSend())
 	}
-	reading(4) // at a time, of all exports
-	drop()
-	reading(0)
-	close(free)
-	require.NoError(t, <-done)
+	return drop, func() {
+		close(unlock)
+		require.NoError(t, <-done)
+	}
+}
+
+// waiting waits until so many statements wait for a lock.
+func (w *world) waiting(t *testing.T, n int) {
+	t.Helper()
+	admin := w.db.Open(t, "")
+	require.Eventually(t, func() bool {
+		rows, err := admin.Query(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'")
+		require.NoError(t, err)
+		found, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+		require.NoError(t, err)
+		return found == n
+	}, 5*time.Second, 5*time.Millisecond, "pages that wait: %d", n)
 }
 
 // locked keeps a table from being read until free is closed.

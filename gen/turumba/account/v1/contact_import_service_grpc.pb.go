@@ -48,8 +48,8 @@ type ContactImportServiceClient interface {
 	GetContactImport(ctx context.Context, in *GetContactImportRequest, opts ...grpc.CallOption) (*GetContactImportResponse, error)
 	// WatchContactImport streams the import whenever its counts change, at most twice
 	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
 	// with the present state.
 	WatchContactImport(ctx context.Context, in *WatchContactImportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchContactImportResponse], error)
@@ -59,8 +59,8 @@ type ContactImportServiceClient interface {
 	// ExportContactImportErrors streams the rejected rows as CSV: line, code, field and
 	// message, then the row's own cells, so that a mended file can be imported again.
 	// RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	ExportContactImportErrors(ctx context.Context, in *ExportContactImportErrorsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactImportErrorsResponse], error)
 }
 
@@ -172,8 +172,8 @@ type ContactImportServiceServer interface {
 	GetContactImport(context.Context, *GetContactImportRequest) (*GetContactImportResponse, error)
 	// WatchContactImport streams the import whenever its counts change, at most twice
 	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
 	// with the present state.
 	WatchContactImport(*WatchContactImportRequest, grpc.ServerStreamingServer[WatchContactImportResponse]) error
@@ -183,8 +183,8 @@ type ContactImportServiceServer interface {
 	// ExportContactImportErrors streams the rejected rows as CSV: line, code, field and
 	// message, then the row's own cells, so that a mended file can be imported again.
 	// RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	ExportContactImportErrors(*ExportContactImportErrorsRequest, grpc.ServerStreamingServer[ExportContactImportErrorsResponse]) error
 	mustEmbedUnimplementedContactImportServiceServer()
 }

@@ -50,8 +50,8 @@ type ContactServiceClient interface {
 	// first. Cells that a spreadsheet would take for a formula get a leading ', which
 	// an import takes away again. Contacts that change meanwhile may be in the file as
 	// they were before or after. RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	ExportContacts(ctx context.Context, in *ExportContactsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportContactsResponse], error)
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(ctx context.Context, in *UpdateContactRequest, opts ...grpc.CallOption) (*UpdateContactResponse, error)
@@ -166,8 +166,8 @@ type ContactServiceServer interface {
 	// first. Cells that a spreadsheet would take for a formula get a leading ', which
 	// an import takes away again. Contacts that change meanwhile may be in the file as
 	// they were before or after. RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	ExportContacts(*ExportContactsRequest, grpc.ServerStreamingServer[ExportContactsResponse]) error
 	// UpdateContact changes the fields in the mask.
 	UpdateContact(context.Context, *UpdateContactRequest) (*UpdateContactResponse, error)

@@ -73,8 +73,8 @@ type GroupMessageServiceClient interface {
 	DeleteGroupMessage(ctx context.Context, in *DeleteGroupMessageRequest, opts ...grpc.CallOption) (*DeleteGroupMessageResponse, error)
 	// WatchGroupMessage streams the send whenever its counters change, at most twice
 	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
 	// with the present state.
 	WatchGroupMessage(ctx context.Context, in *WatchGroupMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchGroupMessageResponse], error)
@@ -257,8 +257,8 @@ type GroupMessageServiceServer interface {
 	DeleteGroupMessage(context.Context, *DeleteGroupMessageRequest) (*DeleteGroupMessageResponse, error)
 	// WatchGroupMessage streams the send whenever its counters change, at most twice
 	// a second, and every 30 s, and ends with its final state. RATE_LIMITED above 20 streams
-	// of a caller and 200 of an account that are open, or were opened within the last 5 s, or
-	// within the last 20 s and left before their end.
+	// of a caller and 200 of an account. One that is left before its end counts for 20 s from
+	// when it was opened, one that came to its end for five times as long as it took, at most 5 s.
 	// UNAVAILABLE when the service stops: the stream can be opened again at once, and begins
 	// with the present state.
 	WatchGroupMessage(*WatchGroupMessageRequest, grpc.ServerStreamingServer[WatchGroupMessageResponse]) error
