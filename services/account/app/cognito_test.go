@@ -14,6 +14,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	account "github.com/turumba/turumba/services/account"
 	"github.com/turumba/turumba/services/account/app"
@@ -315,4 +316,29 @@ func TestCognitoPasswords(t *testing.T) {
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: "a@example.org", Password: second})
 	reason(t, errorv1.Reason_REASON_INVALID_CREDENTIALS, err)
 	login(third)
+}
+
+// TestCognitoResetGuesses: one side has ten guesses of a reset code in an hour, and does not
+// use up what others have; the pool's own limit is not asked.
+func TestCognitoResetGuesses(t *testing.T) {
+	t.Parallel()
+	const email, newPassword = "a@example.org", "tangled weather balloon"
+	w, _ := startCognito(t)
+	w.enrol(t, &accountv1.RegisterRequest{Email: email, FullName: "A", AccountName: "A"})
+	_, err := w.auth.ForgotPassword(t.Context(), &accountv1.ForgotPasswordRequest{Email: email})
+	require.NoError(t, err)
+	reset := func(n int, code string) error {
+		_, err := w.auth.ResetPassword(side(t, n), &accountv1.ResetPasswordRequest{Email: email, Code: code, NewPassword: newPassword})
+		return err
+	}
+	for range 10 {
+		reason(t, errorv1.Reason_REASON_INVALID_CODE, reset(1, "000000"))
+	}
+	limited := apierr.From(reset(1, cognitotest.Code))
+	require.Equal(t, errorv1.Reason_REASON_RATE_LIMITED, limited.Reason)
+	require.Contains(t, limited.Message, "at most 10 in 60 minutes")
+	require.Positive(t, limited.RetryAfter)
+	require.NoError(t, reset(2, cognitotest.Code))
+	_, err = w.auth.Login(side(t, 2), &accountv1.LoginRequest{Email: email, Password: newPassword})
+	require.NoError(t, err)
 }
