@@ -1,7 +1,9 @@
 package app_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -112,6 +114,59 @@ var exports = map[string]string{
 	accountv1.ContactImportService_WatchContactImport_FullMethodName:        "", // one row for all who watch
 }
 
+// TestExportsHaveAllRows walks the contract: an export of many messages has every row, over
+// the network and in the process of a gateway, which shares memory with the server and may
+// read a message when later ones are written.
+func TestExportsHaveAllRows(t *testing.T) {
+	t.Parallel()
+	const rows = 3000
+	w := start(t)
+	owner, _, _ := w.signUp(t, "owner@example.org")
+	w.fill(t, owner, rows)
+	file := "email,city\n"
+	for i := range rows {
+		file += fmt.Sprintf("nobody%d,%s\n", i, strings.Repeat("c", 100))
+	}
+	im := w.imported(t, owner, &accountv1.ContactImportSettings{FileName: "people.csv"}, file)
+	for _, method := range streamsForPeople(t) {
+		if exports[fullName(method)] == "" {
+			continue
+		}
+		for wire, conn := range map[string]grpc.ClientConnInterface{"network": overTheWire(t, w.server), "gateway": w.server.EdgeConn()} {
+			t.Run(wire+"/"+string(method.Name()), func(t *testing.T) {
+				stream := openStream(t, owner, conn, method, im.GetId())
+				var messages []*dynamicpb.Message
+				for {
+					m := dynamicpb.NewMessage(method.Output())
+					err := stream.RecvMsg(m)
+					if errors.Is(err, io.EOF) {
+						break
+					}
+					require.NoError(t, err)
+					messages = append(messages, m)
+				}
+				require.Greater(t, len(messages), 2)
+				var all bytes.Buffer
+				for _, m := range messages {
+					all.Write(m.Get(method.Output().Fields().ByName("data")).Bytes())
+				}
+				table, err := csv.NewReader(&all).ReadAll()
+				require.NoError(t, err)
+				require.Len(t, table, 1+rows)
+				different := map[string]bool{}
+				for _, row := range table {
+					different[strings.Join(row, ",")] = true
+				}
+				require.Len(t, different, 1+rows)
+			})
+		}
+	}
+}
+
+func fullName(m protoreflect.MethodDescriptor) string {
+	return "/" + string(m.Parent().FullName()) + "/" + string(m.Name())
+}
+
 // TestDroppedExportEndsItsStatement walks the contract: of every export four pages are read
 // at a time, and the server gives up the page of one whose client is gone.
 func TestDroppedExportEndsItsStatement(t *testing.T) {
@@ -121,7 +176,7 @@ func TestDroppedExportEndsItsStatement(t *testing.T) {
 	im := w.imported(t, owner, &accountv1.ContactImportSettings{FileName: "people.csv"}, "email\nnobody\n")
 	conn := overTheWire(t, w.server)
 	for _, method := range streamsForPeople(t) {
-		table, known := exports["/"+string(method.Parent().FullName())+"/"+string(method.Name())]
+		table, known := exports[fullName(method)]
 		require.True(t, known, "%s streams: say which table's rows it reads by pages", method.FullName())
 		if table == "" {
 			continue
@@ -166,21 +221,28 @@ func (w *world) openBehindLock(t *testing.T, ctx context.Context, conn grpc.Clie
 	<-locked
 	ctx, drop = context.WithCancel(ctx)
 	for range 8 {
-		stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+string(method.Parent().FullName())+"/"+string(method.Name()))
-		require.NoError(t, err)
-		req := dynamicpb.NewMessage(method.Input())
-		for i := range method.Input().Fields().Len() {
-			if f := method.Input().Fields().Get(i); strings.HasSuffix(string(f.Name()), "_id") && f.Name() != "account_id" {
-				req.Set(f, protoreflect.ValueOfString(id))
-			}
-		}
-		require.NoError(t, stream.SendMsg(req))
-		require.NoError(t, stream.CloseSend())
+		openStream(t, ctx, conn, method, id)
 	}
 	return drop, func() {
 		close(unlock)
 		require.NoError(t, <-done)
 	}
+}
+
+// openStream begins a stream of the resource with the id.
+func openStream(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface, method protoreflect.MethodDescriptor, id string) grpc.ClientStream {
+	t.Helper()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, fullName(method))
+	require.NoError(t, err)
+	req := dynamicpb.NewMessage(method.Input())
+	for i := range method.Input().Fields().Len() {
+		if f := method.Input().Fields().Get(i); strings.HasSuffix(string(f.Name()), "_id") && f.Name() != "account_id" {
+			req.Set(f, protoreflect.ValueOfString(id))
+		}
+	}
+	require.NoError(t, stream.SendMsg(req))
+	require.NoError(t, stream.CloseSend())
+	return stream
 }
 
 // waiting waits until so many statements wait for a lock.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 
 	"google.golang.org/grpc"
@@ -32,11 +33,12 @@ func readPage[T any](ctx context.Context, s *Server, read func() (T, error)) (pa
 	return read()
 }
 
-// sender makes a stream of messages of what is written to it.
+// sender makes a stream of messages of what is written to it. Each message has bytes of its
+// own: who receives it in the same process may read them while the next are written.
 type sender func(data []byte) error
 
 // Write implements io.Writer.
-func (s sender) Write(p []byte) (int, error) { return len(p), s(p) }
+func (s sender) Write(p []byte) (int, error) { return len(p), s(bytes.Clone(p)) }
 
 // ExportContacts implements accountv1.ContactServiceServer.
 func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grpc.ServerStreamingServer[accountv1.ExportContactsResponse]) error {
