@@ -4,14 +4,21 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/turumba/turumba/e2e/wire"
 	"github.com/turumba/turumba/e2e/world"
+	"github.com/turumba/turumba/kit/apierr"
 )
 
 // authCall is one call of the AuthService by its name.
@@ -125,9 +132,11 @@ type revoked struct {
 func revocation(t *testing.T, w *world.World) {
 	t.Helper()
 	s := report.suite("revocation")
-	people := revokedPeople(t, w)
-	for _, p := range people {
-		require.Empty(t, p.call().Reason)
+	people := append(revokedStreams(t, w), revokedPeople(t, w)...)
+	for range 2 { // a stream that is refused ends a little after it was begun
+		for _, p := range people {
+			require.Empty(t, p.call().Reason, "%s: %s", p.what, p.rpc)
+		}
 	}
 	// Straight in the database, as another replica would have written it.
 	w.SQL(t, "turumba_account", func(ctx context.Context, conn *pgx.Conn) {
@@ -139,7 +148,7 @@ func revocation(t *testing.T, w *world.World) {
 	begin := w.Instance.Now()
 	var slowest time.Duration
 	for _, p := range people {
-		require.Eventually(t, func() bool { return p.call().Reason != "" }, time.Minute, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return p.call().Reason != "" }, time.Minute, 20*time.Millisecond, "%s: %s", p.what, p.rpc)
 		took := w.Instance.Now().Sub(begin)
 		slowest = max(slowest, took)
 		s.check(t, took < 5*time.Second, "S-63 %s: %s still answered after %s", p.what, p.rpc, took)
@@ -152,16 +161,46 @@ func revocation(t *testing.T, w *world.World) {
 	s.coverage = fmt.Sprintf("S-63, both services; slowest %s", slowest.Round(time.Millisecond))
 }
 
+// takenAway are the ways to lose a right, as SQL with the user's id.
+var takenAway = map[string]string{
+	"a role lost its permissions": "UPDATE roles SET permissions = '{}' WHERE id IN (SELECT role_id FROM account_users WHERE user_id = $1)",
+	"the membership ended":        "DELETE FROM account_users WHERE user_id = $1",
+	"the user was disabled":       "UPDATE users SET is_active = false WHERE id = $1",
+}
+
+// revokedStreams are people with an upload that is open: it ends, whatever they send.
+func revokedStreams(t *testing.T, w *world.World) (people []revoked) {
+	t.Helper()
+	for _, rpc := range []string{"turumba.account.v1.ContactImportService/ImportContacts", "turumba.messaging.v1.MessageService/SendMessages"} {
+		md, err := wire.FindMethod(rpc)
+		require.NoError(t, err)
+		for what, sql := range takenAway {
+			name := fmt.Sprintf("revoked_%s_%d", strings.ToLower(string(md.Name())), len(people))
+			user := w.Person(t, name, world.Hold{AccountID: w.Vars["account_id"], Permissions: []string{"contacts.import", "messages.send"}})
+			open := sync.OnceValue(func() *atomic.Pointer[wire.Answer] {
+				var got atomic.Pointer[wire.Answer]
+				got.Store(&wire.Answer{})
+				ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+w.Token(name))
+				stream, err := w.Conns[string(md.ParentFile().Package())].NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/"+rpc)
+				require.NoError(t, err)
+				go func() {
+					err := stream.RecvMsg(dynamicpb.NewMessage(md.Output()))
+					got.Store(&wire.Answer{Reason: apierr.Name(apierr.From(err).Reason)})
+				}()
+				return &got
+			})
+			people = append(people, revoked{rpc: rpc, what: what, sql: sql, user: user, call: func() wire.Answer { return *open().Load() }})
+		}
+	}
+	return people
+}
+
 func revokedPeople(t *testing.T, w *world.World) (people []revoked) {
 	t.Helper()
 	for _, rpc := range []string{"turumba.account.v1.ContactService/ListContacts", "turumba.messaging.v1.ChannelService/ListChannels"} {
 		md, err := wire.FindMethod(rpc)
 		require.NoError(t, err)
-		for what, sql := range map[string]string{
-			"a role lost its permissions": "UPDATE roles SET permissions = '{}' WHERE id IN (SELECT role_id FROM account_users WHERE user_id = $1)",
-			"the membership ended":        "DELETE FROM account_users WHERE user_id = $1",
-			"the user was disabled":       "UPDATE users SET is_active = false WHERE id = $1",
-		} {
+		for what, sql := range takenAway {
 			name := fmt.Sprintf("revoked_%d", len(people))
 			user := w.Person(t, name, world.Hold{AccountID: w.Vars["account_id"], Permissions: []string{"channels.read", "contacts.read"}})
 			people = append(people, revoked{rpc: rpc, what: what, sql: sql, user: user, call: func() wire.Answer {

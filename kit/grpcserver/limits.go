@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 const (
 	streamIdle  = 60 * time.Second // without a message either way
 	streamGrace = 60 * time.Second // after the token has expired
+	streamLook  = time.Second      // between two looks at whether its caller still may
 	// unwindLimit is how long the handler of a stream that was ended has to return, before
 	// its caller is told without it: a handler that waits for a caller who does not read
 	// goes on when the transport has ended the stream.
@@ -23,7 +25,7 @@ const (
 )
 
 // limitStream gives a stream its place and ends it when it is idle, when its token has
-// expired, and when the server stops.
+// expired or its caller may not open it any more, and when the server stops.
 func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
 	place, err := s.place(c)
 	if err != nil {
@@ -46,7 +48,7 @@ func (s *Server) limitStream(c *call, ss grpc.ServerStream) error {
 		place.Release(endOf(ss, w, err))
 		ended <- err
 	}()
-	cause, err := s.watch(w, c, stop, ended)
+	cause, err := s.watch(w, c, place, stop, ended)
 	if cause == nil {
 		return err
 	}
@@ -99,11 +101,16 @@ func callerKey(c *call) string {
 }
 
 // watch waits for the end of the handler, or for a reason to end the stream.
-func (s *Server) watch(w *watchedStream, c *call, stop <-chan struct{}, ended <-chan error) (cause, err error) {
+func (s *Server) watch(w *watchedStream, c *call, place *streams.Place, stop <-chan struct{}, ended <-chan error) (cause, err error) {
+	mayStill := make(chan error, 1)
+	asked, next := false, w.now().Add(streamLook)
 	for {
 		wait, over := w.left(c.Caller)
 		if over != nil {
 			return over, nil
+		}
+		if c.Token != "" && !asked {
+			wait = min(wait, next.Sub(w.now()))
 		}
 		timer := s.cfg.Clock.NewTimer(wait)
 		select {
@@ -113,9 +120,43 @@ func (s *Server) watch(w *watchedStream, c *call, stop <-chan struct{}, ended <-
 		case <-stop:
 			timer.Stop()
 			return errStopping, nil
+		case over := <-mayStill:
+			timer.Stop()
+			if over != nil {
+				return over, nil
+			}
+			asked, next = false, w.now().Add(streamLook)
 		case <-timer.C():
+			if c.Token != "" && !asked && !w.now().Before(next) {
+				asked = true
+				go func() { mayStill <- s.mayStill(w.ctx, c, place) }() // beside a source that takes long
+			}
 		}
 	}
+}
+
+// mayStill reports why a stream may not go on: its session or key is over, or its caller
+// lost the permission in the account that it is about (in one of its accounts, where that
+// is not known).
+func (s *Server) mayStill(ctx context.Context, c *call, place *streams.Place) error {
+	now := &call{rule: c.rule, claims: c.claims}
+	now.Token = c.Token
+	if _, err := s.enrich(ctx, now); err != nil {
+		return err
+	}
+	if _, err := authorise(ctx, now); err != nil {
+		return err
+	}
+	about := c.Scope
+	if account := place.Settled(); account != "" {
+		about = []string{account}
+	}
+	for _, account := range about {
+		if !slices.Contains(now.Scope, account) {
+			return denied()
+		}
+	}
+	return nil
 }
 
 // watchedStream notes when the last message passed.

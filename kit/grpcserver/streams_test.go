@@ -119,8 +119,11 @@ func untilDone(ss grpc.ServerStream) error {
 }
 
 // crowd are callers by the name in their token, "user" and "account" apart by a slash;
-// they hold every permission there.
-type crowd struct{ permissions []string }
+// they hold every permission there, unless changed says otherwise.
+type crowd struct {
+	permissions []string
+	changed     func(*auth.Caller) error
+}
 
 func (crowd) Verify(_ context.Context, raw string) (auth.Claims, error) {
 	return auth.Claims{Subject: raw, Expiry: clock.System().Now().Add(time.Hour)}, nil
@@ -135,7 +138,10 @@ func (c crowd) Context(_ context.Context, claims auth.Claims) (auth.Caller, erro
 	for account := range strings.SplitSeq(accounts, "+") {
 		caller.Memberships = append(caller.Memberships, auth.Membership{AccountID: account, Permissions: c.permissions})
 	}
-	return caller, nil
+	if c.changed == nil {
+		return caller, nil
+	}
+	return caller, c.changed(&caller)
 }
 
 // serveStreams serves all streaming RPCs of the contract, over the network and in
@@ -147,8 +153,14 @@ func serveStreams(t *testing.T, handle func(ss grpc.ServerStream) error) (e *end
 
 func serveStreamsAt(t *testing.T, c clock.Clock, handle func(ss grpc.ServerStream) error) (e *endless, s *grpcserver.Server, addr string, stop func()) {
 	t.Helper()
+	return serveStreamsTo(t, c, nil, handle)
+}
+
+// serveStreamsTo is serveStreamsAt to callers who change.
+func serveStreamsTo(t *testing.T, c clock.Clock, changed func(*auth.Caller) error, handle func(ss grpc.ServerStream) error) (e *endless, s *grpcserver.Server, addr string, stop func()) {
+	t.Helper()
 	rpcs := streamRPCs(t)
-	var everything crowd
+	everything := crowd{changed: changed}
 	for _, r := range rpcs {
 		everything.permissions = append(everything.permissions, r.rule.GetPermission())
 	}

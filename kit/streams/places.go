@@ -51,7 +51,7 @@ const (
 	Left
 )
 
-// retryAfter is what a refused caller is told to wait.
+// retryAfter is what a refused caller is told to wait for the end of a stream.
 const retryAfter = 5 * time.Second
 
 // Places counts the streams that are open. It is safe for concurrent use.
@@ -84,9 +84,10 @@ func (p *Places) Take(caller string, accounts []string, reads bool) (*Place, err
 	case p.taken >= PerProcess:
 		return nil, apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many streams are open, try again later").WithRetryAfter(retryAfter)
 	case p.byCaller[caller] >= PerCaller:
-		return nil, limited("you have %d streams open, or opened lately, the most there may be", PerCaller)
+		wait := p.wait(func(held *Place) bool { return held.caller == caller })
+		return nil, apierr.RateLimited(wait, "you have %d streams open, or opened lately, the most there may be", PerCaller)
 	case account != "" && p.byAccount[account] >= PerAccount:
-		return nil, fullAccount()
+		return nil, p.fullAccount(account)
 	}
 	p.taken++
 	p.byCaller[caller]++
@@ -140,12 +141,24 @@ func (p *Places) roomiest(accounts []string) string {
 	return slices.MinFunc(accounts, func(a, b string) int { return p.byAccount[a] - p.byAccount[b] })
 }
 
-func limited(format string, a ...any) error {
-	return apierr.RateLimited(retryAfter, format, a...)
+func (p *Places) fullAccount(account string) error {
+	wait := p.wait(func(held *Place) bool { return held.account == account })
+	return apierr.RateLimited(wait, "the account has %d streams open, or opened lately, the most there may be", PerAccount)
 }
 
-func fullAccount() error {
-	return limited("the account has %d streams open, or opened lately, the most there may be", PerAccount)
+// wait is how long it takes until the first of these places is free that are held; nobody
+// knows when an open stream ends.
+func (p *Places) wait(these func(*Place) bool) time.Duration {
+	var first time.Time
+	for _, held := range p.held {
+		if these(held) && (first.IsZero() || held.until.Before(first)) {
+			first = held.until
+		}
+	}
+	if first.IsZero() {
+		return retryAfter
+	}
+	return first.Sub(p.clock.Now())
 }
 
 // Place is one stream's. The zero Place counts nowhere.
@@ -153,8 +166,22 @@ type Place struct {
 	of              *Places
 	caller, account string
 	reads           bool
+	settled         bool      // account is that of the stream
 	opened, until   time.Time // until is when the place does not count any more
 	over            bool      // the stream is
+}
+
+// Settled is the account that the stream is about; empty while that is not known.
+func (p *Place) Settled() string {
+	if p.of == nil {
+		return ""
+	}
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	if !p.settled {
+		return ""
+	}
+	return p.account
 }
 
 // Settle says of which account the stream is, now that this is known. It is refused when
@@ -166,14 +193,17 @@ func (p *Place) Settle(account string) error {
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
 	switch {
-	case p.over || p.account == account:
+	case p.over:
+		return nil
+	case p.account == account:
+		p.settled = true
 		return nil
 	case p.of.byAccount[account] >= PerAccount:
-		return fullAccount()
+		return p.of.fullAccount(account)
 	}
 	drop(p.of.byAccount, p.account)
 	p.of.byAccount[account]++
-	p.account = account
+	p.account, p.settled = account, true
 	return nil
 }
 

@@ -86,15 +86,15 @@ func TestReadsCountForAWhile(t *testing.T) {
 		require.NoError(t, drop("caller"))
 	}
 	require.Zero(t, p.Open())
-	refused(t, drop("caller"))
+	require.Equal(t, streams.ReadHold, apierr.From(drop("caller")).RetryAfter, "until the first of them counts no more")
 	_, err := p.Take("caller", nil, false)
 	refused(t, err) // whatever is opened next
 	for i := range streams.PerAccount - streams.PerCaller {
 		require.NoError(t, drop(fmt.Sprint("caller", i/streams.PerCaller)))
 	}
-	refused(t, drop("another"))
+	require.Equal(t, streams.ReadHold, apierr.From(drop("another")).RetryAfter)
 	now.Advance(streams.ReadHold - time.Second)
-	refused(t, drop("caller"))
+	require.Equal(t, time.Second, apierr.From(drop("caller")).RetryAfter)
 	now.Advance(time.Second)
 	long, err := p.Take("caller", []string{"A"}, true)
 	require.NoError(t, err)
