@@ -12,7 +12,7 @@ import (
 const (
 	shownName   = 60 // characters
 	shownWords  = 8
-	shownDigits = 6 // more are a phone number, or an address of a network
+	shownDigits = 5 // more are a code, a phone number, or an address of a network
 	shownMarks  = 2 // on one letter
 )
 
@@ -21,7 +21,7 @@ var linkish = regexp.MustCompile(`(?i)://|www\.|@|[.。][\pL\pN]{2,}|[\pL\pN]/|\
 
 // ShownName is a name that a stranger chose, as our mails show it: letters, digits and what
 // joins them, on one line, so that there is neither a link nor a sentence; at most 60
-// characters and 8 words; and not at all if it looks like a link or a phone number.
+// characters and 8 words; and not at all if it looks like a link, a code or a phone number.
 func ShownName(name string) string {
 	name = strings.Map(visible, norm.NFKC.String(name))
 	if linkish.MatchString(name) || strings.IndexFunc(name, unicode.IsLetter) < 0 || digitsOf(name) > shownDigits {

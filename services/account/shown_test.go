@@ -75,7 +75,7 @@ func FuzzShownName(f *testing.F) {
 				digits++
 			}
 		}
-		require.LessOrEqual(t, digits, 6)
+		require.LessOrEqual(t, digits, 5)
 		require.Equal(t, body, strings.TrimSuffix(account.ShownName(body), "…"), "shown again")
 	})
 }

@@ -162,9 +162,9 @@ func LoginLimits(ctx context.Context, email string) []postgres.Limit {
 // room.
 type Tries [][]postgres.Limit
 
-// RegisterLimits are those of registering an address: none for who was invited to it, and
+// registerLimits are those of registering an address: none for who was invited to it, and
 // so has read its mails.
-func RegisterLimits(ctx context.Context, r *account.Registration) Tries {
+func registerLimits(ctx context.Context, r *account.Registration) Tries {
 	if r.InvitationHash != nil {
 		return nil
 	}
@@ -202,10 +202,10 @@ func targets(ctx context.Context, email string, of Who, pair Limit, all target) 
 	return limits
 }
 
-// ResendLimits are those of new codes of a registration, once the token turned out to be
+// resendLimits are those of new codes of a registration, once the token turned out to be
 // of one: nobody without it uses them up. The first new codes of each do not depend on
 // what other registrations of the address used up.
-func ResendLimits(email, token string) Tries {
+func resendLimits(email, token string) Tries {
 	registration, address := OfToken(token), OfAddress(email)
 	return Tries{
 		{limitResend.By(registration), limitResendFirst.By(registration), limitResendFirstAll.By(address)},
@@ -232,8 +232,10 @@ func ResetLimits(ctx context.Context, email string) Tries {
 // the address, whoever began what registrations of it. Then over is the answer; nil is
 // that of a limit.
 func (l Limits) Verify(ctx context.Context, email, token string, short bool, over error, check func() error) error {
-	own := []postgres.Limit{limitVerify.By(OfToken(token)), limitVerifyPair.By(AskerFrom(ctx).who(), OfAddress(email))}
-	return l.Guess(ctx, own, func() error {
+	if err := l.mayVerify(ctx, email, token); err != nil {
+		return err
+	}
+	return l.Guess(ctx, verifyLimits(ctx, email, token), func() error {
 		if !short {
 			return check()
 		}
@@ -248,6 +250,46 @@ func (l Limits) Verify(ctx context.Context, email, token string, short bool, ove
 		}
 		return err
 	})
+}
+
+// verifyLimits are those of wrong codes of who asks, and of a registration where there is one.
+func verifyLimits(ctx context.Context, email, token string) []postgres.Limit {
+	limits := []postgres.Limit{limitVerifyPair.By(AskerFrom(ctx).who(), OfAddress(email))}
+	if token != "" {
+		limits = append(limits, limitVerify.By(OfToken(token)))
+	}
+	return limits
+}
+
+// mayVerify refuses who asks, or a registration, if no guess is left: a code of it could not
+// be used.
+func (l Limits) mayVerify(ctx context.Context, email, token string) error {
+	over, err := l.Store.UsedUp(ctx, verifyLimits(ctx, email, token))
+	switch {
+	case err != nil || over.Wait == 0:
+		return err
+	case over.Limit == limitVerify.By(OfToken(token)):
+		return apierr.New(errorv1.Reason_REASON_RATE_LIMITED, "too many wrong codes, at most %d of a registration are possible; register again", over.Most).WithRetryAfter(over.Wait)
+	}
+	return errOver(over)
+}
+
+// Register counts a registration.
+func (l Limits) Register(ctx context.Context, r *account.Registration) error {
+	if err := l.mayVerify(ctx, r.Email, ""); err != nil {
+		return err
+	}
+	_, err := l.AttemptAny(ctx, registerLimits(ctx, r))
+	return err
+}
+
+// Resend counts a new code of a registration, once the token turned out to be of one.
+func (l Limits) Resend(ctx context.Context, email, token string) error {
+	if err := l.mayVerify(ctx, email, token); err != nil {
+		return err
+	}
+	_, err := l.AttemptAny(ctx, resendLimits(email, token))
+	return err
 }
 
 // Guessed reports whether so many wrong short codes were tried at an address lately that
@@ -304,9 +346,13 @@ type Limits struct{ Store *postgres.Store }
 func (l Limits) Attempt(ctx context.Context, limits ...postgres.Limit) error {
 	over, err := l.Store.TakeAttempt(ctx, limits)
 	if err == nil && over.Wait > 0 {
-		err = apierr.RateLimited(over.Wait, "too many attempts, at most %d in %s are possible", over.Most, apierr.Lasting(over.Window))
+		err = errOver(over)
 	}
 	return err
+}
+
+func errOver(over postgres.Over) error {
+	return apierr.RateLimited(over.Wait, "too many attempts, at most %d in %s are possible", over.Most, apierr.Lasting(over.Window))
 }
 
 // AttemptAny counts by the first of the tries that has room, and returns what it counted.

@@ -61,7 +61,7 @@ func (p *Provider) Register(ctx context.Context, r account.Registration, passwor
 	if err := account.CheckPassword("password", password, r.Email, r.FullName, r.AccountName); err != nil {
 		return err
 	}
-	if _, err := p.limits.AttemptAny(ctx, identity.RegisterLimits(ctx, &r)); err != nil {
+	if err := p.limits.Register(ctx, &r); err != nil {
 		return err
 	}
 	r.Asker = identity.AskerFrom(ctx).Mark()
@@ -168,7 +168,7 @@ func (p *Provider) Resend(ctx context.Context, email, token string) error {
 		}
 		return err
 	}
-	if _, err := p.limits.AttemptAny(ctx, identity.ResendLimits(email, token)); err != nil {
+	if err := p.limits.Resend(ctx, email, token); err != nil {
 		return err
 	}
 	code, err := p.newCode(ctx, email)
