@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -237,4 +239,43 @@ func TestDeletedChannelKeepsHistory(t *testing.T) {
 		require.Equal(t, []string{messaging.MessageSent, w.channel.ID}, []string{got.Status, got.ChannelID})
 	}
 	require.EqualValues(t, 2, w.group(id).Sent)
+}
+
+// TestAnswersAreKept: whatever comes back while a channel begins to rest is stored. Each
+// call that was answered is an attempt of its message, and none is unknown.
+func TestAnswersAreKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people(300, nil)
+	w.connections(64)
+	w.tune(func(c *messaging.Channel) { c.RetryCount = 20 })
+	w.provider.set(func(channel.Message) channel.Result {
+		_ = clock.Sleep(context.Background(), clock.System(), time.Duration(rand.IntN(60))*time.Millisecond)
+		return channel.Fail(channel.ClassTransient, "451", "later")
+	})
+	id := w.fannedOut(0)
+	var singles []*messaging.Message
+	for i := range 300 {
+		singles = append(singles, w.single(fmt.Sprintf("single%d@example.org", i)))
+	}
+	w.create(singles...)
+	w.start()
+	for trips := 0; trips < 20; { // each time somebody mends it
+		require.Eventually(t, func() bool { return w.reread(w.channel).CircuitUntil != nil }, patience, time.Millisecond)
+		trips++
+		w.exec("UPDATE channels SET circuit_until = NULL, circuit_trips = 0")
+		w.exec("UPDATE dispatch_chunks SET not_before = now() WHERE state = 'ready'")
+		w.exec("UPDATE message_due SET due_at = now()")
+	}
+	w.provider.set(accepted)
+	w.final(id)
+	require.Eventually(t, func() bool {
+		return w.count("SELECT count(*) FROM messages WHERE status NOT IN ('sent', 'permanently_failed')") == 0
+	}, patience, 20*time.Millisecond)
+	w.provider.mu.Lock()
+	defer w.provider.mu.Unlock()
+	for to, calls := range w.provider.sent {
+		require.Equal(t, calls, w.count("SELECT attempts FROM messages WHERE delivery_address = $1", to), to)
+	}
+	require.Zero(t, w.count("SELECT count(*) FROM messages WHERE error_code = 'outcome_unknown'"))
 }

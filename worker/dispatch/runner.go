@@ -227,7 +227,7 @@ func (r *runner) takeIn(work context.Context) error {
 		return err
 	}
 	r.took = r.cfg.Clock.Now().Sub(r.passed)
-	r.line.resize(nextWindow(r.took))
+	r.flight.line.resize(nextWindow(r.took))
 	return r.effects(work, taken)
 }
 

@@ -76,10 +76,14 @@ func (r *runner) ground(work context.Context) error {
 		r.chunk.CallingUpto = from
 	}
 	r.part()
+	var untold error // calls go on whatever could not be told of others
 	for began := r.cfg.Clock.Now(); ; {
-		if err := r.takeIn(work); err != nil || r.flight.left() == 0 {
+		if err := r.takeIn(work); err != nil {
+			untold = err
+		}
+		if r.flight.empty() { // not only none open: some may have ended meanwhile
 			r.belate(false)
-			return err
+			return untold
 		}
 		r.progress()
 		if err := r.landing(work, began); err != nil {
