@@ -21,6 +21,7 @@ func dispatchRows() []row {
 		{"F-45", "worker frozen past its lease during the call, then awake", quick, beside, zombies},
 		{"F-46", "database gone when results are stored", smoke, beside, resultsWithoutDatabase},
 		{"F-47", "four sweepers", full, beside, sweepers},
+		{"F-100", "a panic while a chunk is sent", quick, beside, panics},
 	}
 }
 
@@ -64,6 +65,28 @@ func killCalling(point failpoint.Point, again int) func(r *trial) {
 		}
 		r.did("%d kills, %d messages held, %d sent again", kills, len(hold.accepted), len(resends.accepted))
 	}
+}
+
+// panics lets the worker panic with answers in its hands, again and again: it lives and sends
+// what comes next, also by the same channel, and the messages of the chunk are unknown
+// when its lease is over.
+func panics(r *trial) {
+	const said = "panic while a chunk was sent"
+	x, times := r.tenant(0), r.times(20)
+	for n := range times {
+		r.worker.kill()
+		r.worker.start("FP=" + string(failpoint.DispatchAfterResponse) + "=panic@1")
+		before := strings.Count(r.worker.log.String(), said)
+		x.messages(2)
+		require.Eventually(r.t, func() bool { return strings.Count(r.worker.log.String(), said) > before }, soon, blink, "the panic is logged")
+		x.messages(10)
+		r.eventually("all others are sent", "SELECT count(*) >= $1 FROM messages WHERE status = 'sent'", 10*(n+1))
+		require.True(r.t, r.worker.runs())
+		r.expire()
+		r.eventually("nothing waits", "SELECT count(*) = 0 FROM dispatch_chunks")
+	}
+	r.may.Window = 2 * times
+	r.did("%d panics, %d messages", times, len(x.accepted))
 }
 
 // zombies freezes a worker in the middle of its calls until another has taken its

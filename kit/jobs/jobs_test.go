@@ -378,6 +378,25 @@ func TestHangingExtension(t *testing.T) {
 	})
 }
 
+// TestPanic gives the job back, and ends neither the loop nor another job.
+func TestPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 1, 2)
+		do, panicked := b.Do, false
+		b.Do = func(ctx context.Context, j *job) error {
+			if j.id == 1 && !panicked {
+				panicked = true
+				panic("a fault")
+			}
+			return do(ctx, j)
+		}
+		b.run(t, 10*time.Second)
+		require.True(t, panicked)
+		require.Equal(t, []int{2}, b.done)
+		require.Equal(t, []time.Duration{b.Retry}, b.released)
+	})
+}
+
 func TestWake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

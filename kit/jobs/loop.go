@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -145,10 +146,20 @@ func (w *watch) run(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, turnsKey{}, w.turns))
 	var watching sync.WaitGroup
 	watching.Go(func() { w.keep(ctx, cancel) })
-	err := do(ctx)
+	err := guarded(ctx, do)
 	cancel(nil)
 	watching.Wait()
 	return stalled(ctx, err)
+}
+
+// guarded makes an error of a panic: one job that cannot be done ends no other's.
+func guarded(ctx context.Context, do func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return do(ctx)
 }
 
 // keep looks after what runs until ctx ends.

@@ -279,3 +279,22 @@ func TestAnswersAreKept(t *testing.T) {
 	}
 	require.Zero(t, w.count("SELECT count(*) FROM messages WHERE error_code = 'outcome_unknown'"))
 }
+
+// TestPanicInAnAdapter: the message is unknown, and all others are sent.
+func TestPanicInAnAdapter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.provider.set(func(m channel.Message) channel.Result {
+		if m.To == "b@example.org" {
+			panic("a fault")
+		}
+		return accepted(m)
+	})
+	list := []*messaging.Message{w.single("a@example.org"), w.single("b@example.org"), w.single("c@example.org")}
+	w.create(list...)
+	w.start()
+	for i, status := range []string{messaging.MessageSent, messaging.MessagePermanentlyFailed, messaging.MessageSent} {
+		w.becomes(list[i], status)
+	}
+	require.Equal(t, messaging.CodeOutcomeUnknown, w.message(list[1].ID).ErrorCode)
+}

@@ -6,7 +6,9 @@ package dispatch
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -245,10 +247,32 @@ func (l *lane) start(ctx, work context.Context, r *runner) {
 	l.running.Go(func() {
 		inWork := l.role.cfg.Metrics.chunks.WithLabelValues(l.name)
 		inWork.Inc()
-		r.run(ctx, work)
+		r.guarded(work, func() { r.run(ctx, work) })
 		inWork.Dec()
 		r.leave()
 	})
+}
+
+// guarded ends a runner that panics, and nothing else: its chunk is left to its lease, and
+// the channel begins anew, since nobody knows what the runner still had of it.
+func (r *runner) guarded(ctx context.Context, do func()) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		r.panicked(ctx, p)
+		r.kept.remove(r)
+		if r.flight != nil {
+			r.flight.recall()
+		}
+		r.senders.renew(r.chunk.ChannelID)
+	}()
+	do()
+}
+
+func (r *runner) panicked(ctx context.Context, p any) {
+	r.cfg.Logger.ErrorContext(ctx, "panic while a chunk was sent", "chunk_id", r.chunk.ID, "channel_id", r.chunk.ChannelID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // leave gives the runner's place away, if it has one.

@@ -189,6 +189,13 @@ func (s *senders) shut(channelID string) {
 	s.forget(channelID)
 }
 
+// renew has the channel opened anew with the next chunk.
+func (s *senders) renew(channelID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut(channelID)
+}
+
 func (s *senders) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

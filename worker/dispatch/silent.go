@@ -144,7 +144,7 @@ func (r *runner) setAside(work context.Context, until time.Time) error {
 	}
 	r.limits.share()
 	w := &runner{Role: r.Role, ledger: r.Role.ledger, equipment: r.equipment, lane: r.lane, chunk: &c, limits: r.limits, flight: aside}
-	r.lane.running.Go(func() { w.attend(work) })
+	r.lane.running.Go(func() { w.guarded(work, func() { w.attend(work) }) })
 	return nil
 }
 

@@ -120,7 +120,7 @@ func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
 		return messaging.Held(c.ID, why, wait), true
 	}
 	ctx := c.window.limits.at(c.began)
-	res := with.line.sender.Send(ctx, r.render(with, c.ChunkMessage))
+	res := r.call(ctx, with, c.ChunkMessage)
 	ended := r.cfg.Clock.Now()
 	took := ended.Sub(c.began)
 	r.observe(ctx, with, c.ID, res, took)
@@ -134,6 +134,18 @@ func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
 		return o, true
 	}
 	return o, o.Refused() || o.Class == channel.ClassRateLimited.String()
+}
+
+// call hands a message to the adapter. A panic in there is the message's affair alone: nobody
+// knows whether it left.
+func (r *runner) call(ctx context.Context, with *equipment, m *postgres.ChunkMessage) (res channel.Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.panicked(ctx, p)
+			res = channel.Lost("internal_error", "a fault of ours while the message was sent")
+		}
+	}()
+	return with.line.sender.Send(ctx, r.render(with, m))
 }
 
 func (r *runner) render(with *equipment, m *postgres.ChunkMessage) channel.Message {
