@@ -172,7 +172,8 @@ func (s *Store) HoldChannel(ctx context.Context, c *Chunk) (held bool, err error
 			UPDATE dispatch_chunks SET not_before = now() + $2::interval
 			WHERE id IN (
 				SELECT id FROM ( -- what somebody else holds or claims at this moment is seen to by them
-					SELECT id FROM dispatch_chunks WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval
+					SELECT id FROM dispatch_chunks d WHERE channel_id = $1 AND state = 'ready' AND not_before < now() + $2::interval
+					AND NOT EXISTS (SELECT FROM group_messages g WHERE g.account_id = d.account_id AND g.id = d.group_message_id AND g.status = 'cancelled')
 					FOR UPDATE SKIP LOCKED) AS ready
 				UNION ALL SELECT id FROM dispatch_chunks WHERE id = $3 AND epoch = $4)`, c.ChannelID, interval(delay), c.ID, c.Epoch)
 		if err != nil {

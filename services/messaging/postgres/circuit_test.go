@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/pg/pgtest"
 	"github.com/turumba/turumba/services/messaging"
 )
@@ -101,4 +102,50 @@ func (h *history) rereadChannel(account string) *messaging.Channel {
 	c, err := h.api.Channel(h.t.Context(), []string{account}, h.channel[account].ID)
 	require.NoError(h.t, err)
 	return c
+}
+
+// TestCancelledSendsAreNotPutOff: what is cancelled does not wait for a channel that rests,
+// neither its chunks nor the next attempts of its messages.
+func TestCancelledSendsAreNotPutOff(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t, pgtest.New(t, Migrations()...))
+	ctx := t.Context()
+	account := h.sends[0].AccountID
+	for _, f := range h.open {
+		if f.Group.AccountID == account {
+			h.written(f, 2, true)
+		}
+	}
+	c, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
+	require.NoError(t, err)
+	other, err := h.work.ClaimChunk(ctx, LaneBulk, []string{messaging.TypeEmail}, Skip{}, time.Hour)
+	require.NoError(t, err)
+	require.NotEqual(t, c.GroupMessageID, other.GroupMessageID)
+	require.NoError(t, h.work.EndChunk(ctx, other, nil, Rest{}))
+	cancel := func(id string) {
+		require.NoError(t, h.api.DB().InTx(ctx, []string{account}, func(tx *pg.Tx) error {
+			_, err := h.api.CancelGroupMessage(ctx, tx, []string{account}, id)
+			return err
+		}))
+	}
+	cancel(other.GroupMessageID)
+	h.exec("UPDATE channels SET circuit_until = now() + interval '1 minute', status = 'error' WHERE id = '" + c.ChannelID + "'")
+	held, err := h.work.HoldChannel(ctx, c)
+	require.NoError(t, err)
+	require.True(t, held)
+	late := func(table, column, of string) (n int) {
+		require.NoError(t, h.admin.QueryRow(ctx, "SELECT count(*) FROM "+table+" WHERE group_message_id = $1 AND "+column+" > now()", of).Scan(&n))
+		return n
+	}
+	require.Zero(t, late("dispatch_chunks", "not_before", other.GroupMessageID))
+	require.Positive(t, late("dispatch_chunks", "not_before", c.GroupMessageID))
+
+	cancel(c.GroupMessageID)
+	c.CallingUpto = 1
+	failed := []messaging.Outcome{{MessageID: c.MessageIDs[0], Status: messaging.MessageFailed, Attempt: "failed", Class: "transient", RetryIn: time.Hour}}
+	require.NoError(t, h.work.EndChunk(ctx, c, failed, Rest{}))
+	due := 0
+	require.NoError(t, h.admin.QueryRow(ctx, "SELECT count(*) FROM message_due WHERE group_message_id = $1", c.GroupMessageID).Scan(&due))
+	require.Equal(t, 1, due)
+	require.Zero(t, late("message_due", "due_at", c.GroupMessageID))
 }

@@ -338,7 +338,8 @@ func insertAttempts(ctx context.Context, tx *pg.Tx, c *Chunk, done []changed, by
 	return nil
 }
 
-// insertDue lets messages wait for their next attempt.
+// insertDue lets messages wait for their next attempt; those of a cancelled send, which have
+// none, only until a worker meets them.
 func insertDue(ctx context.Context, tx *pg.Tx, c *Chunk, done []changed, byID map[string]messaging.Outcome) error {
 	var ids, waits []string
 	for _, m := range done {
@@ -351,7 +352,9 @@ func insertDue(ctx context.Context, tx *pg.Tx, c *Chunk, done []changed, byID ma
 	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO message_due (message_id, account_id, channel_id, channel_type, group_message_id, lane, by_type, due_at)
-		SELECT id, $1, $2, $3, nullif($4, '')::uuid, $5, $6, now() + wait::interval FROM unnest($7::uuid[], $8::text[]) AS n (id, wait)`,
+		SELECT id, $1, $2, $3, nullif($4, '')::uuid, $5, $6, now() + CASE WHEN cancelled THEN '0' ELSE wait END::interval
+		FROM unnest($7::uuid[], $8::text[]) AS n (id, wait),
+			(SELECT EXISTS (SELECT FROM group_messages WHERE account_id = $1 AND id = nullif($4, '')::uuid AND status = 'cancelled')) AS send (cancelled)`,
 		c.AccountID, c.ChannelID, c.ChannelType, c.GroupMessageID, c.Lane, c.ByType, ids, waits)
 	if err != nil {
 		return fmt.Errorf("insert due messages: %w", err)
