@@ -240,6 +240,15 @@ func TestRateIsKept(t *testing.T) {
 	n, wait = reserve("slow", postgres.LaneTransactional, 20)
 	require.Zero(t, n)
 	require.Greater(t, wait, 2*time.Second)
+
+	for _, lane := range []string{postgres.LaneTransactional, postgres.LaneBulk} { // the rate is raised
+		n, _ = reserve("raised"+lane, lane, 1)
+		require.Equal(t, 1, n)
+		_, wait = reserve("raised"+lane, lane, 1)
+		require.Greater(t, wait, 50*time.Second)
+		n, _ = reserve("raised"+lane, lane, 6000)
+		require.Positive(t, n, lane)
+	}
 }
 
 // TestSinglesPassALimitedSend: a send never leaves a moment in which its channel is idle.

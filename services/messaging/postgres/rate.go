@@ -20,7 +20,8 @@ const (
 // by the generic cell rate algorithm on one row. It returns how many of the
 // wanted messages may leave now, or how long to wait. Time that passes unused is
 // lost: after a rest a lane is ahead as far as it may reserve, and no more. Whatever
-// bulk has taken ahead, a single message goes before what bulk takes next.
+// bulk has taken ahead, a single message goes before what bulk takes next. What was taken at
+// a rate that was much lower is forgotten: who raises the rate need not wait it out.
 func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute int32, want int) (granted int, wait time.Duration, err error) {
 	rate := float64(perMinute) / 60
 	ahead := singlesAhead
@@ -32,15 +33,17 @@ func (s *Store) Reserve(ctx context.Context, channelID, lane string, perMinute i
 		want = 1
 	}
 	step := time.Duration(float64(want) / rate * float64(time.Second))
+	forget := 2 * (singlesAhead + max(rateWindow, time.Duration(60/float64(perMinute)/messaging.BulkShare*float64(time.Second)))) // twice the most of either lane
 	var taken bool
 	var seconds float64
 	err = s.db.QueryRow(ctx, `
 		WITH taken AS (
 			INSERT INTO channel_rates AS r (key, tat) VALUES ($1, now() + $2::interval)
-			ON CONFLICT (key) DO UPDATE SET tat = greatest(r.tat, now()) + $2::interval WHERE r.tat <= now() + $3::interval
+			ON CONFLICT (key) DO UPDATE SET tat = CASE WHEN r.tat > now() + $4::interval THEN now() ELSE greatest(r.tat, now()) END + $2::interval
+			WHERE r.tat <= now() + $3::interval OR r.tat > now() + $4::interval
 			RETURNING 1)
 		SELECT EXISTS (SELECT 1 FROM taken), coalesce((SELECT extract(epoch FROM tat - now() - $3::interval)::float8 FROM channel_rates WHERE key = $1), 0)`,
-		channelID, interval(step), interval(ahead)).Scan(&taken, &seconds)
+		channelID, interval(step), interval(ahead), interval(forget)).Scan(&taken, &seconds)
 	if err != nil {
 		return 0, 0, fmt.Errorf("reserve the channel's rate: %w", err)
 	}
