@@ -14,7 +14,7 @@ import (
 // TestMain is also the processes that benchmarks start: this program again. All of them
 // collect garbage at the pace of our binaries.
 func TestMain(m *testing.M) {
-	process.TuneGC()
+	process.TuneGC(process.GCBusy)
 	if len(os.Args) < 2 {
 		os.Exit(m.Run())
 	}

@@ -29,6 +29,7 @@ type Settings struct {
 
 // Main serves REST until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
+	process.TuneGC(process.GCPublic)
 	log, c, registry := telemetry.NewLogger(os.Stderr, cfg.LogLevel), clock.System(), telemetry.NewRegistry()
 	tracing, err := cfg.Traces.Tracing(ctx, "gateway", log)
 	if err != nil {

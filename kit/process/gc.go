@@ -6,19 +6,25 @@ import (
 	"runtime/debug"
 )
 
-// gcPercent is how much the heap grows between two collections. What lives in one of our
-// processes is 10 to 30 MiB, which Go's default of 100 collects a dozen times a second
-// under load: a sixth of the CPU of a group send. 400 costs some ten MiB.
-const gcPercent = 400
+// How much the heap grows between two collections, in percent of what lives.
+const (
+	// GCBusy is for what sends. What lives in one of our processes is 10 to 30 MiB, which
+	// Go's default of 100 collects a dozen times a second under load: a sixth of the CPU of
+	// a group send. 400 costs some ten MiB.
+	GCBusy = 400
+	// GCPublic is for what strangers reach first: whatever they let live for a moment, the
+	// heap grows by three times as much, and not by five.
+	GCPublic = 200
+)
 
-// TuneGC sets the pace of garbage collection, unless GOGC says another. Main does it for
+// TuneGC sets the pace of garbage collection, unless GOGC says another. Main sets GCBusy for
 // every binary.
-func TuneGC() {
+func TuneGC(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(percent)
 	}
 }
 
 // settle collects what a start leaves, migrations and tables of words, once all is wired:
-// the heap grows to five times what lives, and a start has several times as much.
+// the heap grows to several times what lives, and a start has several times as much.
 func settle() { runtime.GC() }

@@ -31,7 +31,7 @@ import (
 func Main[T any](ctx context.Context, environ, args []string, stdout, stderr io.Writer, run func(context.Context, T) error) int {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	TuneGC()
+	TuneGC(GCBusy)
 	if len(args) == 1 && args[0] == "health" {
 		return exit(stderr, health(ctx, environ))
 	}

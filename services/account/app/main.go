@@ -42,6 +42,7 @@ const idpLimit = 10 * time.Second
 
 // Main serves the account service until ctx ends.
 func Main(ctx context.Context, cfg Settings) error {
+	process.TuneGC(process.GCPublic)
 	log, c, registry := telemetry.NewLogger(os.Stderr, cfg.LogLevel), clock.System(), telemetry.NewRegistry()
 	tracing, err := cfg.Traces.Tracing(ctx, "account", log)
 	if err != nil {

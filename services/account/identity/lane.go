@@ -22,6 +22,10 @@ const (
 	// are held for a while: who asks on and on would cost more than what is refused.
 	crowd = 8
 	hold  = time.Second
+	// many is of how many the calls are there at once when a crowd is there; then those who
+	// have tried something have a quarter of the places, so that the others find both a
+	// place and a core that is not busy.
+	many = 16
 	// fadeAfter is when what somebody has tried counts half.
 	fadeAfter = 5 * time.Minute
 	// mostTried is of how many is remembered what they tried.
@@ -56,8 +60,8 @@ const (
 
 // lane is the places of a kind, and who waits for one.
 type lane struct {
-	free    int
-	waiting []*waiter // the next first
+	places, free int
+	waiting      []*waiter // the next first
 }
 
 // waiter is a call that waits for its turn. turn is told nil, or why it gets none.
@@ -71,8 +75,19 @@ type Places struct{ Logins, Registrations int }
 
 func newLanes(c clock.Clock, p Places) *lanes {
 	l := &lanes{clock: c, tried: map[Who]int{}, here: map[Who]int{}}
-	l.of[others].free, l.of[logins].free, l.of[registrations].free = 2*runtime.GOMAXPROCS(0), p.Logins, p.Registrations
+	for k, n := range map[kind]int{others: 2 * runtime.GOMAXPROCS(0), logins: p.Logins, registrations: p.Registrations} {
+		l.of[k] = lane{places: n, free: n}
+	}
 	return l
+}
+
+// fits reports whether there is a place for somebody who has tried so much.
+func (l *lanes) fits(lane *lane, tried int) bool {
+	kept := 0
+	if tried > 0 && len(l.here) > many {
+		kept = lane.places * 3 / 4
+	}
+	return lane.free > kept
 }
 
 // enter waits for a place. leave gives it back, and tells whether the call counts.
@@ -116,7 +131,7 @@ func (l *lanes) wait(k kind, who Who) *waiter {
 	l.tried[who]++
 	l.here[who]++
 	lane := &l.of[k]
-	if lane.free > 0 {
+	if l.fits(lane, tried) {
 		lane.free--
 		return nil
 	}
@@ -178,12 +193,12 @@ func (l *lanes) yield(k kind, who Who, counts bool) {
 		}
 	}
 	lane := &l.of[k]
-	if len(lane.waiting) == 0 {
-		lane.free++
-		return
+	lane.free++
+	for len(lane.waiting) > 0 && l.fits(lane, lane.waiting[0].tried) {
+		lane.free--
+		lane.waiting[0].turn <- nil
+		lane.waiting = slices.Delete(lane.waiting, 0, 1)
 	}
-	lane.waiting[0].turn <- nil
-	lane.waiting = slices.Delete(lane.waiting, 0, 1)
 }
 
 // fade forgets half of what was tried, now and then, and all of it when it is too much.

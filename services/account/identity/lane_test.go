@@ -106,3 +106,43 @@ func TestCrowdsAreHeld(t *testing.T) {
 	require.NotContains(t, l.here, one)
 	require.Equal(t, crowd, l.here[crowded])
 }
+
+// TestACrowdLeavesPlaces: beside many sides that have tried something, who has not finds a
+// place at once; without them everybody has all places.
+func TestACrowdLeavesPlaces(t *testing.T) {
+	t.Parallel()
+	l := newLanes(clock.NewFake(time.Unix(1_770_000_000, 0)), Places{Logins: 8, Registrations: 1})
+	sides := make([]Who, many+12)
+	for i := range sides {
+		sides[i] = OfUser(NewToken())
+		l.tried[sides[i]] = 4
+	}
+	in, waits := []Who{}, map[Who]*waiter{}
+	for _, who := range sides {
+		if w := l.wait(logins, who); w == nil {
+			in = append(in, who)
+		} else {
+			waits[who] = w
+		}
+	}
+	require.Len(t, in, 8, "until there are many")
+	for _, who := range in[:7] {
+		l.leave(logins, who, true)
+	}
+	require.Greater(t, len(l.here), many, "a crowd is still there")
+	require.Equal(t, 6, l.of[logins].free, "and takes a quarter of the places")
+	require.Nil(t, l.wait(logins, OfUser("somebody")), "there is a place")
+	l.leave(logins, in[7], true)
+	for range waits { // each that leaves lets others in, down to the last
+		for who, w := range waits {
+			if len(w.turn) > 0 {
+				require.NoError(t, <-w.turn)
+				delete(waits, who)
+				l.leave(logins, who, true)
+			}
+		}
+	}
+	l.leave(logins, OfUser("somebody"), false)
+	require.Empty(t, l.of[logins].waiting)
+	require.Equal(t, 8, l.of[logins].free)
+}
