@@ -19,7 +19,7 @@ type ContextSource interface {
 
 // Limits of the cached context (decision B5).
 const (
-	contextFresh = 3500 * time.Millisecond // so that 5 s hold with the look-up itself, and for streams, which look each second
+	contextFresh = 4500 * time.Millisecond // so that 5 s hold with the look-up itself
 	contextStale = 35 * time.Second        // fresh, and 30 s more while the source is away
 	contextLimit = 10 * time.Second        // of one look-up
 	contextSize  = 10_000

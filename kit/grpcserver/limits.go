@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"context"
+	"hash/fnv"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 const (
 	streamIdle  = 60 * time.Second // without a message either way
 	streamGrace = 60 * time.Second // after the token has expired
-	streamLook  = time.Second      // between two looks at whether its caller still may
+	streamLook  = 15 * time.Second // between two looks at whether its caller still may
 	// unwindLimit is how long the handler of a stream that was ended has to return, before
 	// its caller is told without it: a handler that waits for a caller who does not read
 	// goes on when the transport has ended the stream.
@@ -103,7 +104,7 @@ func callerKey(c *call) string {
 // watch waits for the end of the handler, or for a reason to end the stream.
 func (s *Server) watch(w *watchedStream, c *call, place *streams.Place, stop <-chan struct{}, ended <-chan error) (cause, err error) {
 	mayStill := make(chan error, 1)
-	asked, next := false, w.now().Add(streamLook)
+	asked, next := false, nextLook(w.now(), c)
 	for {
 		wait, over := w.left(c.Caller)
 		if over != nil {
@@ -125,7 +126,7 @@ func (s *Server) watch(w *watchedStream, c *call, place *streams.Place, stop <-c
 			if over != nil {
 				return over, nil
 			}
-			asked, next = false, w.now().Add(streamLook)
+			asked, next = false, nextLook(w.now(), c)
 		case <-timer.C():
 			if c.Token != "" && !asked && !w.now().Before(next) {
 				asked = true
@@ -133,6 +134,15 @@ func (s *Server) watch(w *watchedStream, c *call, place *streams.Place, stop <-c
 			}
 		}
 	}
+}
+
+// nextLook is when a stream looks whether its caller still may: all streams of a caller at
+// the same time, so that they ask once, and those of others at another.
+func nextLook(now time.Time, c *call) time.Time {
+	phase := fnv.New32a()
+	_, _ = phase.Write([]byte(callerKey(c))) // it never fails
+	since := (now.UnixNano() + int64(phase.Sum32())) % int64(streamLook)
+	return now.Add(streamLook - time.Duration(since))
 }
 
 // mayStill reports why a stream may not go on: its session or key is over, or its caller

@@ -74,7 +74,7 @@ func TestStreamsEndWithWhatAllowedThem(t *testing.T) {
 				change.Store(true)
 				require.Eventually(t, func() bool {
 					now.Advance(50 * time.Millisecond)
-					return len(result) > 0 || looks.Load() > 2
+					return len(result) > 0 || looks.Load() > 1
 				}, 10*time.Second, time.Millisecond)
 				if tt.reason == errorv1.Reason_REASON_UNSPECIFIED {
 					require.Empty(t, result)
