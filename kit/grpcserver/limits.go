@@ -103,17 +103,14 @@ func callerKey(c *call) string {
 
 // watch waits for the end of the handler, or for a reason to end the stream.
 func (s *Server) watch(w *watchedStream, c *call, place *streams.Place, stop <-chan struct{}, ended <-chan error) (cause, err error) {
-	mayStill := make(chan error, 1)
-	asked, next := false, nextLook(w.now(), c)
+	r := &recheck{stream: w, caller: c, may: func() error { return s.mayStill(w.ctx, c, place) }, answer: make(chan error, 1)}
+	r.plan()
 	for {
 		wait, over := w.left(c.Caller)
 		if over != nil {
 			return over, nil
 		}
-		if c.Token != "" && !asked {
-			wait = min(wait, next.Sub(w.now()))
-		}
-		timer := s.cfg.Clock.NewTimer(wait)
+		timer := s.cfg.Clock.NewTimer(min(wait, r.wait()))
 		select {
 		case err := <-ended:
 			timer.Stop()
@@ -121,28 +118,55 @@ func (s *Server) watch(w *watchedStream, c *call, place *streams.Place, stop <-c
 		case <-stop:
 			timer.Stop()
 			return errStopping, nil
-		case over := <-mayStill:
+		case over := <-r.answer:
 			timer.Stop()
 			if over != nil {
 				return over, nil
 			}
-			asked, next = false, nextLook(w.now(), c)
+			r.plan()
 		case <-timer.C():
-			if c.Token != "" && !asked && !w.now().Before(next) {
-				asked = true
-				go func() { mayStill <- s.mayStill(w.ctx, c, place) }() // beside a source that takes long
-			}
+			r.ask()
 		}
+	}
+}
+
+// recheck asks, time after time, whether the caller of a stream still may. A stream without a
+// token has nobody to ask about.
+type recheck struct {
+	stream *watchedStream
+	caller *call
+	may    func() error
+	answer chan error // of the one that is on its way
+	asked  bool
+	next   time.Time
+}
+
+func (r *recheck) plan() { r.asked, r.next = false, nextLook(r.stream.now(), r.caller) }
+
+// wait is how long there is nothing to ask.
+func (r *recheck) wait() time.Duration {
+	if r.asked || r.caller.Token == "" {
+		return streamIdle
+	}
+	return r.next.Sub(r.stream.now())
+}
+
+// ask asks if it is time to, beside the stream: who knows may take long.
+func (r *recheck) ask() {
+	if r.wait() <= 0 {
+		r.asked = true
+		go func() { r.answer <- r.may() }()
 	}
 }
 
 // nextLook is when a stream looks whether its caller still may: all streams of a caller at
 // the same time, so that they ask once, and those of others at another.
 func nextLook(now time.Time, c *call) time.Time {
-	phase := fnv.New32a()
-	_, _ = phase.Write([]byte(callerKey(c))) // it never fails
-	since := (now.UnixNano() + int64(phase.Sum32())) % int64(streamLook)
-	return now.Add(streamLook - time.Duration(since))
+	key := fnv.New64a()
+	_, _ = key.Write([]byte(callerKey(c))) // it never fails
+	phase := time.Duration(key.Sum64() % uint64(streamLook))
+	since := (time.Duration(now.UnixNano()) + phase) % streamLook
+	return now.Add(streamLook - since)
 }
 
 // mayStill reports why a stream may not go on: its session or key is over, or its caller

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strconv"
 	"testing"
 	"time"
 
@@ -125,5 +126,25 @@ func (i *importing) ImportContacts(ss grpc.ClientStreamingServer[accountv1.Impor
 			return err
 		}
 		i.got <- struct{}{}
+	}
+}
+
+// TestNextLook: all streams of a caller look at one time, and those of many callers at all
+// times.
+func TestNextLook(t *testing.T) {
+	const every, callers = 15 * time.Second, 3000
+	now := time.Unix(1_700_000_000, 0)
+	third := map[time.Duration]int{}
+	for i := range callers {
+		user := strconv.Itoa(i)
+		next := grpcserver.NextLook(now, user)
+		require.Positive(t, next.Sub(now))
+		require.LessOrEqual(t, next.Sub(now), every)
+		require.Equal(t, next, grpcserver.NextLook(next.Add(-time.Nanosecond), user), "one opened later looks at the same time")
+		require.Equal(t, next.Add(every), grpcserver.NextLook(next, user))
+		third[next.Sub(now)*3/every]++
+	}
+	for i := range 3 {
+		require.Greater(t, third[time.Duration(i)], callers/4, "of the times of a third of the period")
 	}
 }
