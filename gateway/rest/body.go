@@ -1,17 +1,22 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // Limits of bodies in time (ADR 0041). A body has slowAfter for its first bytes and must
@@ -31,7 +36,7 @@ const (
 const (
 	maxReading = 64 << 20
 	uncounted  = 64 << 10
-	roomWait   = 5 * time.Second
+	roomWait   = 10 * time.Second
 )
 
 // bodies guards the bodies of all requests: none is read before its route has opened it,
@@ -39,10 +44,11 @@ const (
 type bodies struct {
 	now     func() time.Time
 	reading *semaphore.Weighted
+	room    *bounds.Room // of what bodies become
 }
 
 func newBodies(now func() time.Time) *bodies {
-	return &bodies{now: now, reading: semaphore.NewWeighted(maxReading)}
+	return &bodies{now: now, reading: semaphore.NewWeighted(maxReading), room: bounds.NewRoom()}
 }
 
 // guard closes the body of every request, and refuses what no route could mean.
@@ -57,7 +63,7 @@ func (b *bodies) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		body := &gatedBody{src: r.Body, rc: http.NewResponseController(w), now: b.now, length: r.ContentLength, reading: b.reading, ctx: r.Context()}
+		body := &gatedBody{src: r.Body, rc: http.NewResponseController(w), now: b.now, length: r.ContentLength, of: b, ctx: r.Context()}
 		defer body.release()
 		r.Body, w = body, &gatedWriter{ResponseWriter: w, body: body}
 		if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
@@ -70,13 +76,14 @@ func (b *bodies) guard(next http.Handler) http.Handler {
 
 // gatedBody is the body of a request.
 type gatedBody struct {
-	src     io.ReadCloser
-	rc      *http.ResponseController
-	now     func() time.Time
-	ctx     context.Context
-	length  int64 // as the client says; -1 where it does not
-	reading *semaphore.Weighted
-	held    int64
+	src    io.ReadCloser
+	rc     *http.ResponseController
+	now    func() time.Time
+	ctx    context.Context
+	length int64 // as the client says; -1 where it does not
+	of     *bodies
+	held   int64
+	leave  func() // gives back the room of what the body became; nil without any
 
 	opened bool
 	whole  bool // it is read into memory as a whole
@@ -141,7 +148,7 @@ func (b *gatedBody) begin() error {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, roomWait)
 	defer cancel()
-	if err := b.reading.Acquire(ctx, n); err != nil {
+	if err := b.of.reading.Acquire(ctx, n); err != nil {
 		return apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large bodies at once").WithRetryAfter(time.Second).Wrap(err)
 	}
 	b.held = n
@@ -163,9 +170,67 @@ func (b *gatedBody) deadline() time.Time {
 
 func (b *gatedBody) release() {
 	if b.held > 0 {
-		b.reading.Release(b.held)
+		b.of.reading.Release(b.held)
 		b.held = 0
 	}
+	b.answered()
+}
+
+// answered gives back the room of what the body became: the answer is made.
+func (b *gatedBody) answered() {
+	if b.leave != nil {
+		b.leave()
+	}
+}
+
+// take reads the body of a request for r as a whole, and waits for room for what it becomes
+// as a message of type md. The body is what was read from then on.
+func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) error {
+	data, err := io.ReadAll(b)
+	if err != nil {
+		return unread(err)
+	}
+	values, err := bounds.JSON(data, md)
+	if err != nil {
+		return unread(beyond(err))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), roomWait)
+	defer cancel()
+	if b.leave, err = b.of.room.Take(ctx, sideOf(r), values); err != nil {
+		return errCrowded.Wrap(err)
+	}
+	r.Body = &takenBody{Reader: bytes.NewReader(data), data: data}
+	return nil
+}
+
+var errCrowded = apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large requests at once").WithRetryAfter(time.Second)
+
+// unread is why a body could not be read.
+func unread(err error) error {
+	var tooLarge *http.MaxBytesError
+	var own *apierr.Error
+	if errors.As(err, &tooLarge) || errors.As(err, &own) {
+		return err
+	}
+	return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "%s", err)
+}
+
+// takenBody is a body that was read, and whose values were counted.
+type takenBody struct {
+	*bytes.Reader
+	data []byte
+}
+
+// Close implements io.Closer.
+func (*takenBody) Close() error { return nil }
+
+// sideOf is from where a request came.
+func sideOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return auth.Client{IP: host}.Side().String()
 }
 
 // Close implements io.Closer.
@@ -196,6 +261,7 @@ func (g *gatedWriter) end() {
 		return
 	}
 	g.told = true
+	g.body.answered()
 	if g.body.done || g.body.length == g.body.read {
 		return
 	}

@@ -24,7 +24,7 @@ var errTrailing = errors.New("unexpected data after the JSON value")
 // decodeMessage reads a body of REST JSON into m, unless it would become more than the
 // contract has room for.
 func decodeMessage(data []byte, m proto.Message) error {
-	if err := bounds.JSON(data, m.ProtoReflect().Descriptor()); err != nil {
+	if _, err := bounds.JSON(data, m.ProtoReflect().Descriptor()); err != nil {
 		return beyond(err)
 	}
 	return parseMessage(data, m)
@@ -48,11 +48,11 @@ func parseMessage(data []byte, m proto.Message) error {
 	return nil
 }
 
-// beyond tells of a body that would become more than the contract has room for.
+// beyond tells of JSON that would become more than the contract has room for.
 func beyond(err error) error {
 	var v *bounds.ExcessError
 	if errors.As(err, &v) {
-		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "%s", v)
+		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(apierr.Field{Field: v.Field, Message: v.Message})
 	}
 	return errors.New("the body is not valid JSON")
 }

@@ -80,20 +80,11 @@ func restError(err error) *apierr.Error {
 	if ok && st.Code() == codes.InvalidArgument && !hasReason(st) {
 		name, text, _ := strings.Cut(st.Message(), ": ")
 		if reason, known := apierr.ReasonOf(name); known {
-			return ownError(reason, text)
+			return apierr.New(reason, "%s", text)
 		}
 		return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "%s", st.Message())
 	}
 	return apierr.From(err)
-}
-
-// ownError is an error of ours that went through the transcoder as text.
-func ownError(reason errorv1.Reason, text string) *apierr.Error {
-	if reason != errorv1.Reason_REASON_VALIDATION_FAILED {
-		return apierr.New(reason, "%s", text)
-	}
-	field, message, _ := strings.Cut(text, " ") // a bounds.ExcessError
-	return apierr.New(reason, "the request is not valid").WithFields(apierr.Field{Field: field, Message: message})
 }
 
 func hasReason(st *status.Status) bool {

@@ -97,8 +97,8 @@ func sendLines(stream grpc.ClientStreamingClient[messagingv1.SendMessagesRequest
 			continue
 		}
 		item := &messagingv1.SendMessagesItem{}
-		if bad := Unmarshal(line, item); bad != nil {
-			return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "line %d: %s", n, bad)
+		if bad := decodeMessage(line, item); bad != nil {
+			return badLine(n, bad)
 		}
 		err = stream.Send(&messagingv1.SendMessagesRequest{Part: &messagingv1.SendMessagesRequest_Item{Item: item}})
 	}
@@ -109,6 +109,15 @@ func sendLines(stream grpc.ClientStreamingClient[messagingv1.SendMessagesRequest
 		return err
 	}
 	return lineError(lines.Err(), n+1)
+}
+
+// badLine tells of a line that is no message.
+func badLine(n int, err error) error {
+	var own *apierr.Error
+	if errors.As(err, &own) && len(own.Fields) > 0 {
+		return apierr.New(own.Reason, "line %d is not valid", n).WithFields(own.Fields...)
+	}
+	return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "line %d: %s", n, err)
 }
 
 // lineError tells of a body that cannot be read to its end.

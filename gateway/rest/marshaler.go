@@ -49,10 +49,11 @@ func (c *marshaler) Unmarshal(data []byte, v any) error {
 	return decodeMessage(data, m)
 }
 
-// NewDecoder reads one whole body: a second value after the first is an error.
+// NewDecoder reads one whole body, whose values were counted: a second value after the
+// first is an error.
 func (c *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	return runtime.DecoderFunc(func(v any) error {
-		data, err := io.ReadAll(r)
+		data, err := wholeOf(r)
 		if err != nil {
 			return err
 		}
@@ -63,8 +64,16 @@ func (c *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		if m == nil {
 			return errors.New("the body does not fit the request")
 		}
-		return decodeMessage(data, m)
+		return parseMessage(data, m)
 	})
+}
+
+// wholeOf is all of a body, which was read before where it came with a request.
+func wholeOf(r io.Reader) ([]byte, error) {
+	if taken, ok := r.(*takenBody); ok {
+		return taken.data, nil
+	}
+	return io.ReadAll(r)
 }
 
 // NewEncoder writes values one after another.

@@ -94,8 +94,23 @@ func add[C any](
 func (t *transcoder) handler(s *route) http.Handler {
 	handle := t.handlers[s.rpc]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := readBody(r, s); err != nil {
+			writeError(w, r, err)
+			return
+		}
 		handle(w, told(r.Context(), r), s.variables(r.URL.Path))
 	})
+}
+
+// readBody reads the body of a request as far as its route has one.
+func readBody(r *http.Request, s *route) error {
+	if err := checkMediaType(r); err != nil {
+		return err
+	}
+	if body, ok := r.Body.(*gatedBody); ok && s.body != nil {
+		return body.take(r, s.body)
+	}
+	return nil
 }
 
 // annotate is the context of a call that is made by hand for r.
@@ -120,7 +135,7 @@ func newMux(registered runtime.Middleware) *runtime.ServeMux {
 		runtime.WithErrorHandler(handleError),
 		runtime.WithStreamErrorHandler(handleStreamError),
 		runtime.WithForwardResponseOption(setStatus),
-		runtime.WithMiddlewares(registered, jsonOnly),
+		runtime.WithMiddlewares(registered),
 		runtime.WithWriteContentLength(), // or a list goes out in chunks
 	)
 }
@@ -142,15 +157,4 @@ func setStatus(ctx context.Context, w http.ResponseWriter, m proto.Message) erro
 		w.WriteHeader(http.StatusNoContent)
 	}
 	return nil
-}
-
-// jsonOnly refuses bodies that say they are something else.
-func jsonOnly(next runtime.HandlerFunc) runtime.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request, pathParams map[string]string) {
-		if err := checkMediaType(r); err != nil {
-			writeError(w, r, err)
-			return
-		}
-		next(w, r, pathParams)
-	}
 }

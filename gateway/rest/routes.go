@@ -35,10 +35,11 @@ type route struct {
 	names    []string        // of the variables, as many as segments
 	params   map[string]bool // query parameters that the request has fields for
 	stream   bool
-	public   bool         // nobody is asked for a token
-	upload   bool         // the body comes in pieces, and may take its time
-	limit    int64        // bytes of the body
-	handler  http.Handler // set by the router
+	public   bool                           // nobody is asked for a token
+	upload   bool                           // the body comes in pieces, and may take its time
+	limit    int64                          // bytes of the body
+	body     protoreflect.MessageDescriptor // what the body is; nil where it is no message
+	handler  http.Handler                   // set by the router
 }
 
 // contractRoutes reads every route from the descriptors.
@@ -94,7 +95,7 @@ func routeOf(md protoreflect.MethodDescriptor) *route {
 		rpc: fmt.Sprintf("/%s/%s", md.Parent().FullName(), md.Name()), verb: verb, path: path, segments: strings.Split(path[1:], "/"),
 		params: map[string]bool{}, stream: auth.GetStream(), public: auth.GetPublic(), upload: md.IsStreamingClient(),
 	}
-	r.limit = bodyLimit(r, md)
+	r.limit, r.body = bodyLimit(r, md), bodyOf(rule, md)
 	r.names = make([]string, len(r.segments))
 	if rule.GetBody() == "" || md.IsStreamingClient() {
 		fields := md.Input().Fields()
@@ -112,6 +113,18 @@ func routeOf(md protoreflect.MethodDescriptor) *route {
 		}
 	}
 	return r
+}
+
+// bodyOf is the message that the body of a route is: the request, or a field of it.
+func bodyOf(rule *annotations.HttpRule, md protoreflect.MethodDescriptor) protoreflect.MessageDescriptor {
+	switch name := rule.GetBody(); {
+	case name == "" || md.IsStreamingClient():
+		return nil
+	case name == "*":
+		return md.Input()
+	default:
+		return md.Input().Fields().ByName(protoreflect.Name(name)).Message()
+	}
 }
 
 // bodyLimit is the most bytes of the body of a route: what the contract has room for, and

@@ -27,7 +27,7 @@ func oauthForm(next http.Handler) http.Handler {
 		id, secret, basic := r.BasicAuth()
 		mt, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if mt != "application/x-www-form-urlencoded" {
-			next.ServeHTTP(w, r) // JSON, or what jsonOnly refuses
+			next.ServeHTTP(w, r) // JSON, or what is refused
 			return
 		}
 		grant, err := readForm(r)

@@ -23,23 +23,23 @@ var errSyntax = errors.New("the JSON cannot be followed")
 // JSON counts what REST JSON would become, before it is decoded, as Wire does; free data
 // is held to its limits, and its numbers to what a double can hold. Text that is no JSON
 // is the decoder's to refuse. Its errors are a *ExcessError or ErrMalformed.
-func JSON(data []byte, md protoreflect.MessageDescriptor) error {
+func JSON(data []byte, md protoreflect.MessageDescriptor) (values int, err error) {
 	if len(data) <= unscanned && !hasFree(md) {
-		return nil
+		return 0, nil
 	}
 	m, err := planOf(md)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s := jsonScan{b: data}
 	err = s.value(m, 1)
 	if errors.Is(err, errSyntax) {
 		if json.Valid(data) {
-			return ErrMalformed // the scan is wrong, and what it did not count may be anything
+			return 0, ErrMalformed // the scan is wrong, and what it did not count may be anything
 		}
-		return nil
+		return s.values, nil
 	}
-	return err
+	return s.values, err
 }
 
 // jsonScan walks the text of a message beside its plan. It allocates nothing, but for

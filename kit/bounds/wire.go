@@ -18,16 +18,17 @@ var ErrMalformed = errors.New("the message is not valid protobuf")
 // Wire counts what an encoded message would become, before it is decoded: the items of
 // each list and map against max_items and max_pairs, free data against its limits, and
 // all values against MaxValues. Its errors are ErrMalformed, or a *ExcessError.
-func Wire(b []byte, md protoreflect.MessageDescriptor) error {
+func Wire(b []byte, md protoreflect.MessageDescriptor) (values int, err error) {
 	if len(b) <= unscanned {
-		return nil
+		return 0, nil
 	}
 	m, err := planOf(md)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s := wireScan{}
-	return s.message(b, m)
+	err = s.message(b, m)
+	return s.values, err
 }
 
 // wireScan walks an encoded message.

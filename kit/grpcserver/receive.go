@@ -43,11 +43,16 @@ type frames interface {
 
 var errNoFrames = apierr.Internal(errors.New("the transport of gRPC has no frames to read"))
 
+var errCrowded = apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large requests at once").WithRetryAfter(time.Second)
+
 // receiver reads the messages of one call, each within the limits of its RPC.
 type receiver struct {
 	frames   frames
 	rule     *rule
 	governor *semaphore.Weighted
+	room     *bounds.Room
+	caller   string
+	leave    func() // gives back the room of the last message; nil before the first
 	header   [5]byte
 }
 
@@ -57,7 +62,7 @@ func (s *Server) receiverOf(ctx context.Context, c *call) (*receiver, error) {
 	if !ok {
 		return nil, errNoFrames
 	}
-	return &receiver{frames: f, rule: c.rule, governor: s.decoding}, nil
+	return &receiver{frames: f, rule: c.rule, governor: s.decoding, room: s.room, caller: callerKey(c)}, nil
 }
 
 // plain refuses calls whose messages are compressed: what they would become is the
@@ -73,8 +78,10 @@ func plain(ctx context.Context) error {
 var errCompressed = apierr.New(errorv1.Reason_REASON_NOT_IMPLEMENTED, "compressed messages are not taken")
 
 // receive reads one message into m: its length first, then its bytes, then what they
-// would become, and only then decodes it. It is io.EOF after the last one.
+// would become, and only then decodes it. It is io.EOF after the last one. The message has
+// its room until the next is received, or done.
 func (r *receiver) receive(ctx context.Context, m any) error {
+	r.done()
 	length, err := r.length()
 	if err != nil {
 		return err
@@ -85,7 +92,7 @@ func (r *receiver) receive(ctx context.Context, m any) error {
 	}
 	if length > ungoverned {
 		if err := r.governor.Acquire(ctx, int64(length)); err != nil {
-			return apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large requests at once").WithRetryAfter(time.Second).Wrap(err)
+			return errCrowded.Wrap(err)
 		}
 		defer r.governor.Release(int64(length))
 	}
@@ -96,7 +103,14 @@ func (r *receiver) receive(ctx context.Context, m any) error {
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	data.Free()
 	defer buf.Free()
-	return decode(buf.ReadOnlyData(), msg)
+	return r.decode(ctx, buf.ReadOnlyData(), msg)
+}
+
+// done gives back the room of the message that was received last.
+func (r *receiver) done() {
+	if r.leave != nil {
+		r.leave()
+	}
 }
 
 // length reads the prefix of the next message.
@@ -125,9 +139,13 @@ func (r *receiver) last() error {
 	return status.Error(codes.Internal, "more than one message in a unary call")
 }
 
-func decode(b []byte, m proto.Message) error {
-	if err := bounds.Wire(b, m.ProtoReflect().Descriptor()); err != nil {
+func (r *receiver) decode(ctx context.Context, b []byte, m proto.Message) error {
+	values, err := bounds.Wire(b, m.ProtoReflect().Descriptor())
+	if err != nil {
 		return refusal(err)
+	}
+	if r.leave, err = r.room.Take(ctx, r.caller, values); err != nil {
+		return errCrowded.Wrap(err)
 	}
 	if err := proto.Unmarshal(b, m); err != nil {
 		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the message is not valid protobuf").Wrap(err)
@@ -165,6 +183,7 @@ func (s *Server) receiveUnary(ctx context.Context, c *call, _ any) (any, error) 
 		if err != nil {
 			return nil, err
 		}
+		defer r.done()
 		done, err := s.patience(ctx, c, r.frames)
 		if err != nil {
 			return nil, err
@@ -196,6 +215,7 @@ func (s *Server) receiveStream(c *call, ss grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	defer r.done()
 	done, err := s.patience(ss.Context(), c, r.frames)
 	if err != nil {
 		return err

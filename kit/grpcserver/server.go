@@ -19,6 +19,7 @@ import (
 
 	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
 	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/streams"
 	"github.com/turumba/turumba/kit/telemetry"
@@ -65,6 +66,7 @@ type Server struct {
 	places    *streams.Places
 	open      *openStreams
 	decoding  *semaphore.Weighted // bytes of large messages being read and decoded
+	room      *bounds.Room        // of what the messages of requests become
 	strangers strangers
 }
 
@@ -82,7 +84,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), decoding: semaphore.NewWeighted(maxDecoding)}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), decoding: semaphore.NewWeighted(maxDecoding), room: bounds.NewRoom()}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},
