@@ -194,10 +194,12 @@ func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) err
 	if err != nil {
 		return unread(beyond(err))
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), roomWait)
-	defer cancel()
-	if b.leave, err = b.of.room.Take(ctx, sideOf(r), values); err != nil {
-		return errCrowded.Wrap(err)
+	if values > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
+		defer cancel()
+		if b.leave, err = b.of.room.Take(ctx, sideOf(r), values); err != nil {
+			return errCrowded.Wrap(err)
+		}
 	}
 	r.Body = &takenBody{Reader: bytes.NewReader(data), data: data}
 	return nil
