@@ -92,7 +92,7 @@ func (r *receiver) receive(ctx context.Context, m any) error {
 	}
 	if length > ungoverned {
 		if err := r.governor.Acquire(ctx, int64(length)); err != nil {
-			return errCrowded.Wrap(err)
+			return errCrowded
 		}
 		defer r.governor.Release(int64(length))
 	}
@@ -145,7 +145,7 @@ func (r *receiver) decode(ctx context.Context, b []byte, m proto.Message) error 
 		return refusal(err)
 	}
 	if r.leave, err = r.room.Take(ctx, r.caller, values); err != nil {
-		return errCrowded.Wrap(err)
+		return errCrowded
 	}
 	if err := proto.Unmarshal(b, m); err != nil {
 		return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the message is not valid protobuf").Wrap(err)

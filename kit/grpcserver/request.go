@@ -220,8 +220,11 @@ func (s *Server) observe(ctx context.Context, c *call, span trace.Span, start ti
 	}
 	s.durations.Of(served{c.method, code}).Observe(took.Seconds())
 	level := levelOf(code)
-	if e == errStopping { // as many as are open, and by plan
+	switch {
+	case e == errStopping: // as many as are open, and by plan
 		level = slog.LevelDebug
+	case e != nil && code == codes.Unavailable && e.RetryAfter > 0 && e.Unwrap() == nil: // a limit of ours did its work
+		level = slog.LevelWarn
 	}
 	if !s.cfg.Logger.Enabled(ctx, level) {
 		return

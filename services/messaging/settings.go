@@ -79,7 +79,7 @@ func (c *Channel) Check() error {
 func (c *Channel) secretRequired(names, changed []string) error {
 	fields := make([]apierr.Field, len(names))
 	for i, name := range names {
-		fields[i] = apierr.Field{Field: "credentials." + c.Provider + "." + name, Message: "must be sent again, because " + strings.Join(changed, ", ") + " changed; empty removes it"}
+		fields[i] = apierr.Field{Field: "credentials." + c.Provider + "." + name, Message: "must be sent again, because " + strings.Join(changed, ", ") + " changed"}
 	}
 	return apierr.New(errorv1.Reason_REASON_SECRET_REQUIRED, "a stored secret does not follow where its destination changes").WithFields(fields...)
 }
