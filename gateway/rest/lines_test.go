@@ -63,14 +63,15 @@ func TestLines(t *testing.T) {
 		keys                     []string
 	}{
 		"lines, some empty, the last without an end": {good + "\n\r\n \n" + strings.Replace(good, `"a"`, `"b"`, 1), "application/x-ndjson; charset=utf-8", "Bearer x", 201, 0, "", []string{"a", "b"}},
-		"nothing":             {"", "application/x-ndjson", "Bearer x", 201, 0, "", nil},
-		"no JSON":             {good + "\n{", "application/x-ndjson", "Bearer x", 400, errorv1.Reason_REASON_INVALID_JSON, "line 2", []string{"a"}},
-		"two on a line":       {good + good, "application/x-ndjson", "Bearer x", 400, errorv1.Reason_REASON_INVALID_JSON, "line 1", nil},
-		"an unknown field":    {`{"key":"a"}`, "application/x-ndjson", "Bearer x", 400, errorv1.Reason_REASON_INVALID_JSON, "key", nil},
-		"a line without end":  {good + "\n" + strings.Repeat(" ", maxLine+1), "application/x-ndjson", "Bearer x", 413, errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "line 2", []string{"a"}},
-		"JSON in one piece":   {"[" + good + "]", "application/json", "Bearer x", 415, errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "x-ndjson", nil},
-		"nobody sends it":     {good, "application/x-ndjson", "", 401, errorv1.Reason_REASON_UNAUTHENTICATED, "", nil},
-		"no type of the body": {good, "", "Bearer x", 415, errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "x-ndjson", nil},
+		"nothing":                               {"", "application/x-ndjson", "Bearer x", 201, 0, "", nil},
+		"no JSON":                               {good + "\n{", "application/x-ndjson", "Bearer x", 400, errorv1.Reason_REASON_INVALID_JSON, "line 2", []string{"a"}},
+		"two on a line":                         {good + good, "application/x-ndjson", "Bearer x", 400, errorv1.Reason_REASON_INVALID_JSON, "line 1", nil},
+		"an unknown field":                      {`{"key":"a"}`, "application/x-ndjson", "Bearer x", 400, errorv1.Reason_REASON_INVALID_JSON, "key", nil},
+		"a line without end":                    {good + "\n" + strings.Repeat(" ", maxLine+1), "application/x-ndjson", "Bearer x", 413, errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "line 2", []string{"a"}},
+		"more free data than there is room for": {strings.Replace(good, `"message_body":"x"`, `"metadata":{"a":[`+strings.Repeat("0,", 5000)+`0]}`, 1), "application/x-ndjson", "Bearer x", 422, errorv1.Reason_REASON_VALIDATION_FAILED, "line 1", nil},
+		"JSON in one piece":                     {"[" + good + "]", "application/json", "Bearer x", 415, errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "x-ndjson", nil},
+		"nobody sends it":                       {good, "application/x-ndjson", "", 401, errorv1.Reason_REASON_UNAUTHENTICATED, "", nil},
+		"no type of the body":                   {good, "", "Bearer x", 415, errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "x-ndjson", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
