@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// requestMemory is how large large requests may make a process, in KiB: it collects soon
-	// beyond 512 MiB, and the values of all requests together are bounded.
+	// requestMemory is how large large requests may make a process, in KiB: the values of all
+	// requests together are bounded, and so is what is left uncollected.
 	requestMemory = 640 << 10
 	// fatCallers is how many large requests one person makes at once.
 	fatCallers = 16

@@ -126,8 +126,10 @@ func (runtimeHeap) read() (live, goal, other int64) {
 
 func (runtimeHeap) setLimit(limit int64) int64 { return debug.SetMemoryLimit(limit) }
 
-// collected waits for an object that nobody holds to be found.
-func (runtimeHeap) collected(f func()) {
+func (runtimeHeap) collected(f func()) { AfterCollection(f) }
+
+// AfterCollection calls f after the next collection, which finds an object that nobody holds.
+func AfterCollection(f func()) {
 	type sentinel struct{ _ *sentinel }
 	runtime.AddCleanup(&sentinel{}, func(f func()) { f() }, f)
 }

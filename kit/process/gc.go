@@ -4,6 +4,10 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+
+	"github.com/turumba/turumba/kit/blocks"
 )
 
 // How much the heap grows between two collections, in percent of what lives.
@@ -15,22 +19,52 @@ const (
 	// GCPublic is for what strangers reach first: whatever they let live for a moment, the
 	// heap grows by three times as much, and not by five.
 	GCPublic = 200
+	// gcLeast is for a process in which so much lives that gcGarbage is less.
+	gcLeast = 50
+	// gcGarbage is how many bytes a process leaves uncollected at most: some of the largest
+	// requests at once let 200 MiB live for a moment.
+	gcGarbage = 256 << 20
 )
 
-// gcSoon is the memory, in bytes, beyond which a process collects more often than that: it
-// then grows with what lives alone. None of ours comes near it in its work, but one with some
-// of the largest requests at once would have several times as much in what they leave.
-const gcSoon = 512 << 20
+// collector sets the pace of garbage collection by what lives.
+var collector struct {
+	sync.Mutex
+	most, now int // percent
+}
 
-// TuneGC sets the pace of garbage collection, unless GOGC and GOMEMLIMIT say another. Main
-// sets GCBusy for every binary.
+// TuneGC sets the pace of garbage collection, unless GOGC says another. Main sets GCBusy for
+// every binary.
 func TuneGC(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
+	if os.Getenv("GOGC") != "" {
+		return
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(gcSoon)
+	collector.Lock()
+	defer collector.Unlock()
+	first := collector.most == 0
+	collector.most, collector.now = percent, percent
+	debug.SetGCPercent(percent)
+	if first {
+		blocks.AfterCollection(pace)
 	}
+}
+
+// pace sets the pace anew after each collection.
+func pace() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	collector.Lock()
+	defer collector.Unlock()
+	next := percentOf(live[0].Value.Uint64(), collector.most)
+	if differ := next - collector.now; 10*max(differ, -differ) > collector.now { // setting it stops all for a moment
+		collector.now = next
+		debug.SetGCPercent(next)
+	}
+	blocks.AfterCollection(pace)
+}
+
+// percentOf is how much the heap may grow of so many bytes that live.
+func percentOf(live uint64, most int) int {
+	return max(min(most, int(gcGarbage*100/max(live, 1))), min(most, gcLeast))
 }
 
 // settle collects what a start leaves, migrations and tables of words, once all is wired:
