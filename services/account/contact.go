@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nyaruka/phonenumbers"
-
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/address"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/bounds"
 )
@@ -59,23 +58,21 @@ func Platforms() []string { return []string{"telegram", "whatsapp", "messenger"}
 // NeedsCountry reports whether the phone number can only be read as that of a
 // country.
 func NeedsCountry(phone string) bool {
-	phone = strings.TrimSpace(phone)
+	phone = address.Trim(phone)
 	return phone != "" && !strings.HasPrefix(phone, "+")
 }
 
 // normalPhone is a number in E.164. country is that of numbers without a leading
 // +; empty when the account has none.
 func normalPhone(phone, country string) (string, error) {
-	if phone = strings.TrimSpace(phone); phone == "" {
+	if phone = address.Trim(phone); phone == "" {
 		return "", nil
 	}
-	message := "is not a phone number"
-	if NeedsCountry(phone) && country == "" {
-		message = "needs a leading + and the country, or a default country of the account"
-	} else if n, err := phonenumbers.Parse(phone, country); err == nil && phonenumbers.IsPossibleNumber(n) {
-		return phonenumbers.Format(n, phonenumbers.E164), nil
+	number, err := address.Phone(phone, country)
+	if err != nil {
+		return "", InvalidField("phone", err.Error())
 	}
-	return "", InvalidField("phone", message)
+	return number, nil
 }
 
 // Normalise brings a contact into the form that is stored, and refuses what

@@ -105,8 +105,8 @@ func (a *Audience) sort(r *Recipient) (to Addressee, skip string) {
 		return to, SkipNoAddress
 	}
 	if r.AddressID != "" {
-		var ok bool
-		if address, ok = CheckAddress(a.channelType, address, a.countryCode); !ok {
+		var err error
+		if address, err = CheckAddress(a.channelType, address, a.countryCode); err != nil {
 			return to, SkipInvalidAddress
 		}
 	}
