@@ -1,6 +1,10 @@
 package email
 
-import "github.com/turumba/turumba/services/messaging/channel"
+import (
+	"bytes"
+
+	"github.com/turumba/turumba/services/messaging/channel"
+)
 
 // stage is the point of the dialogue a reply belongs to. The same code means
 // different things at different stages.
@@ -23,11 +27,14 @@ func (s stage) String() string {
 	return [...]string{"CONNECT", "EHLO", "STARTTLS", "AUTH", "RSET", "MAIL", "RCPT", "DATA", "END"}[s]
 }
 
-// classify maps a refusal (4xx or 5xx) to its class.
-func classify(at stage, code int, s status) channel.Class {
+// classify maps a refusal (4xx or 5xx) to its class: what it is about decides who waits. The
+// enhanced status (RFC 3463) comes before the stage, since it says what the code alone does
+// not. testdata/replies.csv has the replies that are known, each with its source.
+func classify(at stage, code int, s status, text []byte) channel.Class {
+	if code < 500 {
+		return classifyTemporary(at, code, s, text)
+	}
 	switch {
-	case code < 500:
-		return channel.ClassTransient
 	case at < stageReset:
 		return channel.ClassConfig
 	case code == 530 || code == 534 || code == 535 || code == 538 || s == status{5, 7, 3}:
@@ -35,13 +42,44 @@ func classify(at stage, code int, s status) channel.Class {
 	case s == status{5, 1, 7} || s == status{5, 1, 8}:
 		return channel.ClassConfig
 	case s == status{5, 2, 2}:
-		return channel.ClassTransient
+		return channel.ClassDeferred
 	case s == status{5, 3, 4} || s == status{5, 2, 3} || s.class == 5 && s.subject == 6 || code == 555:
 		return channel.ClassPermanentContent
 	case recipientStatus(s) && at != stageMail:
 		return channel.ClassPermanentRecipient
 	}
 	return classifyByStage(at, code, s)
+}
+
+// classifyTemporary maps a 4xx. What the server says of its load and of the sender's pace
+// asks the channel to slow down; what it says of one recipient is that recipient's alone.
+func classifyTemporary(at stage, code int, s status, text []byte) channel.Class {
+	switch {
+	case at == stageAuth:
+		return channel.ClassTransient
+	case greylists(s, text):
+		return channel.ClassDeferred
+	case code == 421 || s.class == 4 && (s.subject == 3 || s.subject == 7) || s == status{4, 5, 3}:
+		return channel.ClassRateLimited
+	case at == stageRcpt || s.class == 4 && (s.subject == 1 || s.subject == 2) && at > stageRcpt:
+		return channel.ClassDeferred
+	}
+	return channel.ClassTransient
+}
+
+// greylists reports whether a recipient is refused for now only because the server does not
+// know the pair yet (RFC 6647): those that do say it in words, with 4.2.0, 4.7.0 or 4.7.1.
+func greylists(s status, text []byte) bool {
+	if s.class != 4 && s != (status{}) {
+		return false
+	}
+	text = bytes.ToLower(text)
+	for _, word := range []string{"greylist", "graylist", "grey list", "gray list", "grey-list", "gray-list", "postgrey"} {
+		if bytes.Contains(text, []byte(word)) {
+			return true
+		}
+	}
+	return false
 }
 
 // classifyByStage decides where the enhanced status did not.
@@ -53,8 +91,8 @@ func classifyByStage(at stage, code int, s status) channel.Class {
 			return channel.ClassConfig
 		}
 	case stageRcpt:
-		if code == 552 {
-			return channel.ClassTransient
+		if code == 552 { // RFC 5321, section 4.5.3.1.10: as 452
+			return channel.ClassDeferred
 		}
 		if !policy && code != 500 && code != 502 && code != 503 && code != 504 {
 			return channel.ClassPermanentRecipient
