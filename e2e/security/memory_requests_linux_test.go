@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,15 +50,11 @@ func TestMemoryOfRequests(t *testing.T) {
 		if values < 4096 || !full && values < bounds.MaxValues/2 {
 			continue
 		}
-		for name, attack := range map[string]attack{"gRPC": m.fatGRPC(t, token, md, fat), "REST": m.fatREST(t, token, md, fat)} {
-			if attack == nil {
+		for name, one := range map[string]attack{"gRPC": m.fatGRPC(t, token, md, fat), "REST": m.fatREST(t, token, md, fat)} {
+			if one == nil {
 				continue
 			}
-			attacks := make([]func(context.Context), 0, fatCallers)
-			for range fatCallers {
-				attacks = append(attacks, attack)
-			}
-			m.together(t, attacks)
+			m.run(t, slices.Repeat([]attack{one}, fatCallers)) // fewer than run makes at once
 			calls += fatCallers
 			for i, peak := range m.peaks(t) {
 				s.check(t, peak <= requestMemory, "%s %s: %s had %d MiB, at most %d are allowed", name, md.Name(), m.names[i], peak>>10, requestMemory>>10)
@@ -67,23 +64,6 @@ func TestMemoryOfRequests(t *testing.T) {
 	}
 	require.NotZero(t, calls)
 	s.coverage = fmt.Sprintf("%d requests of up to %d values, %d at once, each process within %d MiB", calls, bounds.MaxValues, fatCallers, requestMemory>>10)
-}
-
-// together makes the attacks all at once.
-func (m *services) together(t *testing.T, attacks []func(context.Context)) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), attackLimit)
-	defer cancel()
-	done := make(chan struct{})
-	for _, a := range attacks {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			a(ctx)
-		}()
-	}
-	for range attacks {
-		<-done
-	}
 }
 
 // person is the token of somebody with an account.
