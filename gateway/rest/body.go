@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
@@ -31,24 +30,20 @@ const (
 	refusedLimit = time.Second
 )
 
-// Limits of bodies in memory. Bodies that are read whole count for what they say they
-// have, once it is more than uncounted; those that find no room for roomWait are refused.
-const (
-	maxReading = 64 << 20
-	uncounted  = 64 << 10
-	roomWait   = 10 * time.Second
-)
+// roomWait is how long a body waits for room, for its bytes and for what they become, before
+// it is refused. Bodies that are read whole count for what they say they have.
+const roomWait = 10 * time.Second
 
 // bodies guards the bodies of all requests: none is read before its route has opened it,
 // which it does after the call was let in.
 type bodies struct {
-	now     func() time.Time
-	reading *semaphore.Weighted
-	room    *bounds.Room // of what bodies become
+	now    func() time.Time
+	bytes  *bounds.Room // of what is read of bodies
+	values *bounds.Room // of what they become
 }
 
 func newBodies(now func() time.Time) *bodies {
-	return &bodies{now: now, reading: semaphore.NewWeighted(maxReading), room: bounds.NewRoom()}
+	return &bodies{now: now, bytes: bounds.NewRoom(bounds.Bytes), values: bounds.NewRoom(bounds.Values)}
 }
 
 // guard closes the body of every request, and refuses what no route could mean.
@@ -63,7 +58,7 @@ func (b *bodies) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		body := &gatedBody{src: r.Body, rc: http.NewResponseController(w), now: b.now, length: r.ContentLength, of: b, ctx: r.Context()}
+		body := &gatedBody{src: r.Body, rc: http.NewResponseController(w), now: b.now, length: r.ContentLength, of: b, ctx: r.Context(), side: sideOf(r)}
 		defer body.release()
 		r.Body, w = body, &gatedWriter{ResponseWriter: w, body: body}
 		if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
@@ -82,7 +77,8 @@ type gatedBody struct {
 	ctx    context.Context
 	length int64 // as the client says; -1 where it does not
 	of     *bodies
-	held   int64
+	side   string
+	read   func() // gives back the room of its bytes; nil before the first
 	leave  func() // gives back the room of what the body became; nil without any
 
 	opened bool
@@ -91,8 +87,8 @@ type gatedBody struct {
 	within time.Duration
 	start  time.Time
 
-	read int64
-	done bool // came to its end
+	n    int64 // bytes that were read
+	done bool  // came to its end
 	err  error
 }
 
@@ -105,7 +101,7 @@ func (b *gatedBody) open(limit int64, within time.Duration, whole bool) {
 
 // Read implements io.Reader.
 func (b *gatedBody) Read(p []byte) (int, error) {
-	if b.err == nil && b.read == 0 {
+	if b.err == nil && b.n == 0 {
 		b.err = b.begin()
 	}
 	if b.err != nil {
@@ -113,11 +109,11 @@ func (b *gatedBody) Read(p []byte) (int, error) {
 	}
 	// A writer without deadlines (tests) is served without.
 	_ = b.rc.SetReadDeadline(b.deadline())
-	if left := b.limit - b.read + 1; int64(len(p)) > left {
+	if left := b.limit - b.n + 1; int64(len(p)) > left {
 		p = p[:left]
 	}
 	n, err := b.src.Read(p)
-	if b.read += int64(n); b.read > b.limit {
+	if b.n += int64(n); b.n > b.limit {
 		n, err = 0, &http.MaxBytesError{Limit: b.limit}
 	}
 	if errors.Is(err, io.EOF) {
@@ -136,28 +132,25 @@ func (b *gatedBody) begin() error {
 		return apierr.Internal(errClosedBody)
 	case b.length > b.limit:
 		return &http.MaxBytesError{Limit: b.limit}
-	case !b.whole || b.held > 0:
+	case !b.whole || b.read != nil:
 		return nil
 	}
 	n := b.length
 	if n < 0 {
 		n = b.limit
 	}
-	if n <= uncounted {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(b.ctx, roomWait)
 	defer cancel()
-	if err := b.of.reading.Acquire(ctx, n); err != nil {
-		return apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large bodies at once").WithRetryAfter(time.Second).Wrap(err)
+	var err error
+	if b.read, err = b.of.bytes.Take(ctx, b.side, n); err != nil {
+		return errCrowded.Wrap(err)
 	}
-	b.held = n
 	return nil
 }
 
 // deadline is when the next bytes must have come.
 func (b *gatedBody) deadline() time.Time {
-	slow := b.start.Add(slowAfter + time.Duration(b.read)*time.Second/minRate)
+	slow := b.start.Add(slowAfter + time.Duration(b.n)*time.Second/minRate)
 	last := b.start.Add(b.within)
 	if idle := b.now().Add(idleLimit); idle.Before(slow) {
 		slow = idle
@@ -169,9 +162,8 @@ func (b *gatedBody) deadline() time.Time {
 }
 
 func (b *gatedBody) release() {
-	if b.held > 0 {
-		b.of.reading.Release(b.held)
-		b.held = 0
+	if b.read != nil {
+		b.read()
 	}
 	b.answered()
 }
@@ -197,7 +189,7 @@ func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) err
 	if values > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
 		defer cancel()
-		if b.leave, err = b.of.room.Take(ctx, sideOf(r), values); err != nil {
+		if b.leave, err = b.of.values.Take(ctx, b.side, int64(values)); err != nil {
 			return errCrowded.Wrap(err)
 		}
 	}
@@ -264,7 +256,7 @@ func (g *gatedWriter) end() {
 	}
 	g.told = true
 	g.body.answered()
-	if g.body.done || g.body.length == g.body.read {
+	if g.body.done || g.body.length == g.body.n {
 		return
 	}
 	g.Header().Set("Connection", "close")

@@ -119,7 +119,7 @@ func TestBodyDeadline(t *testing.T) {
 		"at its end":            {59 * time.Minute, time.Hour, 1 << 30, time.Hour},
 		"public":                {0, slowAfter, 1 << 20, slowAfter},
 	} {
-		b := &gatedBody{now: func() time.Time { return start.Add(c.elapsed) }, start: start, within: c.within, read: c.read}
+		b := &gatedBody{now: func() time.Time { return start.Add(c.elapsed) }, start: start, within: c.within, n: c.read}
 		require.Equal(t, c.want, b.deadline().Sub(start), name)
 	}
 }

@@ -7,41 +7,50 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Room is how many values the requests of a face of the product may be made of at once:
-// few bytes become much in memory, half a KiB to one KiB a value until the answer is made.
-// A request that finds none waits. Small requests have room of their own, and never wait
-// for large ones.
-type Room struct{ small, large *shares }
+// Room is how much of a thing the requests of a face of the product may have at once. A
+// request that finds none waits. Small requests have room of their own, and never wait for
+// large ones; no caller can fill either alone.
+type Room struct {
+	of           Measure
+	small, large *shares
+}
 
-const (
-	// uncounted: requests of so few values cost nothing worth counting.
-	uncounted = 64
-	// smallRequest is how many values a small request has at most.
-	smallRequest = 4096
-	// ofOne is how many values all requests of one caller may have at once, small ones and
-	// large ones each; ofAll is how many those of all callers may.
-	ofOne = MaxValues / 2
-	ofAll = MaxValues
-)
+// Measure is how large a room is, in a unit of its own. All callers have All at once, in
+// small requests and in large ones each, and each caller half of it.
+type Measure struct {
+	All       int64
+	Small     int64 // a small request has so much at most
+	Uncounted int64 // a request of so much costs nothing worth counting
+}
 
-// NewRoom is all of the room.
-func NewRoom() *Room { return &Room{small: newShares(), large: newShares()} }
+// Values is the room of what requests become: few bytes become much in memory, half a KiB
+// to one KiB a value until the answer is made.
+var Values = Measure{All: MaxValues, Small: 4096, Uncounted: 64}
 
-// Take waits for room for a caller's request of n values, until ctx ends; leave gives it
-// back. A request of more values than one caller may have counts as so many.
-func (r *Room) Take(ctx context.Context, caller string, n int) (leave func(), err error) {
+// Bytes is the room of what is read of requests until it is decoded.
+var Bytes = Measure{All: 64 << 20, Small: 1 << 20, Uncounted: 64 << 10}
+
+// NewRoom is an empty room.
+func NewRoom(m Measure) *Room {
+	return &Room{of: m, small: newShares(m.All), large: newShares(m.All)}
+}
+
+// Take waits for room for n of a caller's, until ctx ends; leave gives it back. A request of
+// more than one caller may have counts as so many.
+func (r *Room) Take(ctx context.Context, caller string, n int64) (leave func(), err error) {
 	switch {
-	case n <= uncounted:
+	case n <= r.of.Uncounted:
 		return func() {}, nil
-	case n <= smallRequest:
-		return r.small.take(ctx, caller, int64(n))
+	case n <= r.of.Small:
+		return r.small.take(ctx, caller, n)
 	}
-	return r.large.take(ctx, caller, int64(min(n, ofOne)))
+	return r.large.take(ctx, caller, min(n, r.of.All/2))
 }
 
 // shares is room that no caller can fill alone.
 type shares struct {
-	all *semaphore.Weighted
+	size int64
+	all  *semaphore.Weighted
 
 	mu      sync.Mutex
 	callers map[string]*share
@@ -53,8 +62,8 @@ type share struct {
 	users int // requests that have some of it or wait for it
 }
 
-func newShares() *shares {
-	return &shares{all: semaphore.NewWeighted(ofAll), callers: map[string]*share{}}
+func newShares(size int64) *shares {
+	return &shares{size: size, all: semaphore.NewWeighted(size), callers: map[string]*share{}}
 }
 
 func (s *shares) take(ctx context.Context, caller string, n int64) (leave func(), err error) {
@@ -80,7 +89,7 @@ func (s *shares) enter(caller string) *share {
 	defer s.mu.Unlock()
 	own := s.callers[caller]
 	if own == nil {
-		own = &share{room: semaphore.NewWeighted(ofOne)}
+		own = &share{room: semaphore.NewWeighted(s.size / 2)}
 		s.callers[caller] = own
 	}
 	own.users++

@@ -19,7 +19,7 @@ import (
 // rest, and small requests wait for none of it.
 func TestRoomOfOne(t *testing.T) {
 	t.Parallel()
-	room := bounds.NewRoom()
+	room := bounds.NewRoom(bounds.Values)
 	crowd, err := room.Take(t.Context(), "crowd", bounds.MaxValues)
 	require.NoError(t, err)
 	over, stop := context.WithCancel(t.Context())
@@ -45,10 +45,10 @@ func TestRoomOfOne(t *testing.T) {
 // in the end, and nobody ever has more than is.
 func TestRoomIsGivenBack(t *testing.T) {
 	t.Parallel()
-	room := bounds.NewRoom()
+	room := bounds.NewRoom(bounds.Values)
 	var mu sync.Mutex
-	held, most := 0, 0
-	add := func(n int) {
+	var held, most int64
+	add := func(n int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		held += n
@@ -58,7 +58,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 	for caller := range 8 {
 		for n := range 25 {
 			calls.Go(func() {
-				values := 5000 + 4000*n
+				values := int64(5000 + 4000*n)
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
 				if n%5 == 0 {
@@ -75,7 +75,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		}
 	}
 	calls.Wait()
-	require.LessOrEqual(t, most, bounds.MaxValues)
+	require.LessOrEqual(t, most, int64(bounds.MaxValues))
 	for _, caller := range []string{"x", "y"} {
 		leave, err := room.Take(t.Context(), caller, bounds.MaxValues)
 		require.NoError(t, err)

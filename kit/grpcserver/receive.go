@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -20,17 +19,9 @@ import (
 	"github.com/turumba/turumba/kit/bounds"
 )
 
-// Limits of what is read of calls (ADR 0041).
-const (
-	// maxDecoding is how many bytes of large messages one server reads and decodes at
-	// once; those beyond wait within their deadline. Messages of up to ungoverned bytes
-	// do not count.
-	maxDecoding = 64 << 20
-	ungoverned  = 64 << 10
-	// strangerLimit is how long somebody without a token may take to send a message of
-	// a public RPC.
-	strangerLimit = 5 * time.Second
-)
+// strangerLimit is how long somebody without a token may take to send a message of a public
+// RPC (ADR 0041).
+const strangerLimit = 5 * time.Second
 
 // frames is the stream of a call as the transport has it: gRPC's own way reads a message
 // of whatever length, and inflates it, before it asks anybody.
@@ -47,13 +38,13 @@ var errCrowded = apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large r
 
 // receiver reads the messages of one call, each within the limits of its RPC.
 type receiver struct {
-	frames   frames
-	rule     *rule
-	governor *semaphore.Weighted
-	room     *bounds.Room
-	caller   string
-	leave    func() // gives back the room of the last message; nil before the first
-	header   [5]byte
+	frames frames
+	rule   *rule
+	bytes  *bounds.Room // of what is read until it is decoded
+	values *bounds.Room // of what it becomes
+	caller string
+	leave  func() // gives back the room of the last message; nil before the first
+	header [5]byte
 }
 
 // receiverOf is the receiver of a call over the network.
@@ -62,7 +53,7 @@ func (s *Server) receiverOf(ctx context.Context, c *call) (*receiver, error) {
 	if !ok {
 		return nil, errNoFrames
 	}
-	return &receiver{frames: f, rule: c.rule, governor: s.decoding, room: s.room, caller: callerKey(c)}, nil
+	return &receiver{frames: f, rule: c.rule, bytes: s.bytes, values: s.values, caller: callerKey(c)}, nil
 }
 
 // plain refuses calls whose messages are compressed: what they would become is the
@@ -90,12 +81,11 @@ func (r *receiver) receive(ctx context.Context, m any) error {
 	if !ok {
 		return apierr.Internal(errors.New("the request is not a message"))
 	}
-	if length > ungoverned {
-		if err := r.governor.Acquire(ctx, int64(length)); err != nil {
-			return errCrowded
-		}
-		defer r.governor.Release(int64(length))
+	read, err := r.bytes.Take(ctx, r.caller, int64(length))
+	if err != nil {
+		return errCrowded
 	}
+	defer read()
 	data, err := r.frames.Read(length)
 	if err != nil {
 		return broken(err)
@@ -144,7 +134,7 @@ func (r *receiver) decode(ctx context.Context, b []byte, m proto.Message) error 
 	if err != nil {
 		return refusal(err)
 	}
-	if r.leave, err = r.room.Take(ctx, r.caller, values); err != nil {
+	if r.leave, err = r.values.Take(ctx, r.caller, int64(values)); err != nil {
 		return errCrowded
 	}
 	if err := proto.Unmarshal(b, m); err != nil {

@@ -14,7 +14,6 @@ import (
 	"buf.build/go/protovalidate"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	meshv1 "github.com/turumba/turumba/gen/turumba/mesh/v1"
@@ -65,8 +64,8 @@ type Server struct {
 	steps     []step
 	places    *streams.Places
 	open      *openStreams
-	decoding  *semaphore.Weighted // bytes of large messages being read and decoded
-	room      *bounds.Room        // of what the messages of requests become
+	bytes     *bounds.Room // of what is read of messages until it is decoded
+	values    *bounds.Room // of what the messages of requests become
 	strangers strangers
 }
 
@@ -84,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), decoding: semaphore.NewWeighted(maxDecoding), room: bounds.NewRoom()}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), bytes: bounds.NewRoom(bounds.Bytes), values: bounds.NewRoom(bounds.Values)}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},
