@@ -3,6 +3,7 @@ package golden
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"slices"
 	"strings"
@@ -22,12 +23,13 @@ type Run struct {
 	seen     map[string]wire.Answer
 }
 
-// NewRun starts a file over a wire. ${wire} and ${unique} differ between runs,
-// so that both wires can create the same things; ${name} is also ${name_wire}.
+// NewRun starts a file over a wire. ${wire}, ${unique} and ${digits}, seven of them, differ
+// between runs, so that both wires can create the same things; ${name} is also ${name_wire}.
 // Every REST answer is held to the OpenAPI document.
 func NewRun(w *world.World, document *wire.Document, over, unique string) *Run {
 	vars := maps.Clone(w.Vars)
 	vars["wire"], vars["unique"] = over, unique+"-"+over
+	vars["digits"] = fmt.Sprintf("%07d", crc32.ChecksumIEEE([]byte(vars["unique"]))%10_000_000)
 	for name, v := range w.Vars { // what there is once for each wire
 		if own, ok := strings.CutSuffix(name, "_"+over); ok {
 			vars[own] = v

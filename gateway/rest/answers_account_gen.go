@@ -213,6 +213,8 @@ func appendAccountContact(b []byte, m *accountv1.Contact) []byte {
 	b = appendString(b, m.GetPreferredChannelType())
 	b = append(b, `,"identifiers":`...)
 	b = appendMap(b, m.GetIdentifiers(), appendString)
+	b = append(b, `,"duplicate_of_id":`...)
+	b = appendString(b, m.GetDuplicateOfId())
 	if v := m.GetCreatedAt(); v != nil {
 		b = append(b, `,"created_at":`...)
 		b = appendTime(b, v)

@@ -11,13 +11,13 @@ import (
 const maxKeyLength = 200
 
 // clauses checks the filters against the contract.
-func (s *Spec) clauses(filters []string) ([]clause, error) {
+func (s *Spec) clauses(filters []string, region string) ([]clause, error) {
 	if len(filters) > MaxFilters {
 		return nil, invalidFilter("at most %d filters are allowed", MaxFilters)
 	}
 	all := make([]clause, 0, len(filters))
 	for _, text := range filters {
-		c, err := s.clause(text)
+		c, err := s.clause(text, region)
 		if err != nil {
 			return nil, err
 		}
@@ -31,7 +31,7 @@ func (s *Spec) clauses(filters []string) ([]clause, error) {
 	return all, nil
 }
 
-func (s *Spec) clause(text string) (clause, error) {
+func (s *Spec) clause(text, region string) (clause, error) {
 	raw, err := parseFilter(text)
 	if err != nil {
 		return clause{}, err
@@ -44,7 +44,7 @@ func (s *Spec) clause(text string) (clause, error) {
 		return clause{}, invalidFilter("filter %s: operator %s is not allowed; it can be %s",
 			quote(raw.field), operatorName(raw.op), strings.Join(operatorNames(f.operators), ", "))
 	}
-	values, err := f.values(raw)
+	values, err := f.values(raw, region)
 	if err != nil {
 		return clause{}, err
 	}

@@ -88,7 +88,7 @@ func (s *Spec) check(r Request, scope []string) (*query, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	clauses, err := s.clauses(r.Filters)
+	clauses, err := s.clauses(r.Filters, r.Region)
 	if err != nil {
 		return nil, nil, err
 	}

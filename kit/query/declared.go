@@ -19,6 +19,8 @@ type Declared struct {
 	Bounded []optionsv1.Operator
 	// BoundedBy names the time whose range bounds them; empty if none does.
 	BoundedBy string
+	// Normalise is the form that operands which are all of a value are brought into.
+	Normalise optionsv1.Normalise
 	// Words are the values of an enum as filters write them.
 	Words []string
 	// NotNull says that every row has a value.
@@ -34,7 +36,8 @@ func (s *Spec) Declared() []Declared {
 	all := make([]Declared, 0, len(s.fields))
 	for _, f := range s.fields {
 		all = append(all, Declared{
-			Name: f.name, Kind: f.kind, Operators: slices.Clone(f.operators), Bounded: slices.Clone(f.bounded), BoundedBy: f.boundedBy,
+			Normalise: f.normalise,
+			Name:      f.name, Kind: f.kind, Operators: slices.Clone(f.operators), Bounded: slices.Clone(f.bounded), BoundedBy: f.boundedBy,
 			Words: slices.Clone(f.words), NotNull: f.notNull, Sortable: f.sortable, Tenant: f.tenant,
 		})
 	}

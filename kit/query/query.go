@@ -50,6 +50,9 @@ type Request struct {
 	Limit int32
 	// PageToken is the next_page_token of the page before; empty on the first.
 	PageToken string
+	// Region is where phone numbers without a leading + are dialled, as ET (ISO 3166-1);
+	// empty where that is not known.
+	Region string
 	// NoTotal leaves the total out, for who reads all pages anyway.
 	NoTotal bool
 }

@@ -105,6 +105,7 @@ type field struct {
 	bounded            []optionsv1.Operator
 	boundedBy          string
 	boundedDays        uint32
+	normalise          optionsv1.Normalise
 	words              []string
 	wordOf             map[string]string
 }
@@ -199,7 +200,7 @@ func (s *Spec) addDeclared(fd protoreflect.FieldDescriptor) error {
 	f := &field{
 		name: name, expr: firstOf(c.Expr, q.GetColumn(), name), within: c.Within, implied: c.Implied,
 		lead: c.Lead, page: c.Page, rough: c.Rough, stretch: c.Stretch, kind: c.Kind, notNull: c.NotNull,
-		sortable: q.GetSortable(), operators: q.GetOperators(),
+		sortable: q.GetSortable(), operators: q.GetOperators(), normalise: q.GetNormalise(),
 		bounded: q.GetBoundedOperators(), boundedBy: q.GetBoundedBy(), boundedDays: q.GetBoundedDays(),
 	}
 	if f.kind == KindAuto {
@@ -237,6 +238,8 @@ func (s *Spec) add(f *field) error {
 		return fmt.Errorf("field %s: its type cannot be queried", f.name)
 	case len(bad) > 0:
 		return fmt.Errorf("field %s: operators %v do not suit its type", f.name, bad)
+	case f.normalise != 0 && f.kind != KindText:
+		return fmt.Errorf("field %s: only text is normalised", f.name)
 	case f.within != "" && strings.Count(f.within, "%s") != 1:
 		return fmt.Errorf("field %s: Within needs %%s exactly once", f.name)
 	case f.sortable && (f.within != "" || f.kind >= KindTextArray):

@@ -2,6 +2,7 @@ package query
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/address"
 )
 
 // clause is a filter that was checked against the contract.
@@ -23,7 +25,7 @@ type clause struct {
 }
 
 // values reads the operands of a raw clause.
-func (f *field) values(raw rawClause) ([]any, error) {
+func (f *field) values(raw rawClause, region string) ([]any, error) {
 	var parts []string
 	switch {
 	case isNullCheck(raw.op):
@@ -43,7 +45,7 @@ func (f *field) values(raw rawClause) ([]any, error) {
 	}
 	values := make([]any, len(parts))
 	for i, part := range parts {
-		v, err := f.value(raw, part)
+		v, err := f.value(raw, part, region)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +55,7 @@ func (f *field) values(raw rawClause) ([]any, error) {
 }
 
 // value reads one operand.
-func (f *field) value(raw rawClause, text string) (any, error) {
+func (f *field) value(raw rawClause, text, region string) (any, error) {
 	if len(text) > MaxValueLength {
 		return nil, invalidFilter("filter %s: a value may be at most %d bytes long", quote(raw.field), MaxValueLength)
 	}
@@ -64,6 +66,9 @@ func (f *field) value(raw rawClause, text string) (any, error) {
 		}
 		return word, nil
 	}
+	if f.normalise != 0 && slices.Contains(whole, raw.op) {
+		return f.normalised(raw, text, region)
+	}
 	if f.kind.expects() == "text" {
 		return text, checkText(raw, text)
 	}
@@ -72,6 +77,38 @@ func (f *field) value(raw rawClause, text string) (any, error) {
 		return nil, invalidFilter("filter %s: expected %s, got %s", quote(raw.field), f.kind.expects(), quote(text))
 	}
 	return v, nil
+}
+
+// whole are the operators whose operand is all of a value.
+var whole = []optionsv1.Operator{optionsv1.Operator_OPERATOR_EQ, optionsv1.Operator_OPERATOR_NE, optionsv1.Operator_OPERATOR_IN}
+
+// normalised brings an operand into the form that the field is stored in. What is no mailbox
+// and no id is compared as it is: nothing has it.
+func (f *field) normalised(raw rawClause, text, region string) (any, error) {
+	kind := f.normalise
+	if kind == optionsv1.Normalise_NORMALISE_ADDRESS || kind == optionsv1.Normalise_NORMALISE_DELIVERY_ADDRESS {
+		switch {
+		case !strings.Contains(text, "@"):
+			if number, err := address.Phone(text, region); err == nil {
+				return number, nil
+			}
+			if id, err := address.ID(text); err == nil {
+				return id, nil
+			}
+			return text, checkText(raw, text)
+		case kind == optionsv1.Normalise_NORMALISE_DELIVERY_ADDRESS:
+			return address.Trim(text), checkText(raw, text)
+		}
+		kind = optionsv1.Normalise_NORMALISE_EMAIL
+	}
+	if kind == optionsv1.Normalise_NORMALISE_EMAIL || text == "" {
+		return address.EmailKey(text), checkText(raw, text)
+	}
+	number, err := address.Phone(text, region)
+	if err != nil {
+		return nil, invalidFilter("filter %s: %s %s", quote(raw.field), quote(text), err.Error())
+	}
+	return number, nil
 }
 
 // read parses the text of a kind that is not text.

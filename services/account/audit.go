@@ -59,7 +59,7 @@ func Changes[T any](before, after *T) json.RawMessage {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name := snake(f.Name)
-		if unaudited[name] || (f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Uint8 && f.Type != reflect.TypeFor[json.RawMessage]()) {
+		if !f.IsExported() || unaudited[name] || (f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Uint8 && f.Type != reflect.TypeFor[json.RawMessage]()) {
 			continue
 		}
 		from, to := valueOf(before, i), valueOf(after, i)

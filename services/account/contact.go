@@ -3,13 +3,13 @@ package account
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/nyaruka/phonenumbers"
-
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/address"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/bounds"
 )
@@ -24,33 +24,74 @@ const (
 // Contact is a person outside the organisation, who gets messages. It is stored
 // as one document.
 type Contact struct {
-	ID        string          `json:"-"`
-	AccountID string          `json:"-"`
-	Name      string          `json:"name,omitempty"`
-	FirstName string          `json:"first_name,omitempty"`
-	LastName  string          `json:"last_name,omitempty"`
-	Email     string          `json:"email,omitempty"`
-	Phone     string          `json:"phone,omitempty"`
-	Tags      []string        `json:"tags,omitempty"`
-	Language  string          `json:"language,omitempty"`
-	Timezone  string          `json:"timezone,omitempty"`
-	Metadata  json.RawMessage `json:"metadata,omitempty"`
+	ID        string `json:"-"`
+	AccountID string `json:"-"`
+	Name      string `json:"name,omitempty"`
+	FirstName string `json:"first_name,omitempty"`
+	LastName  string `json:"last_name,omitempty"`
+	// Email is the address as it was written.
+	Email    string          `json:"email,omitempty"`
+	Phone    string          `json:"phone,omitempty"`
+	Tags     []string        `json:"tags,omitempty"`
+	Language string          `json:"language,omitempty"`
+	Timezone string          `json:"timezone,omitempty"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
 	// ExternalID is the contact's id in the organisation's own system.
 	ExternalID           string `json:"external_id,omitempty"`
 	PreferredChannelType string `json:"preferred_channel_type,omitempty"`
 	// Identifiers are the contact's ids on platforms, by channel type.
 	Identifiers map[string]string `json:"identifiers,omitempty"`
-	CreatedAt   time.Time         `json:"-"`
-	UpdatedAt   time.Time         `json:"-"`
+	// DuplicateOfID is the contact that has the same mailbox, where both were stored before
+	// their spellings were known to be one.
+	DuplicateOfID string    `json:"duplicate_of_id,omitempty"`
+	CreatedAt     time.Time `json:"-"`
+	UpdatedAt     time.Time `json:"-"`
+	stored        storedEmail
 }
 
-// Document is the contact as it is stored: with the name that people see, which may
-// be empty and is always there, so that lists can search and sort by it.
+// storedEmail is an address that was stored under another key than it would be now: before
+// one normaliser (ADR 0056). Empty for all others.
+type storedEmail struct{ email, key string }
+
+// StoredEmail takes an e-mail address as it is stored: its key, and the spelling where that
+// differs.
+func (c *Contact) StoredEmail(key, shown string) {
+	if c.Email = shown; shown == "" {
+		c.Email = key
+	}
+	if c.stored = (storedEmail{}); key != address.EmailKey(c.Email) {
+		c.stored = storedEmail{c.Email, key}
+	}
+}
+
+// document is a contact as it is stored: its e-mail address by its key, which lists find and
+// sort it by, with the spelling beside it where it differs; and the name that people see,
+// which may be empty and is always there.
+type document struct {
+	*Contact
+	Email      string `json:"email,omitempty"`
+	EmailShown string `json:"email_shown,omitempty"`
+	Display    string `json:"display"`
+}
+
+// Document is the contact as it is stored.
 func (c *Contact) Document() ([]byte, error) {
-	return json.Marshal(struct {
-		*Contact
-		Display string `json:"display"`
-	}{c, c.DisplayName()})
+	d := document{Contact: c, Email: c.Key(KeyEmail), Display: c.DisplayName()}
+	if c.Email != d.Email {
+		d.EmailShown = c.Email
+	}
+	return json.Marshal(d)
+}
+
+// ReadDocument is a contact that was stored.
+func ReadDocument(raw []byte) (*Contact, error) {
+	d := document{Contact: &Contact{}}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, fmt.Errorf("read contact document: %w", err)
+	}
+	c := d.Contact
+	c.StoredEmail(d.Email, d.EmailShown)
+	return c, nil
 }
 
 // Platforms are the channel types that know a contact by an id of their own.
@@ -59,35 +100,90 @@ func Platforms() []string { return []string{"telegram", "whatsapp", "messenger"}
 // NeedsCountry reports whether the phone number can only be read as that of a
 // country.
 func NeedsCountry(phone string) bool {
-	phone = strings.TrimSpace(phone)
+	phone = address.Trim(phone)
 	return phone != "" && !strings.HasPrefix(phone, "+")
 }
 
 // normalPhone is a number in E.164. country is that of numbers without a leading
 // +; empty when the account has none.
 func normalPhone(phone, country string) (string, error) {
-	if phone = strings.TrimSpace(phone); phone == "" {
+	if phone = address.Trim(phone); phone == "" {
 		return "", nil
 	}
-	message := "is not a phone number"
-	if NeedsCountry(phone) && country == "" {
-		message = "needs a leading + and the country, or a default country of the account"
-	} else if n, err := phonenumbers.Parse(phone, country); err == nil && phonenumbers.IsPossibleNumber(n) {
-		return phonenumbers.Format(n, phonenumbers.E164), nil
+	number, err := address.Phone(phone, country)
+	if err != nil {
+		return "", InvalidField("phone", err.Error())
 	}
-	return "", InvalidField("phone", message)
+	return number, nil
+}
+
+// normaliseEmail refuses what is no mailbox, unless it is what was stored.
+func (c *Contact) normaliseEmail(stored *Contact) error {
+	if stored != nil && c.Email == stored.Email {
+		return nil
+	}
+	if c.Email = address.Trim(c.Email); c.Email == "" {
+		return nil
+	}
+	if _, err := address.Email(c.Email); err != nil {
+		return InvalidField("email", err.Error())
+	}
+	return nil
+}
+
+// normaliseIDs refuses what is no id of a platform, unless it is what was stored.
+func (c *Contact) normaliseIDs(stored *Contact) error {
+	var ids map[string]string
+	for platform, id := range c.Identifiers {
+		if stored == nil || id != stored.Identifiers[platform] {
+			var err error
+			if id, err = address.ID(id); err != nil {
+				return InvalidField("identifiers."+platform, err.Error())
+			}
+		}
+		if ids == nil {
+			ids = make(map[string]string, len(c.Identifiers))
+		}
+		ids[platform] = id
+	}
+	c.Identifiers = ids
+	return nil
+}
+
+// together is one error that names the fields of all; nil where there is none.
+func together(errs ...error) error {
+	var fields []apierr.Field
+	var first *apierr.Error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		e := apierr.From(err)
+		if fields = append(fields, e.Fields...); first == nil {
+			first = e
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	all := *first
+	all.Fields = fields
+	return &all
 }
 
 // Normalise brings a contact into the form that is stored, and refuses what
 // cannot be: somebody without a name and an address is nobody. country is that of
-// phone numbers without a leading +.
-func (c *Contact) Normalise(country string) error {
+// phone numbers without a leading +. stored is the contact as it is stored already, nil for
+// a new one: what it has is not asked about again.
+func (c *Contact) Normalise(country string, stored *Contact) error {
 	phone, err := normalPhone(c.Phone, country)
-	if err != nil {
+	if err := together(err, c.normaliseEmail(stored), c.normaliseIDs(stored)); err != nil {
 		return err
 	}
+	if stored != nil && !maps.Equal(c.keys(), stored.keys()) {
+		c.DuplicateOfID = "" // or it is found again
+	}
 	c.Phone, c.ExternalID = phone, strings.TrimSpace(c.ExternalID)
-	c.Email = NormalEmail(c.Email)
 	c.PreferredChannelType = strings.ToLower(strings.TrimSpace(c.PreferredChannelType))
 	c.FirstName, c.LastName = strings.TrimSpace(c.FirstName), strings.TrimSpace(c.LastName)
 	c.Name = strings.TrimSpace(c.Name)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 
+	"github.com/turumba/turumba/kit/address"
 	"github.com/turumba/turumba/kit/apierr"
 )
 
@@ -33,13 +34,27 @@ func DefaultMatchBy() []ContactKey { return []ContactKey{KeyExternalID, KeyPhone
 func (c *Contact) Key(k ContactKey) string {
 	switch k {
 	case KeyEmail:
-		return c.Email
+		if c.stored.key != "" && c.stored.email == c.Email {
+			return c.stored.key
+		}
+		return address.EmailKey(c.Email)
 	case KeyPhone:
 		return c.Phone
 	case KeyExternalID:
 		return c.ExternalID
 	}
 	return c.Identifiers[string(k)]
+}
+
+// keys are the values of all keys that the contact has.
+func (c *Contact) keys() map[ContactKey]string {
+	out := map[ContactKey]string{}
+	for _, k := range ContactKeys() {
+		if v := c.Key(k); v != "" {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 // KeyValues are the values of each key in the rows.
@@ -53,6 +68,17 @@ func KeyValues(rows []ImportRow) map[ContactKey][]string {
 			if v := row.Contact.Key(k); v != "" {
 				out[k] = append(out[k], v)
 			}
+		}
+	}
+	return out
+}
+
+// RowIDs are the ids of contacts that rows name.
+func RowIDs(rows []ImportRow) []string {
+	var out []string
+	for _, row := range rows {
+		if row.Err == nil && row.Contact.ID != "" {
+			out = append(out, row.Contact.ID)
 		}
 	}
 	return out
@@ -75,6 +101,7 @@ func DuplicateKey(k ContactKey, existingID string) *apierr.Error {
 // of the account, and those that rows before made.
 type Upsert struct {
 	matchBy []ContactKey
+	byID    map[string]*Contact
 	owners  map[owned]*Contact
 	// Created and Changed are what there is to store, each contact once.
 	Created, Changed []*Contact
@@ -90,8 +117,9 @@ type owned struct {
 // NewUpsert begins with the contacts of the account that have a key of any row to
 // come. room is for how many new ones there is room.
 func NewUpsert(matchBy []ContactKey, existing []*Contact, room Room) *Upsert {
-	u := &Upsert{matchBy: matchBy, owners: map[owned]*Contact{}, noted: map[*Contact]bool{}, room: room}
+	u := &Upsert{matchBy: matchBy, byID: map[string]*Contact{}, owners: map[owned]*Contact{}, noted: map[*Contact]bool{}, room: room}
 	for _, c := range existing {
+		u.byID[c.ID] = c
 		u.own(c)
 	}
 	return u
@@ -174,8 +202,11 @@ func (u *Upsert) Add(row *Contact) (c *Contact, created bool, err error) {
 	return c, false, nil
 }
 
-// find is the contact that the row is about, by the first key that both have.
+// find is the contact that the row is about, by its id or the first key that both have.
 func (u *Upsert) find(row *Contact) *Contact {
+	if c := u.byID[row.ID]; c != nil {
+		return c
+	}
 	for _, k := range u.matchBy {
 		if v := row.Key(k); v != "" {
 			if c := u.owners[owned{k, v}]; c != nil {
@@ -207,11 +238,12 @@ func (c *Contact) same(o *Contact) bool {
 
 // Merge sets what from has: tags are added, identifiers and free data key by key.
 func (c *Contact) Merge(from *Contact) error {
+	if from.Name != "" && from.Name != c.DisplayName() { // or one that is made of the others would stay when they change
+		c.Name = from.Name
+	}
 	for _, f := range []struct{ to, from *string }{
-		{&c.Name, &from.Name},
 		{&c.FirstName, &from.FirstName},
 		{&c.LastName, &from.LastName},
-		{&c.Email, &from.Email},
 		{&c.Phone, &from.Phone},
 		{&c.Language, &from.Language},
 		{&c.Timezone, &from.Timezone},
@@ -221,6 +253,9 @@ func (c *Contact) Merge(from *Contact) error {
 		if *f.from != "" {
 			*f.to = *f.from
 		}
+	}
+	if from.Email != "" && (c.stored.key == "" || from.Key(KeyEmail) != address.EmailKey(c.Email)) {
+		c.Email = from.Email // the same mailbox in another spelling too, but where its key is of before
 	}
 	c.Tags = sortedTags(c.Tags, from.Tags)
 	if len(c.Tags) > MaxTags {

@@ -1,56 +1,25 @@
 package messaging
 
-import (
-	"net/mail"
-	"strings"
-)
+import "github.com/turumba/turumba/kit/address"
 
-// maxEmail is the longest e-mail address (RFC 5321).
-const maxEmail = 254
-
-// CheckAddress returns the address as a channel of the type writes it, and whether
-// it can be one. A phone number without a country takes countryCode, for example
-// "+251", in the place of its leading zero.
-func CheckAddress(channelType, address, countryCode string) (string, bool) {
-	address = strings.TrimSpace(address)
+// CheckAddress returns the address as a channel of the type writes it. A phone number
+// without a country is one of the country with the calling code, for example +251. Its
+// errors are those of kit/address, to be read after the name of the address.
+func CheckAddress(channelType, to, callingCode string) (string, error) {
 	switch channelType {
 	case TypeEmail:
-		return address, isEmail(address)
+		return address.Email(to)
 	case "sms", "smpp", "whatsapp":
-		return phoneNumber(address, countryCode)
+		region, _ := address.Region(callingCode) // none: numbers need their country
+		return address.Phone(to, region)
 	}
-	return address, address != "" && !strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' })
+	return address.ID(to)
 }
 
-// isEmail accepts a bare mailbox; the adapter has the last word on what can travel.
-func isEmail(s string) bool {
-	a, err := mail.ParseAddress(s)
-	return err == nil && a.Address == s && a.Name == "" && len(s) <= maxEmail
-}
-
-// phoneNumber brings a number into the form of E.164: + and 7 to 15 digits.
-func phoneNumber(s, countryCode string) (string, bool) {
-	digits := strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" -.()/", r) {
-			return -1
-		}
-		return r
-	}, s)
-	switch {
-	case strings.HasPrefix(digits, "+"):
-	case strings.HasPrefix(digits, "00"):
-		digits = "+" + digits[2:]
-	case countryCode != "":
-		digits = countryCode + strings.TrimPrefix(digits, "0")
+// AddressKey is the form in which addresses of a channel type are the same person's.
+func AddressKey(channelType, to string) string {
+	if channelType == TypeEmail {
+		return address.EmailKey(to)
 	}
-	number, ok := strings.CutPrefix(digits, "+")
-	if !ok || len(number) < 7 || len(number) > 15 || number[0] == '0' {
-		return "", false
-	}
-	for _, c := range []byte(number) {
-		if c < '0' || c > '9' {
-			return "", false
-		}
-	}
-	return digits, true
+	return to
 }

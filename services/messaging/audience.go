@@ -3,7 +3,6 @@ package messaging
 import (
 	"hash/maphash"
 	"slices"
-	"strings"
 )
 
 // Addressee is a recipient who gets a message of a send; without a ContactID one given
@@ -105,8 +104,8 @@ func (a *Audience) sort(r *Recipient) (to Addressee, skip string) {
 		return to, SkipNoAddress
 	}
 	if r.AddressID != "" {
-		var ok bool
-		if address, ok = CheckAddress(a.channelType, address, a.countryCode); !ok {
+		var err error
+		if address, err = CheckAddress(a.channelType, address, a.countryCode); err != nil {
 			return to, SkipInvalidAddress
 		}
 	}
@@ -126,9 +125,9 @@ func (a *Audience) sort(r *Recipient) (to Addressee, skip string) {
 	return Addressee{AddressID: r.AddressID, ContactID: r.ContactID, Address: address, Values: values}, ""
 }
 
-// Duplicate notes an address and reports whether it was noted before.
+// Duplicate notes an address and reports whether it was noted before, in whatever spelling.
 func (a *Audience) Duplicate(address string) bool {
-	address = strings.ToLower(address)
+	address = AddressKey(a.channelType, address)
 	key := [2]uint64{maphash.String(a.seeds[0], address), maphash.String(a.seeds[1], address)}
 	before := len(a.seen)
 	a.seen[key] = struct{}{}

@@ -1,7 +1,11 @@
 package messaging
 
 import (
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/turumba/turumba/kit/address"
 )
 
 // The states of an erasure.
@@ -36,6 +40,25 @@ const (
 	minWait      = 10 * time.Second
 	maxWait      = 10 * time.Minute
 )
+
+// Forms are the texts, in small letters, under which the address may be stored; none without
+// an address.
+func (e *Erasure) Forms() []string {
+	if e.Address == "" {
+		return []string{}
+	}
+	if strings.Contains(e.Address, "@") {
+		return address.EmailForms(e.Address)
+	}
+	forms := []string{strings.ToLower(address.Trim(e.Address))}
+	if number, err := address.Phone(e.Address, ""); err == nil {
+		forms = append(forms, number)
+	}
+	return forms
+}
+
+// Has reports whether the erasure is about a text that is the address of a message.
+func (e *Erasure) Has(to string) bool { return slices.Contains(e.Forms(), strings.ToLower(to)) }
 
 // NextLook is how long it waits for messages that have not ended: longer and longer.
 func (e *Erasure) NextLook(now time.Time) time.Duration {

@@ -30,6 +30,9 @@ func TestCheckAddress(t *testing.T) {
 		{"sms", "00251911000000", "", "+251911000000"},
 		{"sms", "0911000000", "+251", "+251911000000"},
 		{"sms", "911000000", "+251", "+251911000000"},
+		{"sms", "251911000001", "+251", "+251911000001"},
+		{"sms", "+251 (0) 911 000 130", "", "+251911000130"},
+		{"smpp", "1 (555) 000-2222", "+1", "+15550002222"},
 		{"sms", "0911000000", "", ""},
 		{"sms", "+0911000000", "", ""},
 		{"sms", "+12", "", ""},
@@ -39,11 +42,13 @@ func TestCheckAddress(t *testing.T) {
 		{"telegram", "a b", "", ""},
 		{"messenger", "", "", ""},
 	} {
-		got, ok := messaging.CheckAddress(c.kind, c.in, c.country)
-		require.Equal(t, c.want != "", ok, "%s %q", c.kind, c.in)
-		if ok {
-			require.Equal(t, c.want, got, "%s %q", c.kind, c.in)
+		got, err := messaging.CheckAddress(c.kind, c.in, c.country)
+		if c.want == "" {
+			require.Error(t, err, "%s %q", c.kind, c.in)
+			continue
 		}
+		require.NoError(t, err, "%s %q", c.kind, c.in)
+		require.Equal(t, c.want, got, "%s %q", c.kind, c.in)
 	}
 }
 

@@ -1,9 +1,6 @@
 package messaging
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // Why an address must not be written to.
 const (
@@ -22,13 +19,4 @@ type Suppression struct {
 	Note            string
 	CreatedByUserID string
 	CreatedAt       time.Time
-}
-
-// AddressKey is the form in which addresses of a channel type are the same person's:
-// mail servers that tell upper from lower case are not worth a complaint.
-func AddressKey(channelType, address string) string {
-	if channelType == TypeEmail {
-		return strings.ToLower(address)
-	}
-	return address
 }

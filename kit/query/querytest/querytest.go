@@ -26,6 +26,8 @@ import (
 const (
 	// Nobody is a text that no row may hold.
 	Nobody = "qqzqq nobody"
+	// NobodysPhone is a number that no row has.
+	NobodysPhone = "+15550109999"
 	// NobodyID is an id that no row may hold.
 	NobodyID = "0190a5c8-0000-7000-8000-00000000dead"
 	// Theirs is a text that rows of other tenants hold in all their texts, and those
@@ -143,6 +145,9 @@ func hard(d query.Declared, op optionsv1.Operator) []string {
 		return []string{prefix}
 	}
 	values := hardValues(d, op)
+	if d.Normalise == optionsv1.Normalise_NORMALISE_PHONE && op == optionsv1.Operator_OPERATOR_EQ {
+		values = []string{NobodysPhone}
+	}
 	if op == optionsv1.Operator_OPERATOR_IN {
 		values = append(values, strings.Join(values, ","))
 	}

@@ -2411,8 +2411,18 @@ export interface components {
              * @description When it was created.
              */
             created_at?: string;
-            /** @description E-mail address; unique in the account. */
-            email: string | "";
+            /**
+             * @description The contact that has the same mailbox in another spelling, where both were stored before
+             *     spellings were compared: one of them is to be deleted or given another address. Empty
+             *     for all others.
+             */
+            duplicate_of_id: string | "";
+            /**
+             * @description E-mail address as it was written; its mailbox is unique in the account, whatever the
+             *     spelling: letters large or small, the domain in its script or in ASCII (RFC 5890).
+             *     Filters and sorts go by the mailbox.
+             */
+            email: string;
             /** @description Id in the caller's own system; unique in the account. */
             external_id: string;
             /** @description First name. */
@@ -2585,8 +2595,8 @@ export interface components {
         "turumba.account.v1.ContactImportStatus": "uploading" | "queued" | "processing" | "completed" | "failed" | "cancelled";
         /** @description ContactInput describes one contact of a batch. */
         "turumba.account.v1.ContactInput": {
-            /** @description E-mail address; unique in the account. */
-            email?: string | "";
+            /** @description E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out. */
+            email?: string;
             /** @description Id in the caller's own system; unique in the account. */
             external_id?: string;
             /** @description First name. */
@@ -2625,8 +2635,8 @@ export interface components {
         "turumba.account.v1.ContactKey": "external_id" | "phone" | "email";
         /** @description ContactUpdate holds the fields of a contact that can change. */
         "turumba.account.v1.ContactUpdate": {
-            /** @description E-mail address; unique in the account. */
-            email?: string | "";
+            /** @description E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out. */
+            email?: string;
             /** @description Id in the caller's own system; unique in the account. */
             external_id?: string;
             /** @description First name. */
@@ -4179,7 +4189,7 @@ export interface components {
              * @description The account that must not write.
              */
             account_id: string;
-            /** @description The address: e-mail in lower case, numbers in E.164. */
+            /** @description The address: the key of a mailbox (small letters, the domain in ASCII), numbers in E.164. */
             address: string;
             /** @description The type of channel. */
             channel_type: components["schemas"]["turumba.messaging.v1.ChannelType"];
@@ -6405,8 +6415,8 @@ export interface operations {
                 "application/json": {
                     /** @description The account to create in; needed when the caller may create in several. */
                     account_id?: string | "";
-                    /** @description E-mail address; unique in the account. */
-                    email?: string | "";
+                    /** @description E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out. */
+                    email?: string;
                     /** @description Id in the caller's own system; unique in the account. */
                     external_id?: string;
                     /** @description First name. */
@@ -6518,6 +6528,11 @@ export interface operations {
                  *     metadata (as JSON) and metadata.key; absent: all but single keys.
                  */
                 column?: string[];
+                /**
+                 * @description Begin the file with a byte order mark: Excel takes a file without one for that of an old
+                 *     code page, and shows letters beyond ASCII wrongly.
+                 */
+                bom?: boolean;
             };
             header?: never;
             path?: never;

@@ -84,6 +84,7 @@ type App struct {
 	store    *postgres.Store
 	contacts contacts
 	sweep    func(context.Context) error // tidies up what changes of contacts left open
+	rekey    func(context.Context) (duplicates []string, left bool, err error)
 	mail     *identity.Postbox
 	importer *importer.Importer
 	clock    clock.Clock
@@ -162,7 +163,7 @@ type contacts interface {
 
 // openContacts chooses where contacts are: MongoDB when it is set, else PostgreSQL.
 func (a *App) openContacts(ctx context.Context, cfg Config, deps Deps, tokenKey []byte) error {
-	a.contacts, a.sweep = a.store, func(context.Context) error { return nil }
+	a.contacts, a.rekey, a.sweep = a.store, a.store.Rekey, func(context.Context) error { return nil }
 	if cfg.MongoURL == "" {
 		return nil
 	}
@@ -178,7 +179,7 @@ func (a *App) openContacts(ctx context.Context, cfg Config, deps Deps, tokenKey 
 	if err != nil {
 		return fmt.Errorf("MONGODB_URL: %w", err)
 	}
-	a.contacts, a.sweep = store, store.Sweep
+	a.contacts, a.rekey, a.sweep = store, store.Rekey, store.Sweep
 	return nil
 }
 
@@ -220,7 +221,26 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.importer.Run(ctx) })
 	g.Go(func() error { return a.every("account.purge", purgeEvery, a.store.Purge).Run(ctx) })
 	g.Go(func() error { return a.every("account.sweep", sweepEvery, a.sweep).Run(ctx) })
+	g.Go(func() error { return a.rekeying().Run(ctx) })
 	return g.Wait()
+}
+
+// rekeying brings the keys of contacts of before one normaliser into today's form, and tells
+// the log of those that turned out to be one person's.
+func (a *App) rekeying() *jobs.Loop {
+	return &jobs.Loop{Name: "account.rekey", Stall: purgeStall, Clock: a.clock, Logger: a.log, Loops: a.loops, Turn: func(ctx context.Context) (time.Duration, error) {
+		duplicates, left, err := a.rekey(ctx)
+		for _, id := range duplicates {
+			a.log.WarnContext(ctx, "contact has the address of another; list them with filter=duplicate_of_id:is_not_null", "contact_id", id)
+		}
+		switch {
+		case err != nil:
+			return time.Minute, err
+		case left:
+			return 0, nil
+		}
+		return purgeEvery, nil
+	}}
 }
 
 // every does something again and again; after a failure it tries again within a minute.

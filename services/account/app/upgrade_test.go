@@ -121,6 +121,55 @@ func TestUpgradeOfSessions(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestUpgradeOfContactKeys: contacts of before one normaliser read their addresses are brought
+// over, those of one person flagged, and an upgrade that was killed goes on.
+func TestUpgradeOfContactKeys(t *testing.T) {
+	t.Parallel()
+	old := pgtest.New(t, before(t, "00019")...)
+	accountID := uuid.NewString()
+	at := time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)
+	conn, err := pgx.Connect(t.Context(), old.URL)
+	require.NoError(t, err)
+	ids := map[string]string{}
+	for i, doc := range []string{
+		`{"display": "Plain", "email": "plain@x.example", "identifiers": {"telegram": "1"}}`,
+		`{"display": "Blank", "identifiers": {"telegram": " 1 "}}`,
+		`{"display": "Digits", "identifiers": {"whatsapp": "\u0661\u0662"}}`,
+	} {
+		id := account.NewID()
+		ids[strings.Split(doc, `"`)[3]] = id
+		_, err = conn.Exec(t.Context(), "INSERT INTO contact_documents (id, account_id, doc, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)", id, accountID, doc, at.Add(time.Duration(i)*time.Second))
+		require.NoError(t, err)
+	}
+	require.NoError(t, pg.Migrate(t.Context(), old.URL, postgres.Migrations()...))
+	var left int
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM contact_rekeys").Scan(&left))
+	require.Equal(t, 2, left, "what is in today's form is not looked at")
+	require.NoError(t, conn.Close(t.Context()))
+
+	db, err := pg.Open(t.Context(), pg.Config{URL: old.URL, Role: pg.RoleAPI, Name: "rekey"})
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	store, err := postgres.New(db, make([]byte, 32), "http://test", account.Quotas{})
+	require.NoError(t, err)
+	duplicates, more, err := store.Rekey(t.Context())
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Equal(t, []string{ids["Blank"]}, duplicates)
+	duplicates, more, err = store.Rekey(t.Context())
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Empty(t, duplicates, "nothing is done twice")
+	for name, want := range map[string]string{"Plain": "", "Blank": ids["Plain"], "Digits": ""} {
+		c, err := store.Contact(t.Context(), []string{accountID}, ids[name])
+		require.NoError(t, err)
+		require.Equal(t, want, c.DuplicateOfID, name)
+		if name == "Digits" {
+			require.Equal(t, "12", c.Identifiers["whatsapp"])
+		}
+	}
+}
+
 // TestRegistrationIsBoundToItsToken is the deterministic part of the attacks on
 // registrations, with what the outside cannot see.
 func TestRegistrationIsBoundToItsToken(t *testing.T) {

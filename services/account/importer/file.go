@@ -99,7 +99,7 @@ func (f *file) batch() (b postgres.ImportBatch, end error) {
 // check brings a contact into the form that is stored and holds it to the rules of
 // the contract, as if it had come by CreateContact.
 func (i *Importer) check(c *account.Contact, country string) error {
-	if err := c.Normalise(country); err != nil {
+	if err := c.Normalise(country, nil); err != nil {
 		return err
 	}
 	err := i.validator.Validate(&accountv1.ContactInput{

@@ -26,7 +26,9 @@ type contactFields struct {
 	FirstName            *string           `bson:"first_name"`
 	LastName             *string           `bson:"last_name"`
 	Display              string            `bson:"display"`
-	Email                *string           `bson:"email"`
+	Email                *string           `bson:"email"`       // its key
+	EmailShown           *string           `bson:"email_shown"` // as it was written, where that differs
+	DuplicateOfID        *string           `bson:"duplicate_of_id"`
 	EmailOrder           string            `bson:"email_order"`
 	Phone                *string           `bson:"phone"`
 	Tags                 []string          `bson:"tags"`
@@ -85,9 +87,13 @@ func fieldsOf(c *account.Contact) (contactFields, error) {
 	if err != nil {
 		return contactFields{}, err
 	}
+	key, shown := c.Key(account.KeyEmail), ""
+	if c.Email != key {
+		shown = c.Email
+	}
 	return contactFields{
 		Name: c.Name, FirstName: textOrNil(c.FirstName), LastName: textOrNil(c.LastName), Display: c.DisplayName(),
-		Email: textOrNil(c.Email), EmailOrder: emailOrder(c.Email), Phone: textOrNil(c.Phone), Tags: append([]string{}, c.Tags...),
+		Email: textOrNil(key), EmailShown: textOrNil(shown), DuplicateOfID: textOrNil(c.DuplicateOfID), EmailOrder: emailOrder(key), Phone: textOrNil(c.Phone), Tags: append([]string{}, c.Tags...),
 		Language: c.Language, Timezone: c.Timezone, ExternalID: textOrNil(c.ExternalID), PreferredChannelType: c.PreferredChannelType,
 		Identifiers: c.Identifiers, Metadata: string(c.Metadata), Attributes: attributes, Version: 1, Trail: []string{}, UpdatedAt: c.UpdatedAt,
 	}, nil
@@ -96,10 +102,11 @@ func fieldsOf(c *account.Contact) (contactFields, error) {
 func (d *contactDocument) contact() *account.Contact {
 	f := d.Fields
 	c := &account.Contact{
-		ID: d.ID, AccountID: d.AccountID, Name: f.Name, FirstName: text(f.FirstName), LastName: text(f.LastName), Email: text(f.Email),
-		Phone: text(f.Phone), Tags: f.Tags, Language: f.Language, Timezone: f.Timezone, ExternalID: text(f.ExternalID),
+		ID: d.ID, AccountID: d.AccountID, Name: f.Name, FirstName: text(f.FirstName), LastName: text(f.LastName),
+		DuplicateOfID: text(f.DuplicateOfID), Phone: text(f.Phone), Tags: f.Tags, Language: f.Language, Timezone: f.Timezone, ExternalID: text(f.ExternalID),
 		PreferredChannelType: f.PreferredChannelType, Identifiers: f.Identifiers, CreatedAt: d.CreatedAt.UTC(), UpdatedAt: f.UpdatedAt.UTC(),
 	}
+	c.StoredEmail(text(f.Email), text(f.EmailShown))
 	if f.Metadata != "" {
 		c.Metadata = json.RawMessage(f.Metadata)
 	}

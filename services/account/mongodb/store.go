@@ -58,6 +58,10 @@ type Store struct {
 	journal *postgres.Store
 	idKey   []byte
 
+	// rekeyed is whether this process looked for keys of before one normaliser; Rekey is
+	// called by one loop alone.
+	rekeyed bool
+
 	contacts, keys, groups *mongodb.Collection
 	contactSpec, groupSpec *query.Spec
 }

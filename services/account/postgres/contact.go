@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,6 +32,7 @@ func contactSpec(from string, tokenKey []byte) (*query.Spec, error) {
 			Within: "EXISTS (SELECT 1 FROM contact_group_members m WHERE m.account_id = contacts.account_id AND m.contact_id = contacts.id AND %s)",
 		},
 	}
+	cols["duplicate_of_id"] = query.Column{Expr: "(doc ->> 'duplicate_of_id')::uuid", Kind: query.KindUUID, Within: "(doc ? 'duplicate_of_id' AND %s)"}
 	for name, key := range map[string]string{
 		"name": "display", "first_name": "first_name", "last_name": "last_name", "email": "email", "phone": "phone", "external_id": "external_id",
 	} {
@@ -54,9 +54,9 @@ type contactRow struct {
 }
 
 func (r contactRow) contact() (*account.Contact, error) {
-	c := &account.Contact{}
-	if err := json.Unmarshal(r.Doc, c); err != nil {
-		return nil, fmt.Errorf("read contact document: %w", err)
+	c, err := account.ReadDocument(r.Doc)
+	if err != nil {
+		return nil, err
 	}
 	c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = r.ID, r.AccountID, r.CreatedAt, r.UpdatedAt
 	return c, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -121,11 +122,34 @@ func (s *Server) GetContact(ctx context.Context, req *accountv1.GetContactReques
 
 // ListContacts implements accountv1.ContactServiceServer.
 func (s *Server) ListContacts(ctx context.Context, req *accountv1.ListContactsRequest) (*accountv1.ListContactsResponse, error) {
-	page, err := s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), query.RequestOf(req))
+	scope, request := auth.ScopeFrom(ctx), query.RequestOf(req)
+	var err error
+	if request.Region, err = s.dialled(ctx, scope, request.Filters); err != nil {
+		return nil, err
+	}
+	page, err := s.contacts.Contacts(ctx, scope, request)
 	if err != nil {
 		return nil, err
 	}
 	return &accountv1.ListContactsResponse{Data: mapAll(page.Data, toProtoContact), Meta: page.Meta}, nil
+}
+
+// dialled is where numbers of the filters without a leading + are dialled: the country of the
+// account, where all of the scope is one.
+func (s *Server) dialled(ctx context.Context, scope auth.Scope, filters []string) (region string, err error) {
+	local := slices.ContainsFunc(filters, func(f string) bool {
+		value, ok := strings.CutPrefix(f, "phone:")
+		_, number, _ := strings.Cut(value, ":")
+		return ok && account.NeedsCountry(number)
+	})
+	if !local || len(scope) != 1 {
+		return "", nil
+	}
+	a, err := s.store.Account(ctx, scope, scope[0])
+	if err != nil {
+		return "", err
+	}
+	return a.DefaultCountry, nil
 }
 
 // UpdateContact implements accountv1.ContactServiceServer.
@@ -141,7 +165,8 @@ func (s *Server) UpdateContact(ctx context.Context, req *accountv1.UpdateContact
 		}
 	}
 	c, err := s.contacts.UpdateContact(ctx, auth.ScopeFrom(ctx), req.GetContactId(), func(c *account.Contact) error {
-		return applyContact(c, req.GetContact(), req.GetUpdateMask().GetPaths(), country)
+		stored := *c
+		return applyContact(c, &stored, req.GetContact(), req.GetUpdateMask().GetPaths(), country)
 	})
 	if err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ func toProtoContact(c *account.Contact) *accountv1.Contact {
 		Id: c.ID, AccountId: c.AccountID, Name: c.DisplayName(), FirstName: c.FirstName, LastName: c.LastName, Email: c.Email, Phone: c.Phone,
 		Tags: c.Tags, Language: c.Language, Timezone: c.Timezone, Metadata: toStruct(c.Metadata),
 		ExternalId: c.ExternalID, PreferredChannelType: c.PreferredChannelType, Identifiers: c.Identifiers,
-		CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+		DuplicateOfId: c.DuplicateOfID, CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
 	}
 }
 
@@ -139,13 +139,13 @@ var contactFields = []string{
 
 func fromProtoContact(in contactInput, country string) (*account.Contact, error) {
 	c := &account.Contact{}
-	return c, applyContact(c, in, contactFields, country)
+	return c, applyContact(c, nil, in, contactFields, country)
 }
 
 // applyContact sets the named fields; "metadata.key" sets one key of the free
 // data, or removes it when it is absent. country is that of phone numbers without a
-// leading +.
-func applyContact(c *account.Contact, in contactInput, paths []string, country string) error {
+// leading +; stored is the contact before the change, nil for a new one.
+func applyContact(c, stored *account.Contact, in contactInput, paths []string, country string) error {
 	for _, path := range paths {
 		field, key, inner := strings.Cut(path, ".")
 		switch field {
@@ -180,7 +180,7 @@ func applyContact(c *account.Contact, in contactInput, paths []string, country s
 			}
 		}
 	}
-	return c.Normalise(country)
+	return c.Normalise(country, stored)
 }
 
 func applyMetadata(c *account.Contact, in *structpb.Struct, key string) error {

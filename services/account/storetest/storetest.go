@@ -56,6 +56,8 @@ func Run(t *testing.T, name string, cannot []string, open func(t *testing.T) Sto
 		"the same call twice makes one":                  repeatedCall,
 		"the same call fifty times at once makes one":    repeatedAtOnce,
 		"update hands keys on":                           updateKeys,
+		"spellings of one mailbox":                       spellings,
+		"keys of before are brought into today's form":   rekeys,
 		"updates at once lose nothing":                   updatesAtOnce,
 		"delete frees what it had":                       deleteFrees,
 		"nobody sees another account":                    tenants,

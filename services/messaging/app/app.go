@@ -117,7 +117,11 @@ func Migrate(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	return s.Upkeep(ctx)
+	if err := s.Upkeep(ctx); err != nil {
+		return err
+	}
+	_, err = s.RekeySuppressions(ctx)
+	return err
 }
 
 // TokenKey authenticates page tokens; every process of one master key has the same.

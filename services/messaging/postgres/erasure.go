@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -152,7 +151,7 @@ func stepErasure(ctx context.Context, tx *pg.Tx, job *erasureJob) (int, error) {
 	if err := awaitFanouts(ctx, tx, job, e); err != nil {
 		return 0, err
 	}
-	s, err := lookAt(ctx, tx, e.AccountID, job.Position, e.CreatedAt, "(contact_id = nullif($5, '')::uuid OR lower(delivery_address) = nullif(lower($6), ''))", e.ContactID, e.Address)
+	s, err := lookAt(ctx, tx, e.AccountID, job.Position, e.CreatedAt, "(contact_id = nullif($5, '')::uuid OR lower(delivery_address) = ANY ($6::text[]))", e.ContactID, e.Forms())
 	if err != nil {
 		return 0, err
 	}
@@ -234,12 +233,12 @@ func keepErasure(ctx context.Context, tx *pg.Tx, job *erasureJob, e *messaging.E
 func completeErasure(ctx context.Context, tx *pg.Tx, e *messaging.Erasure) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE group_message_skips SET delivery_address = ''
-		WHERE account_id = $1 AND delivery_address <> '' AND (contact_id = nullif($2, '')::uuid OR lower(delivery_address) = lower($3))`,
-		e.AccountID, e.ContactID, e.Address)
+		WHERE account_id = $1 AND delivery_address <> '' AND (contact_id = nullif($2, '')::uuid OR lower(delivery_address) = ANY ($3::text[]))`,
+		e.AccountID, e.ContactID, e.Forms())
 	if err != nil {
 		return fmt.Errorf("erase among the skipped: %w", err)
 	}
-	if _, err := tx.Exec(ctx, "DELETE FROM group_message_recipients WHERE account_id = $1 AND lower(address) = lower($2)", e.AccountID, e.Address); err != nil {
+	if _, err := tx.Exec(ctx, "DELETE FROM group_message_recipients WHERE account_id = $1 AND lower(address) = ANY ($2::text[])", e.AccountID, e.Forms()); err != nil {
 		return fmt.Errorf("erase among recipients: %w", err)
 	}
 	if _, err := tx.Exec(ctx, "DELETE FROM erasure_jobs WHERE erasure_id = $1", e.ID); err != nil {
@@ -256,14 +255,14 @@ func completeErasure(ctx context.Context, tx *pg.Tx, e *messaging.Erasure) error
 // asked for, in the answers that are kept for idempotency keys.
 func erasePersonsAnswers(ctx context.Context, tx *pg.Tx, e *messaging.Erasure) error {
 	var known []string
-	for _, text := range []string{e.ContactID, e.Address} {
+	for _, text := range append([]string{e.ContactID}, e.Forms()...) {
 		if text != "" {
 			known = append(known, text)
 		}
 	}
 	return eraseAnswers(ctx, tx, e.AccountID, known, func(m *messagingv1.Message) bool {
 		return !m.GetCreatedAt().AsTime().After(e.CreatedAt) &&
-			(e.ContactID != "" && m.GetContactId() == e.ContactID || e.Address != "" && strings.EqualFold(m.GetDeliveryAddress(), e.Address))
+			(e.ContactID != "" && m.GetContactId() == e.ContactID || e.Has(m.GetDeliveryAddress()))
 	})
 }
 

@@ -243,9 +243,9 @@ func (c *composer) recipient(in messageInput, channel *messaging.Channel) (to me
 			return to, "", invalid("contact_id", "has no address for "+channel.ChannelType)
 		}
 	}
-	checked, ok := messaging.CheckAddress(channel.ChannelType, address, channel.DefaultCountryCode)
-	if !ok {
-		return to, "", invalid(field, "is no address for "+channel.ChannelType)
+	checked, err := messaging.CheckAddress(channel.ChannelType, address, channel.DefaultCountryCode)
+	if err != nil {
+		return to, "", invalid(field, "is no address for "+channel.ChannelType+": it "+err.Error())
 	}
 	return to, checked, nil
 }

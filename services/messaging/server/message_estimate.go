@@ -130,12 +130,12 @@ func (c *composer) estimateAddresses(to []messageInput, channel *messaging.Chann
 			}
 			r.to, address = contact, contact.Address(channel.ChannelType)
 		}
-		checked, ok := messaging.CheckAddress(channel.ChannelType, address, channel.DefaultCountryCode)
+		checked, err := messaging.CheckAddress(channel.ChannelType, address, channel.DefaultCountryCode)
 		key := messaging.AddressKey(channel.ChannelType, checked)
 		switch {
 		case address == "":
 			r.reason = messaging.SkipNoAddress
-		case !ok:
+		case err != nil:
 			r.reason = messaging.SkipInvalidAddress
 		case seen[key]:
 			r.reason = messaging.SkipDuplicateAddress

@@ -17,9 +17,9 @@ func (s *Server) CreateSuppression(ctx context.Context, req *messagingv1.CreateS
 		return nil, err
 	}
 	channelType := toWord(req.GetChannelType())
-	address, ok := messaging.CheckAddress(channelType, req.GetAddress(), "")
-	if !ok {
-		return nil, invalid("address", "is no address for "+channelType)
+	address, err := messaging.CheckAddress(channelType, req.GetAddress(), "")
+	if err != nil {
+		return nil, invalid("address", "is no address for "+channelType+": it "+err.Error())
 	}
 	v := &messaging.Suppression{
 		ID: messaging.NewID(), AccountID: accountID, ChannelType: channelType, Address: messaging.AddressKey(channelType, address),

@@ -40,7 +40,9 @@ type Contact struct {
 	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
 	// Last name.
 	LastName string `protobuf:"bytes,5,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// E-mail address; unique in the account.
+	// E-mail address as it was written; its mailbox is unique in the account, whatever the
+	// spelling: letters large or small, the domain in its script or in ASCII (RFC 5890).
+	// Filters and sorts go by the mailbox.
 	Email string `protobuf:"bytes,6,opt,name=email,proto3" json:"email,omitempty"`
 	// Phone number in E.164; unique in the account.
 	Phone string `protobuf:"bytes,7,opt,name=phone,proto3" json:"phone,omitempty"`
@@ -59,6 +61,10 @@ type Contact struct {
 	PreferredChannelType string `protobuf:"bytes,13,opt,name=preferred_channel_type,json=preferredChannelType,proto3" json:"preferred_channel_type,omitempty"`
 	// Ids of the contact on platforms, by channel type; each unique in the account.
 	Identifiers map[string]string `protobuf:"bytes,14,rep,name=identifiers,proto3" json:"identifiers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The contact that has the same mailbox in another spelling, where both were stored before
+	// spellings were compared: one of them is to be deleted or given another address. Empty
+	// for all others.
+	DuplicateOfId string `protobuf:"bytes,15,opt,name=duplicate_of_id,json=duplicateOfId,proto3" json:"duplicate_of_id,omitempty"`
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
@@ -195,6 +201,13 @@ func (x *Contact) GetIdentifiers() map[string]string {
 	return nil
 }
 
+func (x *Contact) GetDuplicateOfId() string {
+	if x != nil {
+		return x.DuplicateOfId
+	}
+	return ""
+}
+
 func (x *Contact) GetCreatedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CreatedAt
@@ -213,7 +226,7 @@ var File_turumba_account_v1_contact_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_contact_proto_rawDesc = "" +
 	"\n" +
-	" turumba/account/v1/contact.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xdb\a\n" +
+	" turumba/account/v1/contact.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\x97\b\n" +
 	"\aContact\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -226,12 +239,11 @@ const file_turumba_account_v1_contact_proto_rawDesc = "" +
 	"first_name\x18\x04 \x01(\tB\x12\xbaH\x04r\x02\x18d\x8a\xb5\x18\a\n" +
 	"\x05\x01\a\b\x0f\x10R\tfirstName\x12/\n" +
 	"\tlast_name\x18\x05 \x01(\tB\x12\xbaH\x04r\x02\x18d\x8a\xb5\x18\a\n" +
-	"\x05\x01\a\b\x0f\x10R\blastName\x122\n" +
-	"\x05email\x18\x06 \x01(\tB\x1c\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01\x8a\xb5\x18\v\n" +
-	"\a\x01\a\b\x0f\x10\r\x0e\x10\x01R\x05email\x12A\n" +
-	"\x05phone\x18\a \x01(\tB+\xbaH\x1b\xd8\x01\x01r\x162\x14^\\+[1-9][0-9]{6,14}$\x8a\xb5\x18\t\n" +
-	"\a\x01\a\b\x0f\x10\r\x0eR\x05phone\x12.\n" +
+	"\x05\x01\a\b\x0f\x10R\blastName\x12/\n" +
+	"\x05email\x18\x06 \x01(\tB\x19\xbaH\x05r\x03\x18\xfe\x01\x8a\xb5\x18\r\n" +
+	"\a\x01\a\b\x0f\x10\r\x0e\x10\x01@\x01R\x05email\x12C\n" +
+	"\x05phone\x18\a \x01(\tB-\xbaH\x1b\xd8\x01\x01r\x162\x14^\\+[1-9][0-9]{6,14}$\x8a\xb5\x18\v\n" +
+	"\a\x01\a\b\x0f\x10\r\x0e@\x02R\x05phone\x12.\n" +
 	"\x04tags\x18\b \x03(\tB\x1a\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x04tags\x12#\n" +
 	"\blanguage\x18\t \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
@@ -244,7 +256,9 @@ const file_turumba_account_v1_contact_proto_rawDesc = "" +
 	"\x02\x01\vR\n" +
 	"externalId\x12=\n" +
 	"\x16preferred_channel_type\x18\r \x01(\tB\a\xbaH\x04r\x02\x18\x10R\x14preferredChannelType\x12X\n" +
-	"\videntifiers\x18\x0e \x03(\v2,.turumba.account.v1.Contact.IdentifiersEntryB\b\xbaH\x05\x9a\x01\x02\x10\x03R\videntifiers\x12N\n" +
+	"\videntifiers\x18\x0e \x03(\v2,.turumba.account.v1.Contact.IdentifiersEntryB\b\xbaH\x05\x9a\x01\x02\x10\x03R\videntifiers\x12;\n" +
+	"\x0fduplicate_of_id\x18\x0f \x01(\tB\x13\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
+	"\x02\x01\x0eR\rduplicateOfId\x12N\n" +
 	"\n" +
 	"created_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12N\n" +

@@ -39,7 +39,7 @@ type CreateContactRequest struct {
 	FirstName string `protobuf:"bytes,3,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
 	// Last name.
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// E-mail address; unique in the account.
+	// E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out.
 	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
 	// Phone number; unique in the account. With a leading + as the world writes it, or
 	// as the account's default country does; kept as E.164.
@@ -239,7 +239,7 @@ type ContactInput struct {
 	FirstName string `protobuf:"bytes,3,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
 	// Last name.
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// E-mail address; unique in the account.
+	// E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out.
 	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
 	// Phone number; unique in the account. With a leading + as the world writes it, or
 	// as the account's default country does; kept as E.164.
@@ -787,7 +787,10 @@ type ExportContactsRequest struct {
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Columns of the file in order: fields of a contact, telegram, whatsapp, messenger,
 	// metadata (as JSON) and metadata.key; absent: all but single keys.
-	Column        []string `protobuf:"bytes,2,rep,name=column,proto3" json:"column,omitempty"`
+	Column []string `protobuf:"bytes,2,rep,name=column,proto3" json:"column,omitempty"`
+	// Begin the file with a byte order mark: Excel takes a file without one for that of an old
+	// code page, and shows letters beyond ASCII wrongly.
+	Bom           bool `protobuf:"varint,3,opt,name=bom,proto3" json:"bom,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +837,13 @@ func (x *ExportContactsRequest) GetColumn() []string {
 		return x.Column
 	}
 	return nil
+}
+
+func (x *ExportContactsRequest) GetBom() bool {
+	if x != nil {
+		return x.Bom
+	}
+	return false
 }
 
 // ExportContactsResponse is a piece of the CSV file.
@@ -891,7 +901,7 @@ type ContactUpdate struct {
 	FirstName string `protobuf:"bytes,3,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
 	// Last name.
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
-	// E-mail address; unique in the account.
+	// E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out.
 	Email string `protobuf:"bytes,5,opt,name=email,proto3" json:"email,omitempty"`
 	// Phone number; unique in the account. With a leading + as the world writes it, or
 	// as the account's default country does; kept as E.164.
@@ -1226,16 +1236,15 @@ var File_turumba_account_v1_contact_service_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/account/v1/contact_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a turumba/account/v1/contact.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x88\x06\n" +
+	"(turumba/account/v1/contact_service.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a turumba/account/v1/contact.proto\x1a\x1dturumba/options/v1/list.proto\x1a turumba/options/v1/options.proto\"\x83\x06\n" +
 	"\x14CreateContactRequest\x12*\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12&\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
-	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12#\n" +
-	"\x05email\x18\x05 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x12\x1d\n" +
+	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12\x1e\n" +
+	"\x05email\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x05email\x12\x1d\n" +
 	"\x05phone\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05phone\x12&\n" +
 	"\x04tags\x18\a \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
@@ -1250,14 +1259,13 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
 	"\x15CreateContactResponse\x12=\n" +
-	"\acontact\x18\x01 \x01(\v2\x1b.turumba.account.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\acontact\"\xcc\x05\n" +
+	"\acontact\x18\x01 \x01(\v2\x1b.turumba.account.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\acontact\"\xc7\x05\n" +
 	"\fContactInput\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12&\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
-	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12#\n" +
-	"\x05email\x18\x05 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x12\x1d\n" +
+	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12\x1e\n" +
+	"\x05email\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x05email\x12\x1d\n" +
 	"\x05phone\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05phone\x12&\n" +
 	"\x04tags\x18\a \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +
@@ -1299,19 +1307,19 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\tpageToken\"\x8c\x01\n" +
 	"\x14ListContactsResponse\x12:\n" +
 	"\x04data\x18\x01 \x03(\v2\x1b.turumba.account.v1.ContactB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04data\x128\n" +
-	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"o\n" +
+	"\x04meta\x18\x02 \x01(\v2\x1c.turumba.options.v1.ListMetaB\x06\xbaH\x03\xc8\x01\x01R\x04meta\"\x81\x01\n" +
 	"\x15ExportContactsRequest\x12)\n" +
 	"\x06filter\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x14\"\ar\x05\x10\x01\x18\x80 R\x06filter\x12+\n" +
-	"\x06column\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10d\x18\x01\"\ar\x05\x10\x01\x18\xff\x01R\x06column\"7\n" +
+	"\x06column\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10d\x18\x01\"\ar\x05\x10\x01\x18\xff\x01R\x06column\x12\x10\n" +
+	"\x03bom\x18\x03 \x01(\bR\x03bom\"7\n" +
 	"\x16ExportContactsResponse\x12\x1d\n" +
-	"\x04data\x18\x01 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@R\x04data\"\xce\x05\n" +
+	"\x04data\x18\x01 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@R\x04data\"\xc9\x05\n" +
 	"\rContactUpdate\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04name\x12&\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tfirstName\x12$\n" +
-	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12#\n" +
-	"\x05email\x18\x05 \x01(\tB\r\xbaH\n" +
-	"\xd8\x01\x01r\x05\x18\xfe\x01`\x01R\x05email\x12\x1d\n" +
+	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12\x1e\n" +
+	"\x05email\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\x02R\x05email\x12\x1d\n" +
 	"\x05phone\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x18(R\x05phone\x12&\n" +
 	"\x04tags\x18\a \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\x12#\n" +
 	"\blanguage\x18\b \x01(\tB\a\xbaH\x04r\x02\x18#R\blanguage\x12#\n" +

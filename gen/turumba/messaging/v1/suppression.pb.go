@@ -92,7 +92,7 @@ type Suppression struct {
 	AccountId string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// The type of channel.
 	ChannelType ChannelType `protobuf:"varint,3,opt,name=channel_type,json=channelType,proto3,enum=turumba.messaging.v1.ChannelType" json:"channel_type,omitempty"`
-	// The address: e-mail in lower case, numbers in E.164.
+	// The address: the key of a mailbox (small letters, the domain in ASCII), numbers in E.164.
 	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	// Why.
 	Reason SuppressionReason `protobuf:"varint,5,opt,name=reason,proto3,enum=turumba.messaging.v1.SuppressionReason" json:"reason,omitempty"`
@@ -196,7 +196,7 @@ var File_turumba_messaging_v1_suppression_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_suppression_proto_rawDesc = "" +
 	"\n" +
-	"&turumba/messaging/v1/suppression.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xd4\x03\n" +
+	"&turumba/messaging/v1/suppression.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turumba/messaging/v1/channel.proto\x1a turumba/options/v1/options.proto\"\xd6\x03\n" +
 	"\vSuppression\x12\x1f\n" +
 	"\x02id\x18\x01 \x01(\tB\x0f\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x03\n" +
 	"\x01\x01R\x02id\x12/\n" +
@@ -204,9 +204,9 @@ const file_turumba_messaging_v1_suppression_proto_rawDesc = "" +
 	"account_id\x18\x02 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\taccountId\x12U\n" +
 	"\fchannel_type\x18\x03 \x01(\x0e2!.turumba.messaging.v1.ChannelTypeB\x0f\xbaH\x05\x82\x01\x02\x10\x01\x8a\xb5\x18\x03\n" +
-	"\x01\x01R\vchannelType\x12)\n" +
-	"\aaddress\x18\x04 \x01(\tB\x0f\xbaH\x05r\x03\x18\xff\x01\x8a\xb5\x18\x03\n" +
-	"\x01\x01R\aaddress\x12I\n" +
+	"\x01\x01R\vchannelType\x12+\n" +
+	"\aaddress\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\xff\x01\x8a\xb5\x18\x05\n" +
+	"\x01\x01@\x03R\aaddress\x12I\n" +
 	"\x06reason\x18\x05 \x01(\x0e2'.turumba.messaging.v1.SuppressionReasonB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06reason\x12\x1c\n" +
 	"\x04note\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x04note\x128\n" +
 	"\x12created_by_user_id\x18\a \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x0fcreatedByUserId\x12N\n" +

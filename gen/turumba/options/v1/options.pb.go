@@ -28,6 +28,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Normalise is a kind of value that is stored in one form, however it was written.
+type Normalise int32
+
+const (
+	// Values are compared as they are written.
+	Normalise_NORMALISE_UNSPECIFIED Normalise = 0
+	// The key of a mailbox: small letters, the domain in ASCII (RFC 5890).
+	Normalise_NORMALISE_EMAIL Normalise = 1
+	// A phone number in E.164.
+	Normalise_NORMALISE_PHONE Normalise = 2
+	// The key of a mailbox, a number in E.164 or the id of a platform.
+	Normalise_NORMALISE_ADDRESS Normalise = 3
+	// The same, a mailbox as it was written.
+	Normalise_NORMALISE_DELIVERY_ADDRESS Normalise = 4
+)
+
+// Enum value maps for Normalise.
+var (
+	Normalise_name = map[int32]string{
+		0: "NORMALISE_UNSPECIFIED",
+		1: "NORMALISE_EMAIL",
+		2: "NORMALISE_PHONE",
+		3: "NORMALISE_ADDRESS",
+		4: "NORMALISE_DELIVERY_ADDRESS",
+	}
+	Normalise_value = map[string]int32{
+		"NORMALISE_UNSPECIFIED":      0,
+		"NORMALISE_EMAIL":            1,
+		"NORMALISE_PHONE":            2,
+		"NORMALISE_ADDRESS":          3,
+		"NORMALISE_DELIVERY_ADDRESS": 4,
+	}
+)
+
+func (x Normalise) Enum() *Normalise {
+	p := new(Normalise)
+	*p = x
+	return p
+}
+
+func (x Normalise) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Normalise) Descriptor() protoreflect.EnumDescriptor {
+	return file_turumba_options_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (Normalise) Type() protoreflect.EnumType {
+	return &file_turumba_options_v1_options_proto_enumTypes[0]
+}
+
+func (x Normalise) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Normalise.Descriptor instead.
+func (Normalise) EnumDescriptor() ([]byte, []int) {
+	return file_turumba_options_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // Operator is one of the 16 filter operators.
 type Operator int32
 
@@ -121,11 +182,11 @@ func (x Operator) String() string {
 }
 
 func (Operator) Descriptor() protoreflect.EnumDescriptor {
-	return file_turumba_options_v1_options_proto_enumTypes[0].Descriptor()
+	return file_turumba_options_v1_options_proto_enumTypes[1].Descriptor()
 }
 
 func (Operator) Type() protoreflect.EnumType {
-	return &file_turumba_options_v1_options_proto_enumTypes[0]
+	return &file_turumba_options_v1_options_proto_enumTypes[1]
 }
 
 func (x Operator) Number() protoreflect.EnumNumber {
@@ -134,7 +195,7 @@ func (x Operator) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operator.Descriptor instead.
 func (Operator) EnumDescriptor() ([]byte, []int) {
-	return file_turumba_options_v1_options_proto_rawDescGZIP(), []int{0}
+	return file_turumba_options_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 // Auth is the access rule of one RPC.
@@ -377,7 +438,10 @@ type Query struct {
 	// The field that bounded operators need a range on.
 	BoundedBy string `protobuf:"bytes,6,opt,name=bounded_by,json=boundedBy,proto3" json:"bounded_by,omitempty"`
 	// The widest range, in days, that satisfies bounded_by.
-	BoundedDays   uint32 `protobuf:"varint,7,opt,name=bounded_days,json=boundedDays,proto3" json:"bounded_days,omitempty"`
+	BoundedDays uint32 `protobuf:"varint,7,opt,name=bounded_days,json=boundedDays,proto3" json:"bounded_days,omitempty"`
+	// What the field is the one form of. Operands of eq, ne and in are brought into it, so
+	// that whoever searches may write an address as people do.
+	Normalise     Normalise `protobuf:"varint,8,opt,name=normalise,proto3,enum=turumba.options.v1.Normalise" json:"normalise,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -459,6 +523,13 @@ func (x *Query) GetBoundedDays() uint32 {
 		return x.BoundedDays
 	}
 	return 0
+}
+
+func (x *Query) GetNormalise() Normalise {
+	if x != nil {
+		return x.Normalise
+	}
+	return Normalise_NORMALISE_UNSPECIFIED
 }
 
 var file_turumba_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
@@ -558,7 +629,7 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\x04rule\"X\n" +
 	"\bInternal\x12\x18\n" +
 	"\acallers\x18\x01 \x03(\tR\acallers\x122\n" +
-	"\aanswers\x18\x02 \x03(\x0e2\x18.turumba.error.v1.ReasonR\aanswers\"\x9d\x02\n" +
+	"\aanswers\x18\x02 \x03(\x0e2\x18.turumba.error.v1.ReasonR\aanswers\"\xda\x02\n" +
 	"\x05Query\x12:\n" +
 	"\toperators\x18\x01 \x03(\x0e2\x1c.turumba.options.v1.OperatorR\toperators\x12\x1a\n" +
 	"\bsortable\x18\x02 \x01(\bR\bsortable\x12\x16\n" +
@@ -567,7 +638,14 @@ const file_turumba_options_v1_options_proto_rawDesc = "" +
 	"\x11bounded_operators\x18\x05 \x03(\x0e2\x1c.turumba.options.v1.OperatorR\x10boundedOperators\x12\x1d\n" +
 	"\n" +
 	"bounded_by\x18\x06 \x01(\tR\tboundedBy\x12!\n" +
-	"\fbounded_days\x18\a \x01(\rR\vboundedDays*\xe5\x02\n" +
+	"\fbounded_days\x18\a \x01(\rR\vboundedDays\x12;\n" +
+	"\tnormalise\x18\b \x01(\x0e2\x1d.turumba.options.v1.NormaliseR\tnormalise*\x87\x01\n" +
+	"\tNormalise\x12\x19\n" +
+	"\x15NORMALISE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fNORMALISE_EMAIL\x10\x01\x12\x13\n" +
+	"\x0fNORMALISE_PHONE\x10\x02\x12\x15\n" +
+	"\x11NORMALISE_ADDRESS\x10\x03\x12\x1e\n" +
+	"\x1aNORMALISE_DELIVERY_ADDRESS\x10\x04*\xe5\x02\n" +
 	"\bOperator\x12\x18\n" +
 	"\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vOPERATOR_EQ\x10\x01\x12\x0f\n" +
@@ -606,34 +684,36 @@ func file_turumba_options_v1_options_proto_rawDescGZIP() []byte {
 	return file_turumba_options_v1_options_proto_rawDescData
 }
 
-var file_turumba_options_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_turumba_options_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_turumba_options_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_turumba_options_v1_options_proto_goTypes = []any{
-	(Operator)(0),                      // 0: turumba.options.v1.Operator
-	(*Auth)(nil),                       // 1: turumba.options.v1.Auth
-	(*Internal)(nil),                   // 2: turumba.options.v1.Internal
-	(*Query)(nil),                      // 3: turumba.options.v1.Query
-	(v1.Reason)(0),                     // 4: turumba.error.v1.Reason
-	(*descriptorpb.MethodOptions)(nil), // 5: google.protobuf.MethodOptions
-	(*descriptorpb.FieldOptions)(nil),  // 6: google.protobuf.FieldOptions
+	(Normalise)(0),                     // 0: turumba.options.v1.Normalise
+	(Operator)(0),                      // 1: turumba.options.v1.Operator
+	(*Auth)(nil),                       // 2: turumba.options.v1.Auth
+	(*Internal)(nil),                   // 3: turumba.options.v1.Internal
+	(*Query)(nil),                      // 4: turumba.options.v1.Query
+	(v1.Reason)(0),                     // 5: turumba.error.v1.Reason
+	(*descriptorpb.MethodOptions)(nil), // 6: google.protobuf.MethodOptions
+	(*descriptorpb.FieldOptions)(nil),  // 7: google.protobuf.FieldOptions
 }
 var file_turumba_options_v1_options_proto_depIdxs = []int32{
-	2,  // 0: turumba.options.v1.Auth.internal:type_name -> turumba.options.v1.Internal
-	4,  // 1: turumba.options.v1.Internal.answers:type_name -> turumba.error.v1.Reason
-	0,  // 2: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
-	0,  // 3: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
-	5,  // 4: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
-	5,  // 5: turumba.options.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
-	6,  // 6: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
-	6,  // 7: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
-	6,  // 8: turumba.options.v1.destination:extendee -> google.protobuf.FieldOptions
-	1,  // 9: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
-	3,  // 10: turumba.options.v1.query:type_name -> turumba.options.v1.Query
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	9,  // [9:11] is the sub-list for extension type_name
-	4,  // [4:9] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	3,  // 0: turumba.options.v1.Auth.internal:type_name -> turumba.options.v1.Internal
+	5,  // 1: turumba.options.v1.Internal.answers:type_name -> turumba.error.v1.Reason
+	1,  // 2: turumba.options.v1.Query.operators:type_name -> turumba.options.v1.Operator
+	1,  // 3: turumba.options.v1.Query.bounded_operators:type_name -> turumba.options.v1.Operator
+	0,  // 4: turumba.options.v1.Query.normalise:type_name -> turumba.options.v1.Normalise
+	6,  // 5: turumba.options.v1.auth:extendee -> google.protobuf.MethodOptions
+	6,  // 6: turumba.options.v1.max_request_bytes:extendee -> google.protobuf.MethodOptions
+	7,  // 7: turumba.options.v1.query:extendee -> google.protobuf.FieldOptions
+	7,  // 8: turumba.options.v1.secret:extendee -> google.protobuf.FieldOptions
+	7,  // 9: turumba.options.v1.destination:extendee -> google.protobuf.FieldOptions
+	2,  // 10: turumba.options.v1.auth:type_name -> turumba.options.v1.Auth
+	4,  // 11: turumba.options.v1.query:type_name -> turumba.options.v1.Query
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	10, // [10:12] is the sub-list for extension type_name
+	5,  // [5:10] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_turumba_options_v1_options_proto_init() }
@@ -653,7 +733,7 @@ func file_turumba_options_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_options_v1_options_proto_rawDesc), len(file_turumba_options_v1_options_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   3,
 			NumExtensions: 5,
 			NumServices:   0,
