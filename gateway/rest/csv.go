@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -135,13 +136,17 @@ func uploadError(err error) error {
 	return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "the body cannot be read to its end").Wrap(err)
 }
 
+// csvTypes are what clients call a CSV file: RFC 7111, and what browsers send where
+// spreadsheets are installed.
+var csvTypes = []string{"text/csv", "application/csv", "application/vnd.ms-excel"}
+
 // openUpload finds the settings and the file of an upload: text/csv with the
 // settings in the query string, or multipart/form-data with fields before the file.
 func openUpload(r *http.Request) (*accountv1.ContactImportSettings, io.Reader, error) {
 	values := r.URL.Query()
 	mt, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
-	case r.Header.Get("Content-Type") == "", err == nil && mt == "text/csv":
+	case r.Header.Get("Content-Type") == "", err == nil && slices.Contains(csvTypes, mt):
 		settings, err := uploadSettings(values, params["charset"], "")
 		return settings, r.Body, err
 	case err == nil && mt == "multipart/form-data":

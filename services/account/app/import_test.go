@@ -198,11 +198,14 @@ func TestImportRefusals(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, list.GetData(), "nothing is kept of them")
 
-	// A file that breaks the rules of CSV in its middle fails there.
-	im := w.imported(t, owner, &accountv1.ContactImportSettings{}, "name,email\nA,a@b.example\n\"open,"+strings.Repeat("x\n", 1<<20))
+	// A file that is no table in its middle fails there, a quote too many costs its line.
+	im := w.imported(t, owner, &accountv1.ContactImportSettings{}, "name,email\nA,a@b.example\nopen,"+strings.Repeat("x", 2<<20))
 	require.Equal(t, accountv1.ContactImportStatus_CONTACT_IMPORT_STATUS_FAILED, im.GetStatus())
-	require.Contains(t, im.GetErrorMessage(), "is a quote open?")
+	require.Contains(t, im.GetErrorMessage(), "larger than 1 MiB")
 	require.Equal(t, []int32{1, 0, 0}, counts(im))
+	im = w.imported(t, owner, &accountv1.ContactImportSettings{}, "name,email\nA2,a2@b.example\n\"open,o@b.example\nB,b@b.example\nC\n")
+	require.Equal(t, accountv1.ContactImportStatus_CONTACT_IMPORT_STATUS_COMPLETED, im.GetStatus())
+	require.Equal(t, []int32{3, 0, 1}, counts(im))
 	_, err = imports.CancelContactImport(owner, &accountv1.CancelContactImportRequest{ContactImportId: im.GetId()})
 	reason(t, errorv1.Reason_REASON_INVALID_STATE, err)
 }

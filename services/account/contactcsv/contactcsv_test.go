@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -123,10 +124,92 @@ func TestUnreadableFiles(t *testing.T) {
 		require.Equal(t, c.field, e.Fields[0].Field, c.name)
 		require.Contains(t, e.Fields[0].Message, c.message, c.name)
 	}
-	// A quote that stays open ends at the limit, not at the memory's.
-	_, rows, err := read([]byte("name,email\nA,b@c.example\n\"open,"+strings.Repeat("x\n", 2<<20)), "", "", nil)
+	// A line without end ends at the limit, not at the memory's.
+	_, rows, err := read([]byte("name,email\nA,b@c.example\nopen,"+strings.Repeat("x", 2<<20)), "", "", nil)
 	require.Len(t, rows, 1)
 	require.ErrorContains(t, err, "larger than 1 MiB")
+}
+
+// TestOneQuoteTooMany: a quote that nothing closes, or that meets another, costs its own row,
+// which is rejected with its text.
+func TestOneQuoteTooMany(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]string{
+		"at the begin":        `"Row 1000,r1000@x.example,Adama`,
+		"in front of a cell":  `Row 1000,"r1000@x.example,Adama`,
+		"at the end":          `Row 1000,r1000@x.example,Adama"`,
+		"in a name":           `Row "1000,r1000@x.example,Adama`,
+		"in a quoted cell":    `Row 1000,r1000@x.example,"Ada"ma"`,
+		"before a delimiter":  `"Row 1000",r1000@x.example,"Adama`,
+		"an open quoted cell": `Row 1000,r1000@x.example,"Adama`,
+	} {
+		for _, quoted := range []bool{false, true} {
+			lines := make([]string, 5001)
+			lines[0] = "name,email,city"
+			for n := 1; n <= 5000; n++ {
+				lines[n] = fmt.Sprintf("Row %d,r%d@x.example,Adama", n, n)
+				if quoted && n%7 == 0 && n != 1000 {
+					lines[n] = fmt.Sprintf("\"Row %d\",\"r%d@x.example\",\"\"", n, n)
+				}
+			}
+			lines[1000] = broken
+			_, rows, err := read([]byte(strings.Join(lines, "\r\n")), "", "", nil)
+			require.NoError(t, err, name)
+			require.Len(t, rows, 5000, name)
+			for i, row := range rows {
+				require.Equal(t, i+2, row.Line)
+				if i == 999 {
+					require.ErrorContains(t, row.Err, "not valid")
+					require.Equal(t, []string{broken}, row.Cells)
+					continue
+				}
+				require.NoError(t, row.Err, "%s: line %d", name, row.Line)
+				require.Equal(t, fmt.Sprintf("Row %d", i+1), row.Contact.Name)
+			}
+		}
+	}
+}
+
+// TestTwoQuotes: two of them do not take what is between for a cell.
+func TestTwoQuotes(t *testing.T) {
+	t.Parallel()
+	_, rows, err := read([]byte("name,email,city\n\"A,a@x.example,Adama\nB,b@x.example,Adama\nC,c@x.example,Adama\"\nD,d@x.example,\"Adama\nby the lake\"\n"), "", "", nil)
+	require.NoError(t, err)
+	require.Len(t, rows, 4)
+	require.Error(t, rows[0].Err)
+	require.Equal(t, "B", rows[1].Contact.Name)
+	require.Error(t, rows[2].Err)
+	require.JSONEq(t, `{"city":"Adama\nby the lake"}`, string(rows[3].Contact.Metadata))
+}
+
+// TestPiecesOfABrokenRow: the other lines of a row that is broken make nobody.
+func TestPiecesOfABrokenRow(t *testing.T) {
+	t.Parallel()
+	_, rows, err := read([]byte("name,email,note\nA,a@x.example,\"one\ntwo\nthree\"x\nB,b@x.example\nC,c@x.example,\nD,d@x.example\n"), "", "", nil)
+	require.NoError(t, err)
+	require.Len(t, rows, 6)
+	for _, row := range rows[:4] {
+		require.Error(t, row.Err, "%v", row.Cells)
+	}
+	require.Equal(t, []string{"C", "D"}, []string{rows[4].Contact.Name, rows[5].Contact.Name})
+}
+
+// TestLineEnds: files end their lines as Windows, Unix and old Macs do.
+func TestLineEnds(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"\n", "\r\n", "\r"} {
+		for _, mark := range []string{"", "\ufeff", "sep=,"} {
+			if mark == "sep=," {
+				mark += end
+			}
+			file := mark + strings.Join([]string{"name,note", `A,"two`, `lines"`, "", "B", "C,,,"}, end)
+			_, rows, err := read([]byte(file), "", "", nil)
+			require.NoError(t, err, "%q", file)
+			require.Len(t, rows, 3, "%q", file)
+			require.JSONEq(t, `{"note":"two\nlines"}`, string(rows[0].Contact.Metadata))
+			require.Equal(t, []string{"B", "C"}, []string{rows[1].Contact.Name, rows[2].Contact.Name}, "%q", file)
+		}
+	}
 }
 
 func TestRows(t *testing.T) {
@@ -148,7 +231,8 @@ func TestRows(t *testing.T) {
 	for i, line := range map[int]int{0: 2, 2: 6, 3: 7, 4: 8, 5: 9} {
 		require.Equal(t, line, rows[i].Line)
 	}
-	for i, message := range map[int]string{2: "has 2 cells, the first row has 3", 3: "has 4 cells", 4: "not CSV"} {
+	require.Equal(t, "Bob", rows[2].Contact.Name, "cells that are missing at the end are empty")
+	for i, message := range map[int]string{3: "has 4 cells, the first row has 3", 4: "not CSV"} {
 		r := rows[i].Rejected(rows[i].Err)
 		require.Contains(t, r.Message, message)
 		require.Equal(t, "VALIDATION_FAILED", r.Code)
@@ -159,10 +243,10 @@ func TestRows(t *testing.T) {
 
 func TestMap(t *testing.T) {
 	t.Parallel()
-	header := []string{"Full Name", "First-Name", "Mobile", "Phone", "E-Mail", "Labels", "Time Zone", "ID", "ስም", "City of Birth", "metadata.plan", "", "telegram"}
+	header := []string{"Full Name", "First-Name", "Mobile", "Phone", "E-Mail", "Labels", "Time Zone", "ID", "ቀለም", "City of Birth", "metadata.plan", "", "telegram"}
 	columns, err := contactcsv.Map(header, nil)
 	require.NoError(t, err)
-	want := []string{"name", "first_name", "phone", "metadata.phone", "email", "tags", "timezone", "", "metadata.ስም", "metadata.city_of_birth", "metadata.plan", "", "telegram"}
+	want := []string{"name", "first_name", "phone", "metadata.phone", "email", "tags", "timezone", "id", "metadata.ቀለም", "metadata.city_of_birth", "metadata.plan", "", "telegram"}
 	for i, c := range columns {
 		require.Equal(t, want[i], c.Field, c.Header)
 	}
@@ -193,7 +277,7 @@ func TestRoundTrip(t *testing.T) {
 		CreatedAt: time.Unix(1, 0), UpdatedAt: time.Unix(2, 0),
 	}
 	var out bytes.Buffer
-	w, err := contactcsv.NewWriter(&out, contactcsv.Columns())
+	w, err := contactcsv.NewWriter(&out, contactcsv.Columns(), false)
 	require.NoError(t, err)
 	require.NoError(t, w.Write(c))
 	require.NoError(t, w.Flush())
@@ -202,16 +286,16 @@ func TestRoundTrip(t *testing.T) {
 	_, rows, err := read(out.Bytes(), "", "", nil)
 	require.NoError(t, err)
 	require.NoError(t, rows[0].Err)
-	c.ID, c.AccountID, c.CreatedAt, c.UpdatedAt = "", "", time.Time{}, time.Time{}
+	c.AccountID, c.CreatedAt, c.UpdatedAt = "", time.Time{}, time.Time{}
 	require.Equal(t, c, rows[0].Contact)
 
 	out.Reset()
-	w, err = contactcsv.NewWriter(&out, []string{"metadata.age", "metadata.note", "metadata.none", "id"})
+	w, err = contactcsv.NewWriter(&out, []string{"metadata.age", "metadata.note", "metadata.none", "id"}, false)
 	require.NoError(t, err)
 	require.NoError(t, w.Write(c))
 	require.NoError(t, w.Flush())
-	require.Equal(t, "metadata.age,metadata.note,metadata.none,id\r\n30,\"line\r\none\",,\r\n", out.String())
-	_, err = contactcsv.NewWriter(&out, []string{"height"})
+	require.Equal(t, "metadata.age,metadata.note,metadata.none,id\r\n30,\"line\r\none\",,"+c.ID+"\r\n", out.String())
+	_, err = contactcsv.NewWriter(&out, []string{"height"}, false)
 	require.Error(t, err)
 }
 
@@ -261,7 +345,7 @@ func FuzzGuard(f *testing.F) {
 			return
 		}
 		var out bytes.Buffer
-		w, err := contactcsv.NewWriter(&out, []string{"last_name", "email"})
+		w, err := contactcsv.NewWriter(&out, []string{"last_name", "email"}, false)
 		require.NoError(t, err)
 		require.NoError(t, w.Write(&account.Contact{LastName: value, Email: "a@b.example"}))
 		require.NoError(t, w.Flush())

@@ -4,8 +4,9 @@
 package contactcsv
 
 import (
+	"bufio"
 	"bytes"
-	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -173,8 +174,10 @@ func decodeSample(sample []byte, name string) (string, error) {
 // cutSeparator cuts a first line "sep=;", with which some spreadsheets name the
 // delimiter; zero without one.
 func cutSeparator(text string) (rest string, delimiter rune) {
-	line, rest, _ := strings.Cut(text, "\n")
-	line = strings.TrimSuffix(line, "\r")
+	line, rest, found := strings.Cut(text, "\n")
+	if line = strings.TrimSuffix(line, "\r"); !found {
+		line, rest, _ = strings.Cut(text, "\r")
+	}
 	if after, ok := strings.CutPrefix(line, "sep="); ok {
 		if r, size := utf8.DecodeRuneInString(after); size == len(after) && fairDelimiter(r) {
 			return rest, r
@@ -183,7 +186,7 @@ func cutSeparator(text string) (rest string, delimiter rune) {
 	return text, 0
 }
 
-// fairDelimiter is what encoding/csv can separate by.
+// fairDelimiter is what can separate cells.
 func fairDelimiter(r rune) bool {
 	return r != 0 && r != '"' && r != '\r' && r != '\n' && r != utf8.RuneError && utf8.ValidRune(r)
 }
@@ -191,7 +194,7 @@ func fairDelimiter(r rune) bool {
 // guessDelimiter takes the one that gives the most rows as many cells as the first
 // has, and the most cells.
 func guessDelimiter(text string, whole bool) rune {
-	if cut := strings.LastIndexByte(text, '\n'); !whole && cut > 0 {
+	if cut := strings.LastIndexAny(text, "\r\n"); !whole && cut > 0 {
 		text = text[:cut+1] // the last line may be cut
 	}
 	best, bestScore := ',', 0
@@ -204,15 +207,15 @@ func guessDelimiter(text string, whole bool) rune {
 }
 
 func delimiterScore(text string, d rune) int {
-	r := newCSV(strings.NewReader(text), d)
-	first, err := r.Read()
+	r := sampleReader(text, d)
+	first, _, err := r.record()
 	if err != nil || len(first) < 2 {
 		return 0
 	}
 	rows, alike := 1, 1
 	for ; rows < sampleRows; rows++ {
-		cells, err := r.Read()
-		if err == io.EOF {
+		cells, _, err := r.record()
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil && len(cells) == len(first) {
@@ -222,19 +225,18 @@ func delimiterScore(text string, d rune) int {
 	return alike*1000/rows*MaxColumns + min(len(first), MaxColumns)
 }
 
-func newCSV(r io.Reader, delimiter rune) *csv.Reader {
-	c := csv.NewReader(r)
-	c.Comma, c.FieldsPerRecord = delimiter, -1
-	return c
+// sampleReader reads the beginning of a file, its header too.
+func sampleReader(text string, delimiter rune) *Reader {
+	return &Reader{lines: newLines(bufio.NewReaderSize(strings.NewReader(text), SampleSize)), delimiter: string(delimiter)}
 }
 
 func readHeader(text string, delimiter rune) ([]string, error) {
-	header, err := newCSV(strings.NewReader(text), delimiter).Read()
+	header, _, err := sampleReader(text, delimiter).record()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil, account.InvalidField("data", "is empty; the first row must name the columns")
 	case err != nil:
-		return nil, account.InvalidField("data", "has a first row that is not CSV: "+err.Error())
+		return nil, account.InvalidField("data", "has a first row that is not CSV: it "+err.Error())
 	case len(header) > MaxColumns:
 		return nil, account.InvalidField("data", fmt.Sprintf("has %d columns, at most %d are allowed", len(header), MaxColumns))
 	}

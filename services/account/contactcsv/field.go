@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	account "github.com/turumba/turumba/services/account"
 )
 
@@ -24,7 +26,7 @@ const metadataPrefix = "metadata."
 // fields are the columns of an export, in order. Cells go to the field of their
 // name, and to metadata.<key>.
 var fields = []field{
-	{name: "id", get: func(c *account.Contact) string { return c.ID }},
+	{name: "id", get: func(c *account.Contact) string { return c.ID }, set: setID},
 	{name: "account_id", get: func(c *account.Contact) string { return c.AccountID }},
 	text("external_id", true, func(c *account.Contact) *string { return &c.ExternalID }),
 	{
@@ -54,6 +56,15 @@ var byName = func() map[string]*field {
 	}
 	return m
 }()
+
+// setID takes the id of a contact, by which a row finds it. What is no UUID is the id of
+// another system, and left out.
+func setID(c *account.Contact, v string) error {
+	if id, err := uuid.Parse(v); err == nil {
+		c.ID = id.String()
+	}
+	return nil
+}
 
 // text is a field that is its cell.
 func text(name string, identifies bool, of func(*account.Contact) *string) field {

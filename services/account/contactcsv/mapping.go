@@ -10,19 +10,32 @@ import (
 	account "github.com/turumba/turumba/services/account"
 )
 
-// suggestions are the fields that column names stand for, in their plain form.
-var suggestions = map[string]string{
-	"full_name": "name", "fullname": "name", "contact": "name", "contact_name": "name", "display_name": "name",
-	"firstname": "first_name", "given_name": "first_name", "forename": "first_name", "first": "first_name",
-	"lastname": "last_name", "surname": "last_name", "family_name": "last_name", "last": "last_name",
-	"e_mail": "email", "email_address": "email", "e_mail_address": "email", "mail": "email",
-	"phone_number": "phone", "mobile": "phone", "mobile_number": "phone", "mobile_phone": "phone", "cell": "phone",
-	"cell_phone": "phone", "tel": "phone", "telephone": "phone", "msisdn": "phone",
-	"tag": "tags", "labels": "tags", "lang": "language", "locale": "language", "time_zone": "timezone", "tz": "timezone",
-	"externalid": "external_id", "customer_id": "external_id", "crm_id": "external_id",
-	"preferred_channel": "preferred_channel_type", "telegram_id": "telegram", "whatsapp_id": "whatsapp", "messenger_id": "messenger",
-	"attributes": "metadata",
-}
+// suggestions are the fields that column names stand for, in their plain form: in the
+// languages of our users, and as the exports of Google Contacts and Outlook have them.
+var suggestions = func() map[string]string {
+	out := map[string]string{}
+	for field, names := range map[string]string{
+		"name":       "full_name fullname contact contact_name display_name vollständiger_name nom_complet nombre_completo nome_completo ስም ሙሉ_ስም",
+		"first_name": "firstname given_name forename first vorname prénom prenom nombre nombres primer_nombre nome primeiro_nome የመጀመሪያ_ስም",
+		"last_name":  "lastname surname family_name last nachname familienname zuname nom nom_de_famille apellido apellidos sobrenome apelido የአባት_ስም",
+		"email": "e_mail email_address e_mail_address mail e_mail_1_value email_1_value e_mail_adresse email_adresse mailadresse courriel adresse_e_mail " +
+			"adresse_email adresse_mail adresse_électronique correo correo_electrónico correo_electronico correio correio_eletrônico correio_electrónico ኢሜይል ኢሜል",
+		"phone": "phone_number mobile mobile_number mobile_phone cell cell_phone tel telephone msisdn phone_1_value telefon telefonnummer handy handynummer mobil " +
+			"mobilnummer mobiltelefon rufnummer téléphone téléphone_portable portable numéro_de_téléphone numero_de_telephone teléfono telefono móvil movil celular " +
+			"número_de_teléfono telefone telemóvel telemovel ስልክ ስልክ_ቁጥር የስልክ_ቁጥር ሞባይል",
+		"tags":                   "tag labels group_membership categories schlagwörter étiquettes etiquetas",
+		"language":               "lang locale sprache langue idioma ቋንቋ",
+		"timezone":               "time_zone tz zeitzone fuseau_horaire zona_horaria fuso_horário",
+		"external_id":            "externalid customer_id crm_id kundennummer",
+		"preferred_channel_type": "preferred_channel", "telegram": "telegram_id", "whatsapp": "whatsapp_id", "messenger": "messenger_id",
+		"metadata": "attributes",
+	} {
+		for _, name := range strings.Fields(names) {
+			out[name] = field
+		}
+	}
+	return out
+}()
 
 // Map decides where the columns of a file go: to what chosen says by their names,
 // else to the field that the name suggests, else to the free data. Errors are
@@ -133,6 +146,9 @@ func Contact(columns []account.ImportColumn, cells []string) (*account.Contact, 
 			keys = map[string]string{}
 		}
 		keys[strings.TrimPrefix(column.Field, metadataPrefix)] = value
+	}
+	if c.Name == strings.TrimSpace(c.FirstName+" "+c.LastName) {
+		c.Name = "" // as an export shows those without one; else it would stay when they change
 	}
 	if keys == nil {
 		return c, nil

@@ -2,7 +2,6 @@ package contactcsv
 
 import (
 	"bufio"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -21,15 +20,20 @@ import (
 // maxRecord is the most bytes of one row.
 const maxRecord = 1 << 20
 
-// errRecordSize ends a file: a quote that nobody closes would take the rest of it
-// for one cell.
-var errRecordSize = apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "a row is larger than 1 MiB; is a quote open?")
+// errRecordSize ends a file: a line of that length is none of a table.
+var errRecordSize = apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "a line is larger than 1 MiB")
 
 // Reader reads the rows of a file, without its header.
+//
+// What is no CSV costs no more than its own line: a quote too many would take the rows after
+// it for one cell, so a record that does not come to a good end is given up at the end of its
+// first line, and reading goes on with the next one. From there on until a row has all its
+// cells, a line that is shorter is taken for a piece of what was broken, and rejected too.
 type Reader struct {
-	csv   *csv.Reader
-	limit *limitReader
-	width int
+	lines     *lines
+	delimiter string
+	width     int
+	broken    bool // the last rows were no CSV
 }
 
 // NewReader begins to read a file whose format Detect found. The first row is read
@@ -39,61 +43,122 @@ func NewReader(r io.Reader, f Format) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := &limitReader{r: transform.NewReader(r, d)}
-	text := bufio.NewReader(limit)
-	if err := skipPreamble(text); err != nil {
+	text := bufio.NewReaderSize(transform.NewReader(r, d), SampleSize)
+	if err := skipMark(text); err != nil {
 		return nil, err
 	}
-	c := newCSV(text, f.Delimiter)
-	if _, err := c.Read(); err != nil {
-		return nil, fmt.Errorf("read the first row: %w", err)
-	}
-	return &Reader{csv: c, limit: limit, width: len(f.Header)}, nil
+	out := &Reader{lines: newLines(text), delimiter: string(f.Delimiter), width: len(f.Header)}
+	return out, out.skipHeader()
 }
 
-// skipPreamble skips what stands before the header: a byte order mark, "sep=".
-func skipPreamble(r *bufio.Reader) error {
-	if start, _ := r.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
-		if _, err := r.Discard(len(byteOrderMark)); err != nil {
-			return fmt.Errorf("skip the byte order mark: %w", err)
-		}
+// skipMark skips a byte order mark.
+func skipMark(r *bufio.Reader) error {
+	if start, _ := r.Peek(len(byteOrderMark)); string(start) != byteOrderMark {
+		return nil
 	}
-	start, _ := r.Peek(16)
-	if _, d := cutSeparator(string(start)); d != 0 {
-		if _, err := r.ReadString('\n'); err != nil {
-			return fmt.Errorf("skip the separator: %w", err)
-		}
+	if _, err := r.Discard(len(byteOrderMark)); err != nil {
+		return fmt.Errorf("skip the byte order mark: %w", err)
 	}
 	return nil
 }
 
-// Next is the next row: its cells, or the error of that row alone in Err. A row
-// without any text has no cells. The error is io.EOF after the last one, and
-// VALIDATION_FAILED where the file cannot be read further.
+// skipHeader skips a line "sep=" and the names of the columns.
+func (r *Reader) skipHeader() error {
+	first, err := r.lines.next()
+	if err != nil {
+		return fmt.Errorf("read the first row: %w", err)
+	}
+	if _, d := cutSeparator(first.text + "\n"); d == 0 {
+		r.lines.back([]line{first})
+	}
+	_, _, err = r.record()
+	return err
+}
+
+// record is the next record that is CSV, with the lines that it is of; empty lines are none. An error of the record
+// alone is a *recordError, and leaves all lines but the first to be read again.
+func (r *Reader) record() ([]string, []line, error) {
+	rec := record{delimiter: r.delimiter}
+	var read []line
+	for size := 0; ; {
+		next, err := r.lines.next()
+		switch {
+		case errors.Is(err, io.EOF) && len(read) > 0:
+			return nil, read[:1], r.giveUp(read, errOpenQuote)
+		case err != nil:
+			return nil, nil, err
+		case next.text == "" && len(read) == 0:
+			continue
+		}
+		if size += len(next.text); size > maxRecord && len(read) > 0 {
+			return nil, read[:1], r.giveUp(append(read, next), errOpenQuote)
+		}
+		read = append(read, next)
+		whole, err := rec.add(next.text, next.end)
+		switch {
+		case err != nil:
+			return nil, read[:1], r.giveUp(read, err)
+		case whole && len(read) > 1 && len(rec.cells) < r.width && r.tells(read[1:]):
+			return nil, read[:1], r.giveUp(read, errOpenQuote)
+		case whole:
+			return rec.cells, read, nil
+		}
+	}
+}
+
+// recordError is why a line is no CSV.
+type recordError struct{ error }
+
+func (r *Reader) giveUp(read []line, why error) error {
+	r.lines.back(read[1:])
+	return recordError{why}
+}
+
+// tells reports whether one of the lines would be a row by itself: what is around it, and has
+// too few cells, is no cell of several lines then but a quote that met another.
+func (r *Reader) tells(read []line) bool {
+	for _, one := range read {
+		rec := record{delimiter: r.delimiter}
+		if whole, err := rec.add(one.text, ""); err == nil && whole && len(rec.cells) == r.width {
+			return true
+		}
+	}
+	return false
+}
+
+// Next is the next row: its cells, or the error of that row alone in Err, with its text as
+// the only cell where it is no CSV. A row without any text has no cells; one that lacks cells
+// at its end has empty ones. The error is io.EOF after the last one, and VALIDATION_FAILED
+// where the file cannot be read further.
 func (r *Reader) Next() (account.ImportRow, error) {
-	r.limit.read = 0
-	cells, err := r.csv.Read()
-	var syntax *csv.ParseError
+	cells, read, err := r.record()
+	var broken recordError
 	switch {
-	case errors.As(err, &syntax) && errors.Is(err, errRecordSize), errors.Is(err, errRecordSize):
-		return account.ImportRow{}, errRecordSize
-	case errors.As(err, &syntax):
-		return account.ImportRow{Line: syntax.StartLine, Err: account.InvalidField("", "is not CSV: "+syntax.Err.Error())}, nil
+	case errors.As(err, &broken):
+		r.broken = true
+		return account.ImportRow{Line: read[0].number, Cells: []string{clean(read[0].text)}, Err: account.InvalidField("", "is not CSV: it "+broken.Error())}, nil
 	case err != nil:
 		return account.ImportRow{}, err
 	}
-	line, _ := r.csv.FieldPos(0)
-	row := account.ImportRow{Line: line, Cells: cells}
+	row := account.ImportRow{Line: read[0].number, Cells: cells}
 	blank := true
 	for i, cell := range cells {
 		cells[i] = clean(cell)
 		blank = blank && cells[i] == ""
 	}
+	for len(row.Cells) > r.width && row.Cells[len(row.Cells)-1] == "" {
+		row.Cells = row.Cells[:len(row.Cells)-1]
+	}
 	switch {
 	case blank:
 		row.Cells = nil
-	case len(cells) != r.width:
-		row.Err = account.InvalidField("", fmt.Sprintf("has %d cells, the first row has %d", len(cells), r.width))
+	case len(row.Cells) > r.width:
+		row.Err = account.InvalidField("", fmt.Sprintf("has %d cells, the first row has %d", len(row.Cells), r.width))
+	case len(row.Cells) < r.width && r.broken:
+		row.Err = account.InvalidField("", fmt.Sprintf("has %d cells, the first row has %d, and follows a line that is not CSV", len(row.Cells), r.width))
+	default:
+		r.broken = false
+		row.Cells = append(row.Cells, make([]string, r.width-len(row.Cells))...)
 	}
 	return row, nil
 }
@@ -111,20 +176,4 @@ func clean(cell string) string {
 		cell = strings.ReplaceAll(cell, "\x00", "")
 	}
 	return strings.TrimFunc(cell, func(c rune) bool { return unicode.IsSpace(c) || c == '\ufeff' || c == '\u200b' })
-}
-
-// limitReader fails when one row takes more than maxRecord.
-type limitReader struct {
-	r    io.Reader
-	read int
-}
-
-// Read implements io.Reader.
-func (l *limitReader) Read(p []byte) (int, error) {
-	if l.read > maxRecord {
-		return 0, errRecordSize
-	}
-	n, err := l.r.Read(p)
-	l.read += n
-	return n, err
 }

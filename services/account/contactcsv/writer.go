@@ -26,11 +26,17 @@ type Writer struct {
 	columns []string
 }
 
-// NewWriter writes the names of the columns. An unknown one is VALIDATION_FAILED.
-func NewWriter(w io.Writer, columns []string) (*Writer, error) {
+// NewWriter writes the names of the columns, after a byte order mark if that is wanted. An
+// unknown column is VALIDATION_FAILED.
+func NewWriter(w io.Writer, columns []string, mark bool) (*Writer, error) {
 	for _, c := range columns {
 		if byName[c] == nil && !known(c) {
 			return nil, account.InvalidField("column", fmt.Sprintf("%q is not a field of a contact", c))
+		}
+	}
+	if mark {
+		if _, err := io.WriteString(w, byteOrderMark); err != nil {
+			return nil, err
 		}
 	}
 	out := &Writer{csv: newWriter(w), columns: columns}

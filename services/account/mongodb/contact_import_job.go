@@ -78,9 +78,9 @@ func (s *Store) finishPlan(ctx context.Context, job *postgres.ImportJob, im *acc
 		return err
 	}
 	for i := range p.Contacts {
-		c := &account.Contact{}
-		if err := json.Unmarshal(p.Contacts[i].Doc, c); err != nil {
-			return fmt.Errorf("read import plan: %w", err)
+		c, err := account.ReadDocument(p.Contacts[i].Doc)
+		if err != nil {
+			return err
 		}
 		c.ID, c.AccountID = p.Contacts[i].ID, im.AccountID
 		p.Contacts[i].contact = c
@@ -283,7 +283,7 @@ func (s *Store) join(ctx context.Context, im *account.Import, p *plan, refused m
 	return nil
 }
 
-// contactsByKeys returns the contacts that have a key of one of the rows.
+// contactsByKeys returns the contacts that have the id or a key of one of the rows.
 func (s *Store) contactsByKeys(ctx context.Context, accountID string, rows []account.ImportRow) ([]*account.Contact, error) {
 	var ids []string
 	for k, values := range account.KeyValues(rows) {
@@ -291,16 +291,16 @@ func (s *Store) contactsByKeys(ctx context.Context, accountID string, rows []acc
 			ids = append(ids, keyID(accountID, k, v))
 		}
 	}
-	if len(ids) == 0 {
+	holders := append([]string{}, account.RowIDs(rows)...)
+	if len(ids) == 0 && len(holders) == 0 {
 		return nil, nil
 	}
 	keys, err := mongodb.Find[keyDocument](ctx, s.keys, []string{accountID}, mongodb.Is("_id", "$in", ids), mongodb.Page{})
 	if err != nil {
 		return nil, err
 	}
-	holders := make([]string, len(keys))
-	for i, k := range keys {
-		holders[i] = k.ContactID
+	for _, k := range keys {
+		holders = append(holders, k.ContactID)
 	}
 	docs, err := s.contactDocuments(ctx, accountID, holders)
 	if err != nil {

@@ -256,7 +256,7 @@ func (s *Store) joinGroups(ctx context.Context, tx *pg.Tx, im *account.Import, p
 	return nil
 }
 
-// contactsByKeys returns, and locks, the contacts that have a key of one of the rows.
+// contactsByKeys returns, and locks, the contacts that have the id or a key of one of the rows.
 func (s *Store) contactsByKeys(ctx context.Context, tx *pg.Tx, accountID string, rows []account.ImportRow) ([]*account.Contact, error) {
 	found := map[string]bool{}
 	for k, values := range account.KeyValues(rows) {
@@ -270,6 +270,9 @@ func (s *Store) contactsByKeys(ctx context.Context, tx *pg.Tx, accountID string,
 		for _, id := range ids {
 			found[id] = true
 		}
+	}
+	for _, id := range account.RowIDs(rows) {
+		found[id] = true
 	}
 	if len(found) == 0 {
 		return nil, nil

@@ -47,7 +47,7 @@ func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grp
 		columns = contactcsv.Columns()
 	}
 	out := bufio.NewWriterSize(sender(func(data []byte) error { return stream.Send(&accountv1.ExportContactsResponse{Data: data}) }), exportBuffer)
-	w, err := contactcsv.NewWriter(out, columns)
+	w, err := contactcsv.NewWriter(out, columns, req.GetBom())
 	if err != nil {
 		return err
 	}
