@@ -16,7 +16,7 @@ type Control struct {
 	// LatencyMS delays the answer to every message, in milliseconds, at most ten
 	// minutes.
 	LatencyMS int `json:"latency_ms"`
-	// FailRate is the share of messages, 0 to 1, that are answered 451 4.3.0, or 503,
+	// FailRate is the share of messages, 0 to 1, that are answered 451, or 503,
 	// instead of being taken.
 	FailRate float64 `json:"fail_rate"`
 	// Faults go wrong with some messages; the first that meets a message happens to it.

@@ -61,7 +61,7 @@ func (c *session) finish(found content) error {
 	case c.script.Stage == StageEnd && !c.script.Accept:
 		return c.act(c.script)
 	case c.server.control.unlucky():
-		c.reply("451 4.3.0 failing as told")
+		c.reply("451 failing as told")
 	default:
 		return c.accept(found)
 	}
@@ -74,7 +74,7 @@ func (c *session) accept(found content) error {
 	sum := crc32.Checksum(c.content, castagnoli())
 	n, err := c.server.journal.append(entry{time: now, to: c.to, messageID: found.messageID, bytes: len(c.content), sum: sum})
 	if err != nil {
-		c.reply("451 4.3.0 journal failed")
+		c.reply("451 journal failed")
 		return nil
 	}
 	c.server.mailbox.add(n, now, c.from, c.to, c.content)

@@ -46,7 +46,7 @@ var faultKinds = [...]FaultKind{
 	{"silent", "accepts and journals, then never answers", PhoneScript{Accept: true, Silent: true}, Script{Stage: StageEnd, Accept: true, Silent: true}},
 	{"reset", "accepts and journals, then resets instead of answering", PhoneScript{Accept: true, Reset: true}, Script{Stage: StageEnd, Accept: true, Reset: true}},
 	{"drop", "resets and takes nothing: after the request, or before the mail", PhoneScript{Reset: true}, Script{Stage: StageData, Reset: true}},
-	{"unavailable", "503, or 451 4.3.0", errorPhone(http.StatusServiceUnavailable, 20503, "Service Unavailable"), Script{Stage: StageEnd, Reply: "451 4.3.0 try again later"}},
+	{"unavailable", "503, or 451", errorPhone(http.StatusServiceUnavailable, 20503, "Service Unavailable"), Script{Stage: StageEnd, Reply: "451 try again later"}},
 	{"throttled", "429, or 451 4.7.0", errorPhone(http.StatusTooManyRequests, 20429, "Too Many Requests"), Script{Stage: StageEnd, Reply: "451 4.7.0 too many messages"}},
 	{"refused", "400 for the recipient, or 550 5.1.1", errorPhone(http.StatusBadRequest, 21211, "Invalid 'To' Phone Number"), Script{Stage: StageEnd, Reply: "550 5.1.1 no such user"}},
 	{"unauthorized", "401, or 530 5.7.0", errorPhone(http.StatusUnauthorized, 20003, "Authenticate"), Script{Stage: StageData, Reply: "530 5.7.0 login required"}},

@@ -49,7 +49,7 @@ var prefixes = [...]Prefix{
 	{"badfrom-", "550 5.1.8 at MAIL; for senders", Script{Stage: StageMail, Reply: "550 5.1.8 sender refused"}},
 	{"rset-before-", "resets before DATA is answered", Script{Stage: StageData, Reset: true}},
 	{"nodata-", "451 4.3.2 at DATA", Script{Stage: StageData, Reply: "451 4.3.2 not now"}},
-	{"tempfail-", "451 4.3.0 after the final dot", Script{Stage: StageEnd, Reply: "451 4.3.0 try again later"}},
+	{"tempfail-", "451 after the final dot", Script{Stage: StageEnd, Reply: "451 local error in processing, try again later"}},
 	{"toobig-", "552 5.3.4 after the final dot", Script{Stage: StageEnd, Reply: "552 5.3.4 message too big"}},
 	{"spam-", "554 5.7.1 after the final dot", Script{Stage: StageEnd, Reply: "554 5.7.1 message refused as spam"}},
 	{"reset-", "accepts and journals, then resets instead of answering", Script{Stage: StageEnd, Accept: true, Reset: true}},

@@ -206,10 +206,16 @@ func TestDecide(t *testing.T) {
 		retry    time.Duration
 	}{
 		"sent":               {channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{"x"}}, c, 0, messaging.MessageSent, "", true, 0},
-		"first transient":    {fail(channel.ClassTransient), c, 0, messaging.MessageFailed, "transient", true, 30 * time.Second},
-		"second transient":   {fail(channel.ClassTransient), c, 1, messaging.MessageFailed, "transient", true, 60 * time.Second},
+		"first transient":    {fail(channel.ClassTransient), c, 0, messaging.MessageFailed, "transient", true, 45 * time.Second},
+		"second transient":   {fail(channel.ClassTransient), c, 1, messaging.MessageFailed, "transient", true, 90 * time.Second},
 		"asked to wait":      {channel.Result{Outcome: channel.Rejected, Class: channel.ClassTransient, Code: "503", Text: "no", RetryAfter: 2 * time.Minute}, c, 0, messaging.MessageFailed, "transient", true, 2 * time.Minute},
 		"last transient":     {fail(channel.ClassTransient), c, 2, messaging.MessagePermanentlyFailed, "transient", true, 0},
+		"deferred":           {fail(channel.ClassDeferred), c, 0, messaging.MessageFailed, "deferred", true, 225 * time.Second},
+		"deferred again":     {fail(channel.ClassDeferred), c, 1, messaging.MessageFailed, "deferred", true, 450 * time.Second},
+		"deferred too often": {fail(channel.ClassDeferred), c, 2, messaging.MessagePermanentlyFailed, "deferred", true, 0},
+		"deferred, a hint":   {channel.Result{Outcome: channel.Rejected, Class: channel.ClassDeferred, RetryAfter: 20 * time.Minute}, c, 0, messaging.MessageFailed, "deferred", true, 20 * time.Minute},
+		"refused":            {fail(channel.ClassRefused), c, 0, messaging.MessageFailed, "refused", true, 225 * time.Second},
+		"refused again":      {fail(channel.ClassRefused), c, 1, messaging.MessagePermanentlyFailed, "refused", true, 0},
 		"recipient":          {fail(channel.ClassPermanentRecipient), c, 0, messaging.MessagePermanentlyFailed, "permanent_recipient", true, 0},
 		"opted out":          {fail(channel.ClassOptedOut), c, 0, messaging.MessagePermanentlyFailed, "opted_out", true, 0},
 		"throttled":          {channel.Result{Outcome: channel.Rejected, Class: channel.ClassRateLimited, RetryAfter: 7 * time.Second}, c, 2, messaging.MessageQueued, "rate_limited", false, 7 * time.Second},
@@ -217,7 +223,7 @@ func TestDecide(t *testing.T) {
 		"config":             {channel.Fail(channel.ClassConfig, "535", "login"), c, 2, messaging.MessageQueued, "config", false, messaging.MendedCheck},
 		"billing":            {channel.Fail(channel.ClassBilling, "402", "money"), c, 2, messaging.MessageQueued, "billing", false, messaging.MendedCheck},
 		"unknown, held":      {channel.Lost("eof", "lost"), c, 0, messaging.MessagePermanentlyFailed, messaging.CodeOutcomeUnknown, true, 0},
-		"unknown, resent":    {channel.Lost("eof", "lost"), resend, 0, messaging.MessageFailed, messaging.CodeOutcomeUnknown, true, 30 * time.Second},
+		"unknown, resent":    {channel.Lost("eof", "lost"), resend, 0, messaging.MessageFailed, messaging.CodeOutcomeUnknown, true, 45 * time.Second},
 		"unknown, used up":   {channel.Lost("eof", "lost"), resend, 2, messaging.MessagePermanentlyFailed, messaging.CodeOutcomeUnknown, true, 0},
 		"no class at all":    {channel.Result{}, c, 0, messaging.MessagePermanentlyFailed, messaging.CodeOutcomeUnknown, true, 0},
 	} {
@@ -226,6 +232,22 @@ func TestDecide(t *testing.T) {
 		require.Equal(t, tt.code, o.Code, name)
 		require.Equal(t, tt.attempt, o.Attempt != "", name)
 		require.Equal(t, tt.retry, o.RetryIn, name)
+	}
+}
+
+// TestGreylisting: a channel as it is made waits long enough for a server that greylists
+// (RFC 6647, section 5), and longer each time, whatever chance says.
+func TestGreylisting(t *testing.T) {
+	t.Parallel()
+	c := &messaging.Channel{RetryCount: 3, RetryInterval: 60}
+	for _, random := range []float64{0, 0.5, 0.999} {
+		sum := time.Duration(0)
+		for attempts := range c.RetryCount {
+			o := messaging.Decide(channel.Result{Outcome: channel.Rejected, Class: channel.ClassDeferred}, c, attempts, random)
+			require.Equal(t, messaging.MessageFailed, o.Status)
+			sum += o.RetryIn
+		}
+		require.GreaterOrEqual(t, sum, 15*time.Minute)
 	}
 }
 

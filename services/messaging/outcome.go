@@ -44,6 +44,10 @@ const (
 	// DefaultPause is how long a channel rests when the provider throttles and
 	// gives no hint.
 	DefaultPause = 2 * time.Second
+	// deferral is the least interval of retries for a recipient who is refused for now.
+	// Greylisting takes five minutes with Postgrey's default and up to an hour elsewhere
+	// (RFC 6647, section 5): three retries span 17 to 35 minutes.
+	deferral = 5 * time.Minute
 	// maxRetryWait bounds the exponential growth of retry waits.
 	maxRetryWait = time.Hour
 )
@@ -59,9 +63,17 @@ func Decide(r channel.Result, c *Channel, attempts int32, random float64) Outcom
 		o.Status, o.Attempt, o.RetryIn, o.Slow = MessageQueued, "", Pause(r), r.RetryAfter <= 0
 	case channel.ClassConfig, channel.ClassBilling:
 		o.Status, o.Attempt, o.RetryIn = MessageQueued, "", MendedCheck
-	case channel.ClassTransient:
-		if o.Status, o.RetryIn = retry(c, attempts, random); o.Status == MessageFailed {
+	case channel.ClassTransient, channel.ClassDeferred:
+		interval := time.Duration(c.RetryInterval) * time.Second
+		if r.Class == channel.ClassDeferred {
+			interval = max(interval, deferral)
+		}
+		if o.Status, o.RetryIn = retry(c, interval, attempts, random); o.Status == MessageFailed {
 			o.RetryIn = max(o.RetryIn, r.RetryAfter) // never sooner than the provider asked
+		}
+	case channel.ClassRefused:
+		if o.Status = MessagePermanentlyFailed; attempts == 0 {
+			o.Status, o.RetryIn = retry(c, deferral, attempts, random)
 		}
 	case channel.ClassUnknown:
 		return DecideUnknown(c, attempts, random, o)
@@ -81,7 +93,7 @@ func DecideUnknown(c *Channel, attempts int32, random float64, o Outcome) Outcom
 		o.Text = "the provider may or may not have taken the message"
 	}
 	if c != nil && c.OnUnknown == UnknownResend {
-		o.Status, o.RetryIn = retry(c, attempts, random)
+		o.Status, o.RetryIn = retry(c, time.Duration(c.RetryInterval)*time.Second, attempts, random)
 	}
 	return o
 }
@@ -111,11 +123,13 @@ func Held(messageID, why string, wait time.Duration) Outcome {
 	return Outcome{MessageID: messageID, Status: MessageQueued, Code: why, RetryIn: wait}
 }
 
-// retry is failed with a full-jitter wait while the channel grants retries.
-func retry(c *Channel, attempts int32, random float64) (status string, in time.Duration) {
+// retry is failed while the channel grants retries: the interval, doubled with each attempt,
+// half of it for sure and up to the other half by chance, so that messages that failed
+// together do not come back together.
+func retry(c *Channel, interval time.Duration, attempts int32, random float64) (status string, in time.Duration) {
 	if attempts >= c.RetryCount {
 		return MessagePermanentlyFailed, 0
 	}
-	wait := float64(time.Duration(c.RetryInterval)*time.Second) * math.Pow(2, float64(attempts))
-	return MessageFailed, time.Duration(random * min(wait, float64(maxRetryWait)))
+	wait := min(float64(interval)*math.Pow(2, float64(attempts)), float64(maxRetryWait))
+	return MessageFailed, time.Duration(wait/2 + random*wait/2)
 }

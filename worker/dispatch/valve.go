@@ -19,10 +19,12 @@ type valve struct {
 	// changed is told when the channel's pace did; it must not call the valve.
 	changed func(*valve, pace)
 
-	mu      sync.Mutex
-	breaker breaker
-	shut    time.Time // no call before it
-	why     string
+	mu       sync.Mutex
+	breaker  breaker
+	refusals refusals
+	slowed   throttles
+	shut     time.Time // no call before it
+	why      string
 	timing
 }
 
@@ -49,6 +51,22 @@ func (v *valve) note(o messaging.Outcome, took time.Duration, now time.Time) (tr
 		return true
 	}
 	return false
+}
+
+// judge takes in the result of a call, and says what it is about where the calls before tell
+// more than it does. Where many recipients were refused alike, the channel is: it rests, with
+// the provider's sentence, and its messages wait. Where a message is always the one that comes
+// too fast, the message is.
+func (v *valve) judge(res channel.Result, messageID, to string) channel.Result {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.refusals.add(res, to) {
+		res.Class = channel.ClassConfig
+	}
+	if v.slowed.add(res, messageID) {
+		res.Class = channel.ClassDeferred
+	}
+	return res
 }
 
 // tripPause is how long a process by itself calls nobody; the database knows the rest.

@@ -124,7 +124,7 @@ func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
 	ended := r.cfg.Clock.Now()
 	took := ended.Sub(c.began)
 	r.observe(ctx, with, c.ID, res, took)
-	o = messaging.Decide(res, with.channel, c.Attempts, rand.Float64())
+	o = messaging.Decide(with.line.valve.judge(res, c.ID, c.Address), with.channel, c.Attempts, rand.Float64())
 	o.MessageID, o.Expiring = c.ID, c.NotAfter != nil
 	if c.silent.Load() { // the channel has been judged without it
 		return o, false

@@ -17,13 +17,13 @@ func TestWords(t *testing.T) {
 	for o := channel.Outcome(0); o <= channel.Unknown+1; o++ {
 		outcomes = append(outcomes, o.String())
 	}
-	for c := channel.Class(0); c <= channel.ClassUnknown+1; c++ {
+	for c := channel.Class(0); c <= channel.ClassRefused+1; c++ {
 		classes = append(classes, c.String())
 	}
 	require.Equal(t, []string{"invalid", "accepted", "rejected", "not_sent", "unknown", "invalid"}, outcomes)
 	require.Equal(t, []string{
 		"invalid", "ok", "rate_limited", "transient", "permanent_recipient", "permanent_content", "opted_out",
-		"window_closed", "config", "billing", "unknown", "invalid",
+		"window_closed", "config", "billing", "unknown", "deferred", "refused", "invalid",
 	}, classes)
 }
 

@@ -53,7 +53,8 @@ const (
 	ClassOK Class = iota + 1
 	// ClassRateLimited: too fast; the channel waits RetryAfter, no attempt is used.
 	ClassRateLimited
-	// ClassTransient: the same message may succeed later.
+	// ClassTransient: the provider does not work as it should; the same message may succeed
+	// later.
 	ClassTransient
 	// ClassPermanentRecipient: this address will not work.
 	ClassPermanentRecipient
@@ -70,13 +71,20 @@ const (
 	ClassBilling
 	// ClassUnknown belongs to Unknown.
 	ClassUnknown
+	// ClassDeferred: the provider works and does not take this recipient's message yet (a full
+	// mailbox, greylisting); it is tried again later, and the channel goes on.
+	ClassDeferred
+	// ClassRefused: the provider refuses this recipient's message for good, for a reason that
+	// may be the sender's. It is tried once more; where many recipients are refused alike,
+	// the channel is.
+	ClassRefused
 )
 
 // String returns the word used in the database, metrics and logs.
 func (c Class) String() string {
 	words := [...]string{
 		"invalid", "ok", "rate_limited", "transient", "permanent_recipient", "permanent_content",
-		"opted_out", "window_closed", "config", "billing", "unknown",
+		"opted_out", "window_closed", "config", "billing", "unknown", "deferred", "refused",
 	}
 	if int(c) >= len(words) {
 		return words[0]

@@ -304,7 +304,7 @@ func (h *history) dispatch(ctx context.Context, r *rand.Rand) error {
 func (h *history) outcome(r *rand.Rand, c *Chunk, m ChunkMessage, sent bool) messaging.Outcome {
 	classes := []channel.Class{
 		channel.ClassOK, channel.ClassOK, channel.ClassTransient, channel.ClassRateLimited, channel.ClassPermanentRecipient,
-		channel.ClassPermanentContent, channel.ClassConfig, channel.ClassBilling, channel.ClassUnknown,
+		channel.ClassPermanentContent, channel.ClassConfig, channel.ClassBilling, channel.ClassUnknown, channel.ClassDeferred, channel.ClassRefused,
 	}
 	if sent {
 		classes = classes[:1]

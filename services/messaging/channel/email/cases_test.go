@@ -20,6 +20,9 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	const (
 		transient = channel.ClassTransient
+		limited   = channel.ClassRateLimited
+		deferred  = channel.ClassDeferred
+		refused   = channel.ClassRefused
 		recipient = channel.ClassPermanentRecipient
 		content   = channel.ClassPermanentContent
 		settings  = channel.ClassConfig
@@ -32,10 +35,10 @@ func TestRefusals(t *testing.T) {
 		return want
 	}
 	channeltest.Run(t, suite(
-		row(atRcpt("421 4.3.2 try again in 30 seconds"), hint(rejected(transient, "421", "4.3.2"), 30*time.Second)),
-		row(atRcpt("450 4.7.1 greylisted, come back in 5 minutes"), hint(rejected(transient, "450", "4.7.1"), 5*time.Minute)),
-		row(after("451 4.3.0 retry in 7 hours"), hint(rejected(transient, "451", "4.3.0"), 15*time.Minute)),
-		row(atRcpt("452 4.2.2 full"), rejected(transient, "452", "4.2.2")),
+		row(atRcpt("421 4.3.2 try again in 30 seconds"), hint(rejected(limited, "421", "4.3.2"), 30*time.Second)),
+		row(atRcpt("450 4.7.1 greylisted, come back in 5 minutes"), hint(rejected(deferred, "450", "4.7.1"), 5*time.Minute)),
+		row(after("451 4.3.0 retry in 7 hours"), hint(rejected(limited, "451", "4.3.0"), 15*time.Minute)),
+		row(atRcpt("452 4.2.2 full"), rejected(deferred, "452", "4.2.2")),
 		row(atAuth("454 4.7.0 temporary"), notSent(transient, "454", "4.7.0")),
 		row(atAuth("535 5.7.8 wrong password correct horse"), notSent(settings, "535", "5.7.8")),
 		row(atAuth("534 5.7.9 too weak"), notSent(settings, "534", "5.7.9")),
@@ -48,11 +51,14 @@ func TestRefusals(t *testing.T) {
 		row(atRcpt("550 5.1.6 moved"), rejected(recipient, "550", "5.1.6")),
 		row(atRcpt("556 5.1.10 null MX"), rejected(recipient, "556", "5.1.10")),
 		row(atRcpt("550 5.2.1 disabled"), rejected(recipient, "550", "5.2.1")),
-		row(atRcpt("550 nobody here"), rejected(recipient, "550", "")),
+		row(atRcpt("550 no such user here"), rejected(recipient, "550", "")),
+		row(atRcpt("550 go away"), rejected(refused, "550", "")),
 		row(atRcpt("551 5.1.6 not local"), rejected(recipient, "551", "5.1.6")),
-		row(atRcpt("553 bad name"), rejected(recipient, "553", "")),
-		row(atRcpt("552 5.2.2 over quota"), rejected(transient, "552", "5.2.2")),
-		row(atRcpt("554 5.7.1 relay denied"), rejected(content, "554", "5.7.1")),
+		row(atRcpt("553 mailbox name not allowed"), rejected(recipient, "553", "")),
+		row(atRcpt("552 5.2.2 over quota"), rejected(deferred, "552", "5.2.2")),
+		row(atRcpt("554 5.7.1 relay denied"), rejected(settings, "554", "5.7.1")),
+		row(atRcpt("554 5.7.1 blocked"), rejected(refused, "554", "5.7.1")),
+		row(atRcpt("550 5.4.5 Daily user sending limit exceeded"), rejected(settings, "550", "5.4.5")),
 		row(after("552 5.3.4 too big"), rejected(content, "552", "5.3.4")),
 		row(after("552 5.2.3 too long"), rejected(content, "552", "5.2.3")),
 		row(after("554 5.6.0 bad content"), rejected(content, "554", "5.6.0")),
@@ -66,7 +72,7 @@ func TestRefusals(t *testing.T) {
 		row(atMail("550 5.7.1 sender not yours"), rejected(settings, "550", "5.7.1")),
 		row(atMail("552 5.3.4 too big"), rejected(content, "552", "5.3.4")),
 		row(dialogue([]string{"S: 554 5.7.1 go away"}), notSent(settings, "554", "5.7.1")),
-		row(dialogue([]string{"S: 421 4.3.2 later"}), notSent(transient, "421", "4.3.2")),
+		row(dialogue([]string{"S: 421 4.3.2 later"}), notSent(limited, "421", "4.3.2")),
 	))
 }
 

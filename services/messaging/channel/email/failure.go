@@ -139,7 +139,7 @@ func refused(redact *channel.Redactor, at stage, r reply, literals ...string) ch
 	}
 	res := channel.Result{
 		Outcome: channel.Rejected,
-		Class:   classify(at, r.code, s),
+		Class:   classify(at, r.code, s, text),
 		Code:    strconv.Itoa(r.code),
 		SubCode: s.String(),
 		Text:    redact.Clean(string(text), channel.MaxText, literals...),
