@@ -107,6 +107,10 @@ chaos-quick: ## The quick faults, small and with a fixed seed; `make test` has a
 security: ## Attack the whole mesh: tenant and role matrices, tokens, spoofing, fuzzing; one line per suite
 	SECURITY=full CI=true go -C e2e/security test -count=1 -timeout 30m $(ARGS)
 
+.PHONY: inputs
+inputs: ferretdb ## What people have in their files, phones and mail servers: the tests of docs/inputs.md
+	./tools/inputs.sh
+
 .PHONY: fuzz
 fuzz: ## Fuzz everything that reads bytes from outside, FUZZTIME (30s) each
 	./tools/fuzz.sh $(or $(FUZZTIME),30s)

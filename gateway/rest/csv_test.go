@@ -146,6 +146,20 @@ func TestUpload(t *testing.T) {
 	require.Equal(t, csv, f.data.String())
 }
 
+// TestUploadTypes: browsers call a CSV file what the spreadsheet of the machine calls it.
+func TestUploadTypes(t *testing.T) {
+	t.Parallel()
+	for _, mt := range []string{"", "text/csv", "text/csv; charset=utf-8", "application/csv", "application/vnd.ms-excel"} {
+		f := &files{}
+		headers := []string{"Authorization", "Bearer x"}
+		if mt != "" {
+			headers = append(headers, "Content-Type", mt)
+		}
+		res := do(f.handler(t), http.MethodPost, importPath, "name\nA\n", headers...)
+		require.Equal(t, http.StatusCreated, res.Code, "%s: %s", mt, res.Body)
+	}
+}
+
 func TestUploadRefusals(t *testing.T) {
 	t.Parallel()
 	file := func(w *multipart.Writer) {

@@ -1,6 +1,8 @@
 package messaging
 
 import (
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,8 +102,11 @@ func (s SMTP) From() string {
 // Check reports what keeps the settings from working.
 func (s SMTP) Check() error {
 	var fields []apierr.Field
-	if s.Host == "" {
+	switch {
+	case s.Host == "":
 		fields = append(fields, apierr.Field{Field: "credentials.smtp.host", Message: "is needed"})
+	case !isHost(s.Host):
+		fields = append(fields, apierr.Field{Field: "credentials.smtp.host", Message: "must be a host name or an address alone, for example smtp.example.org; the port has a field of its own"})
 	}
 	if s.From() == "" {
 		fields = append(fields, apierr.Field{Field: "credentials.smtp.from_email", Message: "is needed where the username is no address"})
@@ -116,6 +121,20 @@ func (s SMTP) Check() error {
 		return nil
 	}
 	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "the request is not valid").WithFields(fields...)
+}
+
+// isHost reports whether s is the name of a host (RFC 1123, section 2.1; with underscores,
+// which some have) or its address, and nothing beside.
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // Secret is what may be shown of a stored secret.

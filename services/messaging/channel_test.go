@@ -93,3 +93,15 @@ func TestMaskedSecretsAreRefused(t *testing.T) {
 		require.NoError(t, c.SetSecret(v, messaging.SecretAuthToken, value, now), value)
 	}
 }
+
+// TestHosts: a host is a name or an address, and nothing beside it.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	for host, good := range map[string]bool{
+		"smtp.example.org": true, "SMTP.Example.org.": true, "localhost": true, "127.0.0.1": true, "::1": true, "fe80::1%eth0": true, "mail_1.example.org": true,
+		"http://smtp.example.org": false, "smtp.example.org:587": false, "[::1]": false, "smtp.example.org/": false, "user@smtp.example.org": false, "a b": false, "a..b": false, ".": false,
+	} {
+		s := messaging.SMTP{Host: host, FromEmail: "a@b.example", TLSMode: "starttls"}
+		require.Equal(t, good, s.Check() == nil, "%s: %v", host, s.Check())
+	}
+}

@@ -5993,7 +5993,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @description The six digits of the mail, or twelve where somebody guesses at the address. */
+                    /**
+                     * @description The six digits of the mail, or twelve where somebody guesses at the address; blanks and
+                     *     hyphens between them are left out.
+                     */
                     code?: string;
                     /**
                      * Format: email

@@ -267,6 +267,29 @@ func TestMap(t *testing.T) {
 	}
 }
 
+// TestHeadersOfOthers: columns have names in the languages of our users, and those of the
+// exports of Google Contacts and Outlook.
+func TestHeadersOfOthers(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]string{
+		"Vorname;Nachname;E-Mail-Adresse;Handynummer;Sprache":                         "first_name last_name email phone language",
+		"Pr\u00e9nom;Nom;Courriel;T\u00e9l\u00e9phone;Langue":                         "first_name last_name email phone language",
+		"Nombre;Apellidos;Correo electr\u00f3nico;M\u00f3vil":                         "first_name last_name email phone",
+		"Nome completo;E-mail;Telem\u00f3vel;Etiquetas":                               "name email phone tags",
+		"\u1235\u121d;\u1235\u120d\u12ad \u1241\u1325\u122d;\u12a2\u121c\u12ed\u120d": "name phone email",
+		"Given Name;Family Name;E-mail 1 - Value;Phone 1 - Value;Group Membership":    "first_name last_name email phone tags",
+		"First Name;Last Name;E-mail Address;Mobile Phone;Categories":                 "first_name last_name email phone tags",
+	} {
+		columns, err := contactcsv.Map(strings.Split(header, ";"), nil)
+		require.NoError(t, err, header)
+		var got []string
+		for _, c := range columns {
+			got = append(got, c.Field)
+		}
+		require.Equal(t, want, strings.Join(got, " "), header)
+	}
+}
+
 // TestRoundTrip: what an export writes, an import reads as the same contact.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()

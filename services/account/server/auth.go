@@ -5,6 +5,8 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"math/big"
+	"strings"
+	"unicode"
 
 	"google.golang.org/protobuf/proto"
 
@@ -41,7 +43,7 @@ func (s *Server) Register(ctx context.Context, req *accountv1.RegisterRequest) (
 
 // VerifyEmail implements accountv1.AuthServiceServer.
 func (s *Server) VerifyEmail(ctx context.Context, req *accountv1.VerifyEmailRequest) (*accountv1.VerifyEmailResponse, error) {
-	r, err := s.identity.Verify(ctx, req.GetEmail(), req.GetCode(), req.GetRegistrationToken())
+	r, err := s.identity.Verify(ctx, req.GetEmail(), typed(req.GetCode()), req.GetRegistrationToken())
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +93,7 @@ func (s *Server) Logout(ctx context.Context, req *accountv1.LogoutRequest) (*acc
 
 // AnswerChallenge implements accountv1.AuthServiceServer.
 func (s *Server) AnswerChallenge(ctx context.Context, req *accountv1.AnswerChallengeRequest) (*accountv1.AnswerChallengeResponse, error) {
-	t, err := s.identity.Answer(ctx, req.GetSession(), req.GetCode())
+	t, err := s.identity.Answer(ctx, req.GetSession(), factor(req.GetCode()))
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +126,7 @@ func (s *Server) ForgotPassword(ctx context.Context, req *accountv1.ForgotPasswo
 
 // ResetPassword implements accountv1.AuthServiceServer.
 func (s *Server) ResetPassword(ctx context.Context, req *accountv1.ResetPasswordRequest) (*accountv1.ResetPasswordResponse, error) {
-	if err := s.identity.Reset(ctx, req.GetEmail(), req.GetCode(), req.GetNewPassword()); err != nil {
+	if err := s.identity.Reset(ctx, req.GetEmail(), withoutBlanks(req.GetCode()), req.GetNewPassword()); err != nil {
 		return nil, err
 	}
 	return &accountv1.ResetPasswordResponse{Next: "login"}, nil
@@ -162,7 +164,7 @@ func (s *Server) VerifyTotp(ctx context.Context, req *accountv1.VerifyTotpReques
 	if err != nil {
 		return nil, err
 	}
-	codes, err := s.identity.VerifyTotp(ctx, userID, req.GetCode())
+	codes, err := s.identity.VerifyTotp(ctx, userID, typed(req.GetCode()))
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +177,7 @@ func (s *Server) DisableTotp(ctx context.Context, req *accountv1.DisableTotpRequ
 	if err != nil {
 		return nil, err
 	}
-	if err := s.identity.DisableTotp(ctx, userID, req.GetCode()); err != nil {
+	if err := s.identity.DisableTotp(ctx, userID, factor(req.GetCode())); err != nil {
 		return nil, err
 	}
 	return &accountv1.DisableTotpResponse{}, nil
@@ -187,7 +189,7 @@ func (s *Server) RenewRecoveryCodes(ctx context.Context, req *accountv1.RenewRec
 	if err != nil {
 		return nil, err
 	}
-	codes, err := s.identity.RenewRecoveryCodes(ctx, userID, req.GetCode())
+	codes, err := s.identity.RenewRecoveryCodes(ctx, userID, typed(req.GetCode()))
 	if err != nil {
 		return nil, err
 	}
@@ -226,4 +228,25 @@ func (s *Server) GetDiscovery(context.Context, *accountv1.GetDiscoveryRequest) (
 		Issuer: s.keys.Issuer, JwksUri: s.publicURL + "/.well-known/jwks.json", TokenEndpoint: s.publicURL + "/v1/auth/token",
 		IdTokenSigningAlgValuesSupported: []string{"RS256"}, SubjectTypesSupported: []string{"public"}, ResponseTypesSupported: []string{"token"},
 	}, nil
+}
+
+// withoutBlanks is a code as it was made: people copy them with blanks around and between.
+func withoutBlanks(code string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, code)
+}
+
+// typed is a code of digits, which people also group with hyphens.
+func typed(code string) string { return strings.ReplaceAll(withoutBlanks(code), "-", "") }
+
+// factor is a code of an authenticator, or a recovery code.
+func factor(code string) string {
+	if digits := typed(code); len(digits) == 6 && strings.Trim(digits, "0123456789") == "" {
+		return digits
+	}
+	return withoutBlanks(code)
 }

@@ -170,7 +170,8 @@ type VerifyEmailRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The registered address.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// The six digits of the mail, or twelve where somebody guesses at the address.
+	// The six digits of the mail, or twelve where somebody guesses at the address; blanks and
+	// hyphens between them are left out.
 	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	// The registration_token that Register answered.
 	RegistrationToken string `protobuf:"bytes,3,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
@@ -399,10 +400,10 @@ const file_turumba_account_v1_auth_service_registration_proto_rawDesc = "" +
 	"\x15account_or_invitation\x12:exactly one of account_name and invitation_token is needed\x1a:(this.account_name == '') != (this.invitation_token == '')\"p\n" +
 	"\x10RegisterResponse\x12\x1f\n" +
 	"\x04next\x18\x01 \x01(\tB\v\xbaH\x04r\x02\x18 \x98\xb5\x18\x00R\x04next\x12;\n" +
-	"\x12registration_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"\xb2\x01\n" +
+	"\x12registration_token\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"\xc9\x01\n" +
 	"\x12VerifyEmailRequest\x12&\n" +
-	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x125\n" +
-	"\x04code\x18\x02 \x01(\tB!\xbaH\x1ar\x182\x16^([0-9]{6}|[0-9]{12})$\x98\xb5\x18\x00R\x04code\x12=\n" +
+	"\x05email\x18\x01 \x01(\tB\x10\xbaH\tr\a\x10\x03\x18\xfe\x01`\x01\x98\xb5\x18\x00R\x05email\x12L\n" +
+	"\x04code\x18\x02 \x01(\tB8\xbaH1r/2-^[ \\t]?([0-9][ \\t-]?){6}(([0-9][ \\t-]?){6})?$\x98\xb5\x18\x00R\x04code\x12=\n" +
 	"\x12registration_token\x18\x03 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x01R\x11registrationToken\"a\n" +
 	"\x13VerifyEmailResponse\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12'\n" +

@@ -562,18 +562,16 @@ const file_turumba_account_v1_auth_service_totp_proto_rawDesc = "" +
 	"\x11SetupTotpResponse\x12#\n" +
 	"\x06secret\x18\x01 \x01(\tB\v\xbaH\x04r\x02\x18@\x90\xb5\x18\x01R\x06secret\x12-\n" +
 	"\votpauth_uri\x18\x02 \x01(\tB\f\xbaH\x05r\x03\x18\x80\b\x90\xb5\x18\x01R\n" +
-	"otpauthUri\">\n" +
-	"\x11VerifyTotpRequest\x12)\n" +
-	"\x04code\x18\x01 \x01(\tB\x15\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$\x90\xb5\x18\x01R\x04code\"O\n" +
+	"otpauthUri\"M\n" +
+	"\x11VerifyTotpRequest\x128\n" +
+	"\x04code\x18\x01 \x01(\tB$\xbaH\x1dr\x1b2\x19^[ \\t]?([0-9][ \\t-]?){6}$\x90\xb5\x18\x01R\x04code\"O\n" +
 	"\x12VerifyTotpResponse\x129\n" +
 	"\x0erecovery_codes\x18\x01 \x03(\tB\x12\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 \x90\xb5\x18\x01R\rrecoveryCodes\"7\n" +
 	"\x12DisableTotpRequest\x12!\n" +
 	"\x04code\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x06\x18 \x90\xb5\x18\x01R\x04code\"\x15\n" +
-	"\x13DisableTotpResponse\"F\n" +
-	"\x19RenewRecoveryCodesRequest\x12)\n" +
-	"\x04code\x18\x01 \x01(\tB\x15\xbaH\x0er\f2\n" +
-	"^[0-9]{6}$\x90\xb5\x18\x01R\x04code\"W\n" +
+	"\x13DisableTotpResponse\"U\n" +
+	"\x19RenewRecoveryCodesRequest\x128\n" +
+	"\x04code\x18\x01 \x01(\tB$\xbaH\x1dr\x1b2\x19^[ \\t]?([0-9][ \\t-]?){6}$\x90\xb5\x18\x01R\x04code\"W\n" +
 	"\x1aRenewRecoveryCodesResponse\x129\n" +
 	"\x0erecovery_codes\x18\x01 \x03(\tB\x12\xbaH\v\x92\x01\b\x10\x14\"\x04r\x02\x18 \x90\xb5\x18\x01R\rrecoveryCodes\"\x96\x01\n" +
 	"\x16AnswerChallengeRequest\x12(\n" +
