@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// The methods and headers of decision C9.
+// The headers of decision C9.
 const (
-	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 	corsHeaders = "Accept-Language, Authorization, Content-Type, Idempotency-Key"
 	corsExpose  = "X-Request-Id, Retry-After"
 	corsMaxAge  = "600"
 )
 
 // cors answers preflights and marks answers for browsers. Without origins any
-// origin may call, without credentials. Webhooks get none.
-func cors(origins []string, next http.Handler) http.Handler {
+// origin may call, without credentials. Webhooks get none. methods are those of a path.
+func cors(origins []string, methods func(path string) []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
 		if origin == "" || strings.HasPrefix(r.URL.Path, "/v1/webhooks/") {
@@ -38,7 +37,7 @@ func cors(origins []string, next http.Handler) http.Handler {
 		}
 		h.Set("Access-Control-Expose-Headers", corsExpose)
 		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", corsMethods)
+			h.Set("Access-Control-Allow-Methods", strings.Join(methods(r.URL.Path), ", "))
 			h.Set("Access-Control-Allow-Headers", corsHeaders)
 			h.Set("Access-Control-Max-Age", corsMaxAge)
 			w.WriteHeader(http.StatusNoContent)

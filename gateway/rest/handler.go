@@ -68,7 +68,7 @@ func NewHandler(ctx context.Context, cfg Config) (http.Handler, error) {
 	h = trimSlash(h)
 	h = newBodies(cfg.Clock.Now).guard(h)
 	h = compress(h)
-	h = cors(cfg.CORSOrigins, h)
+	h = cors(cfg.CORSOrigins, router.methods, h)
 	h = requestID(h)
 	h = observe.wrap(h)
 	h = clientAddress(cfg.TrustedProxies, &untrusted{log: cfg.Logger, clock: cfg.Clock}, h)

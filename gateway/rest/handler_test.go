@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -176,13 +177,41 @@ func TestSuccess(t *testing.T) {
 	}
 }
 
+// TestMethods walks the contract: each path answers HEAD where it answers GET, says on 405
+// what it answers, and a preflight says the same.
+func TestMethods(t *testing.T) {
+	t.Parallel()
+	h := serve(t, &recorder{})
+	verbs := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+	for _, route := range contractRoutes() {
+		path := strings.NewReplacer("{", "", "}", "").Replace(route.path)
+		preflight := do(h, "OPTIONS", path, "", "Origin", "https://a.example", "Access-Control-Request-Method", "GET")
+		allowed := strings.Split(preflight.Header().Get("Access-Control-Allow-Methods"), ", ")
+		require.Contains(t, allowed, route.verb, path)
+		if slices.Contains(allowed, "GET") && !route.stream {
+			require.Contains(t, allowed, "HEAD", path)
+		}
+		for _, verb := range verbs {
+			if slices.Contains(allowed, verb) {
+				continue
+			}
+			w := do(h, verb, path, "")
+			require.Equal(t, http.StatusMethodNotAllowed, w.Code, "%s %s", verb, path)
+			require.Equal(t, allowed, strings.Split(w.Header().Get("Allow"), ", "), "%s %s", verb, path)
+		}
+	}
+	get, head := do(h, "GET", "/v1/templates", ""), do(h, "HEAD", "/v1/templates", "")
+	require.Equal(t, get.Code, head.Code)
+	require.Equal(t, get.Header().Get("Content-Length"), head.Header().Get("Content-Length"))
+}
+
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	open := serve(t, &recorder{})
 	w := do(open, "OPTIONS", "/v1/templates", "", "Origin", "https://a.example", "Access-Control-Request-Method", "PATCH")
 	require.Equal(t, 204, w.Code)
 	require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
-	require.Contains(t, w.Header().Get("Access-Control-Allow-Methods"), "PATCH")
+	require.Equal(t, "GET, HEAD, OPTIONS, POST", w.Header().Get("Access-Control-Allow-Methods"), "what the path has")
 	require.Contains(t, w.Header().Get("Access-Control-Allow-Headers"), "Idempotency-Key")
 	require.Equal(t, "600", w.Header().Get("Access-Control-Max-Age"))
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"))

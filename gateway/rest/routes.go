@@ -240,9 +240,48 @@ func (t *router) find(verb, path string) *route {
 	return nil
 }
 
+// methods are those that a path of the contract answers, in alphabetical order; none where it
+// is no path of it.
+func (t *router) methods(path string) (out []string) {
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	for _, s := range t.routes[noun(path)] {
+		if !s.fits(path) {
+			continue
+		}
+		if out = append(out, s.verb); s.verb == http.MethodGet && !s.stream {
+			out = append(out, http.MethodHead)
+		}
+	}
+	if len(out) > 0 {
+		out = append(out, http.MethodOptions)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// asGet is a HEAD request as the GET that it asks about, whose answer the server sends without
+// its body (RFC 9110, section 9.3.2).
+func asGet(r *http.Request) *http.Request {
+	get := r.Clone(r.Context())
+	get.Method = http.MethodGet
+	return get
+}
+
 // ServeHTTP implements http.Handler.
 func (t *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := t.find(r.Method, r.URL.Path)
+	if r.Method == http.MethodHead {
+		s = t.find(http.MethodGet, r.URL.Path)
+		switch {
+		case s != nil && s.stream: // has no end to ask about
+			t.refuse(w, r)
+			return
+		case s != nil:
+			r = asGet(r)
+		}
+	}
 	if s == nil || !s.stream {
 		// A writer without deadlines (tests) is served without them.
 		_ = http.NewResponseController(w).SetWriteDeadline(t.now().Add(writeLimit))
@@ -289,13 +328,13 @@ func (t *router) openBody(r *http.Request, s *route) error {
 
 // refuse answers requests that no route and no page is for.
 func (t *router) refuse(w http.ResponseWriter, r *http.Request) {
-	for _, s := range t.routes[noun(r.URL.Path)] {
-		if s.fits(r.URL.Path) {
-			writeError(w, r, notAllowed(r.Method))
-			return
-		}
+	methods := t.methods(r.URL.Path)
+	if len(methods) == 0 {
+		writeError(w, r, errNoRoute)
+		return
 	}
-	writeError(w, r, errNoRoute)
+	w.Header().Set("Allow", strings.Join(methods, ", ")) // RFC 9110, section 15.5.6
+	writeError(w, r, notAllowed(r.Method))
 }
 
 func checkParams(s *route, query string) error {

@@ -34,7 +34,7 @@ func TestRouting(t *testing.T) {
 		{"POST", "/v1/messages/estimate", 200, "/turumba.messaging.v1.MessageService/EstimateMessage"},
 		{"POST", "/v1/messages/" + id + "/cancel", 200, "/turumba.messaging.v1.MessageService/CancelMessage"},
 		{"PUT", "/v1/contacts/" + id, 405, ""},
-		{"HEAD", "/v1/contacts", 405, ""},
+		{"HEAD", "/v1/contacts", 200, "/turumba.account.v1.ContactService/ListContacts"},
 		{"POST", "/v1/messages/" + id, 405, ""},
 		{"GET", "/v1/contacts/" + id + "/nothing", 404, ""},
 		{"GET", "/v1", 404, ""},
