@@ -184,7 +184,7 @@ func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) err
 	}
 	values, err := bounds.JSON(data, md)
 	if err != nil {
-		return unread(beyond(err))
+		return malformed(beyond(err))
 	}
 	if values > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
@@ -199,11 +199,23 @@ func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) err
 
 var errCrowded = apierr.New(errorv1.Reason_REASON_UNAVAILABLE, "too many large requests at once").WithRetryAfter(time.Second)
 
-// unread is why a body could not be read.
+// unread is why a body could not be read. What the transport says of it names addresses of
+// ours, and stays in the log.
 func unread(err error) error {
 	var tooLarge *http.MaxBytesError
 	var own *apierr.Error
 	if errors.As(err, &tooLarge) || errors.As(err, &own) {
+		return err
+	}
+	return errIncomplete.Wrap(err)
+}
+
+var errIncomplete = apierr.New(errorv1.Reason_REASON_REQUEST_TIMEOUT, "the body did not come to its end: it came too slowly, or is shorter than the Content-Length")
+
+// malformed is why a body could not be decoded.
+func malformed(err error) error {
+	var own *apierr.Error
+	if errors.As(err, &own) {
 		return err
 	}
 	return apierr.New(errorv1.Reason_REASON_INVALID_JSON, "%s", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -163,4 +164,24 @@ type counting struct {
 func (c *counting) Admit(context.Context, string) error {
 	c.asked++
 	return c.err
+}
+
+// TestShortBody: a body that is shorter than it says is told so, and nothing of ours.
+func TestShortBody(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(serve(t, &recorder{}))
+	t.Cleanup(server.Close)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	_, err = io.WriteString(conn, "POST /v1/templates HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"name\":")
+	require.NoError(t, err)
+	half, ok := conn.(*net.TCPConn)
+	require.True(t, ok)
+	require.NoError(t, half.CloseWrite())
+	answer, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "HTTP/1.1 408 ")
+	require.Contains(t, string(answer), `"code":"REQUEST_TIMEOUT"`)
+	require.NotContains(t, string(answer), "127.0.0.1")
 }

@@ -109,7 +109,7 @@ func TestErrorIdentity(t *testing.T) {
 
 func TestEveryReasonIsMapped(t *testing.T) {
 	t.Parallel()
-	statuses := []int{400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 499, 500, 503, 504}
+	statuses := []int{400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 500, 503, 504}
 	for number, name := range errorv1.Reason_name {
 		reason := errorv1.Reason(number)
 		if reason == errorv1.Reason_REASON_UNSPECIFIED {
