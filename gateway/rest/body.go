@@ -182,6 +182,7 @@ func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) err
 	if err != nil {
 		return unread(err)
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // RFC 8259, section 8.1: a parser may ignore it
 	values, err := bounds.JSON(data, md)
 	if err != nil {
 		return malformed(beyond(err))

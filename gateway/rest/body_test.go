@@ -185,3 +185,23 @@ func TestShortBody(t *testing.T) {
 	require.Contains(t, string(answer), `"code":"REQUEST_TIMEOUT"`)
 	require.NotContains(t, string(answer), "127.0.0.1")
 }
+
+// TestBodiesAsClientsSendThem: a byte order mark is left out, a PATCH may be called what it
+// is (RFC 7396), and compressed bodies are refused.
+func TestBodiesAsClientsSendThem(t *testing.T) {
+	t.Parallel()
+	h := serve(t, &recorder{})
+	for name, c := range map[string]struct {
+		verb, path, body string
+		headers          []string
+		want             int
+	}{
+		"a byte order mark": {"POST", "/v1/templates", "\ufeff{\"name\":\"x\"}", nil, http.StatusCreated},
+		"a merge patch":     {"PATCH", "/v1/templates/t1", `{"body":"x"}`, []string{"Content-Type", "application/merge-patch+json"}, http.StatusOK},
+		"one to create":     {"POST", "/v1/templates", `{"name":"x"}`, []string{"Content-Type", "application/merge-patch+json"}, http.StatusUnsupportedMediaType},
+		"gzip":              {"POST", "/v1/templates", "\x1f\x8b", []string{"Content-Encoding", "gzip"}, http.StatusUnsupportedMediaType},
+	} {
+		w := do(h, c.verb, c.path, c.body, c.headers...)
+		require.Equal(t, c.want, w.Code, "%s: %s", name, w.Body)
+	}
+}

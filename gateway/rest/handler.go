@@ -146,6 +146,9 @@ func trimSlash(next http.Handler) http.Handler {
 	})
 }
 
+// mergePatch is what our PATCH does (RFC 7396), for clients that say so.
+const mergePatch = "application/merge-patch+json"
+
 // checkMediaType asks a body to be JSON; no Content-Type at all is taken as JSON.
 func checkMediaType(r *http.Request) error {
 	ct := r.Header.Get("Content-Type")
@@ -153,7 +156,7 @@ func checkMediaType(r *http.Request) error {
 		return nil
 	}
 	mt, _, err := mime.ParseMediaType(ct)
-	if err != nil || mt != "application/json" {
+	if err != nil || mt != "application/json" && (mt != mergePatch || r.Method != http.MethodPatch) {
 		return apierr.New(errorv1.Reason_REASON_UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
 	}
 	return nil

@@ -146,3 +146,14 @@ func TestHealthHasNoStreams(t *testing.T) {
 	_, err = health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: strings.Repeat("x", 8<<10)})
 	require.Equal(t, codes.ResourceExhausted, status.Code(err))
 }
+
+// TestHealthByService: who asks for a service is told of it, and that there is no other.
+func TestHealthByService(t *testing.T) {
+	t.Parallel()
+	health := grpc_health_v1.NewHealthClient(start(t).outside["network"])
+	resp, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: accountv1.ContactService_ServiceDesc.ServiceName})
+	require.NoError(t, err)
+	require.Equal(t, grpc_health_v1.HealthCheckResponse_SERVING, resp.GetStatus())
+	_, err = health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: "turumba.account.v1.NothingService"})
+	require.Equal(t, codes.NotFound, status.Code(err))
+}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
@@ -107,10 +108,12 @@ func listener(servers []*Server) (*grpc.Server, *inFlight, error) {
 		opts = append(opts, grpc.Creds(creds))
 	}
 	g := grpc.NewServer(opts...)
-	g.RegisterService(healthService(), health.NewServer())
+	serving := health.NewServer() // the process as a whole is "", which serves
+	g.RegisterService(healthService(), serving)
 	for _, s := range servers {
 		for name, registered := range s.services {
 			if r.of[name] == s { // MeshService is of every server, and of a listener once
+				serving.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 				g.RegisterService(s.gated(registered.desc, r.calls), registered.impl)
 			}
 		}
