@@ -77,9 +77,9 @@ var table = map[errorv1.Reason]mapping{
 	errorv1.Reason_REASON_TEMPLATE_INVALID:            {codes.InvalidArgument, http.StatusUnprocessableEntity},
 	errorv1.Reason_REASON_CHANNEL_VERIFICATION_FAILED: {codes.FailedPrecondition, http.StatusUnprocessableEntity},
 
-	errorv1.Reason_REASON_RATE_LIMITED:   {codes.ResourceExhausted, http.StatusTooManyRequests},
+	errorv1.Reason_REASON_RATE_LIMITED:    {codes.ResourceExhausted, http.StatusTooManyRequests},
 	errorv1.Reason_REASON_REQUEST_TIMEOUT: {codes.DeadlineExceeded, http.StatusRequestTimeout},
-	errorv1.Reason_REASON_QUOTA_EXCEEDED: {codes.ResourceExhausted, http.StatusTooManyRequests},
+	errorv1.Reason_REASON_QUOTA_EXCEEDED:  {codes.ResourceExhausted, http.StatusTooManyRequests},
 }
 
 // CodeOf returns the gRPC code of a reason; codes.Internal for an unknown one.
