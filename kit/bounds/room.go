@@ -16,23 +16,25 @@ type Room struct {
 }
 
 // Measure is how large a room is, in a unit of its own. All callers have All at once, in
-// small requests and in large ones each, and each caller half of it.
+// small requests and in large ones each, and each caller One.
 type Measure struct {
 	All       int64
+	One       int64 // no less than the largest request has to have
 	Small     int64 // a small request has so much at most
 	Uncounted int64 // a request of so much costs nothing worth counting
 }
 
 // Values is the room of what requests become: few bytes become much in memory, half a KiB
 // to one KiB a value until the answer is made.
-var Values = Measure{All: MaxValues, Small: 4096, Uncounted: 64}
+var Values = Measure{All: MaxValues, One: MaxValues / 2, Small: 4096, Uncounted: 64}
 
-// Bytes is the room of what is read of requests until it is decoded.
-var Bytes = Measure{All: 64 << 20, Small: 1 << 20, Uncounted: 64 << 10}
+// Bytes is the room of what is read of requests until it is decoded: two of the largest
+// bodies for one caller.
+var Bytes = Measure{All: 64 << 20, One: 16 << 20, Small: 1 << 20, Uncounted: 64 << 10}
 
 // NewRoom is an empty room.
 func NewRoom(m Measure) *Room {
-	return &Room{of: m, small: newShares(m.All), large: newShares(m.All)}
+	return &Room{of: m, small: newShares(m), large: newShares(m)}
 }
 
 // Take waits for room for n of a caller's, until ctx ends; leave gives it back. A request of
@@ -44,13 +46,13 @@ func (r *Room) Take(ctx context.Context, caller string, n int64) (leave func(), 
 	case n <= r.of.Small:
 		return r.small.take(ctx, caller, n)
 	}
-	return r.large.take(ctx, caller, min(n, r.of.All/2))
+	return r.large.take(ctx, caller, min(n, r.of.One))
 }
 
 // shares is room that no caller can fill alone.
 type shares struct {
-	size int64
-	all  *semaphore.Weighted
+	one int64
+	all *semaphore.Weighted
 
 	mu      sync.Mutex
 	callers map[string]*share
@@ -62,8 +64,8 @@ type share struct {
 	users int // requests that have some of it or wait for it
 }
 
-func newShares(size int64) *shares {
-	return &shares{size: size, all: semaphore.NewWeighted(size), callers: map[string]*share{}}
+func newShares(m Measure) *shares {
+	return &shares{one: m.One, all: semaphore.NewWeighted(m.All), callers: map[string]*share{}}
 }
 
 func (s *shares) take(ctx context.Context, caller string, n int64) (leave func(), err error) {
@@ -89,7 +91,7 @@ func (s *shares) enter(caller string) *share {
 	defer s.mu.Unlock()
 	own := s.callers[caller]
 	if own == nil {
-		own = &share{room: semaphore.NewWeighted(s.size / 2)}
+		own = &share{room: semaphore.NewWeighted(s.one)}
 		s.callers[caller] = own
 	}
 	own.users++
