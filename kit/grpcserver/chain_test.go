@@ -280,10 +280,10 @@ func TestPartialUpdate(t *testing.T) {
 			}
 			return fields
 		}
-		bad := &accountv1.ContactUpdate{Email: "no address", PreferredChannelType: "pigeon"}
+		bad := &accountv1.ContactUpdate{Language: strings.Repeat("x", 40), PreferredChannelType: "pigeon"}
 		require.Empty(t, update(bad, "first_name"), "%s: only the mask is validated", wire)
-		require.Equal(t, []string{"email"}, update(bad, "email"), wire)
-		require.ElementsMatch(t, []string{"email", "preferred_channel_type"}, update(bad, "email", "preferred_channel_type"), wire)
+		require.Equal(t, []string{"language"}, update(bad, "language"), wire)
+		require.ElementsMatch(t, []string{"language", "preferred_channel_type"}, update(bad, "language", "preferred_channel_type"), wire)
 		require.Equal(t, []string{"account_id"}, update(bad, "account_id"), wire)
 		require.Equal(t, []string{"update_mask"}, update(bad), wire)
 		require.Empty(t, update(bad, "metadata.city"), wire)
