@@ -33,7 +33,7 @@ func newLines(r *bufio.Reader) *lines {
 	return l
 }
 
-// next is the next line; io.EOF after the last, errRecordSize for one that is too long.
+// next is the next line; io.EOF after the last, tooLong for one that is.
 func (l *lines) next() (line, error) {
 	if len(l.ahead) > 0 {
 		first := l.ahead[0]
@@ -46,7 +46,7 @@ func (l *lines) next() (line, error) {
 		text = append(text, part...)
 		switch {
 		case len(text) > maxRecord:
-			return line{}, errRecordSize
+			return line{}, tooLong(l.last + 1)
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case errors.Is(err, io.EOF) && len(text) == 0:

@@ -20,8 +20,10 @@ import (
 // maxRecord is the most bytes of one row.
 const maxRecord = 1 << 20
 
-// errRecordSize ends a file: a line of that length is none of a table.
-var errRecordSize = apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "a line is larger than 1 MiB")
+// tooLong ends a file: a line of that length is none of a table.
+func tooLong(number int) error {
+	return apierr.New(errorv1.Reason_REASON_VALIDATION_FAILED, "line %d is larger than 1 MiB", number)
+}
 
 // Reader reads the rows of a file, without its header.
 //
