@@ -108,6 +108,7 @@ func (a *Adapter) Open(s channel.Settings) (channel.Sender, error) {
 		tls:      a.tlsConfig(set.Host),
 		redact:   channel.NewRedactor(login, set.Password.Reveal(), set.Username),
 		slots:    make(chan struct{}, set.Connections),
+		freed:    make(chan struct{}, set.Connections),
 		shutdown: make(chan struct{}),
 	}, nil
 }

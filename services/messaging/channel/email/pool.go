@@ -2,33 +2,92 @@ package email
 
 import (
 	"context"
+	"time"
 
 	"github.com/turumba/turumba/services/messaging/channel"
 )
 
-// take returns the connection used last, or a new one.
+// crowded is how long no connection is opened beside others after a server said that it takes
+// no more of them.
+const crowded = time.Minute
+
+// take returns the connection used last, or a new one. Where the server takes no more, it
+// waits for one of those that are open.
 func (s *sender) take(ctx context.Context) (*wire, *channel.Result) {
-	if ctx.Err() != nil {
-		res := fail(channel.ClassTransient, codeCancelled)
-		return nil, &res
+	for {
+		if ctx.Err() != nil {
+			res := fail(channel.ClassTransient, codeCancelled)
+			return nil, &res
+		}
+		w, alone := s.idleOne()
+		if w != nil {
+			return w, nil
+		}
+		if !alone && s.isCrowded() {
+			s.await(ctx)
+			continue
+		}
+		w, failed := s.fresh(ctx)
+		if failed == nil || !s.crowds(failed) {
+			return w, failed
+		}
 	}
+}
+
+// idleOne is the connection used last, if there is an idle one; alone is whether there is none
+// at all.
+func (s *sender) idleOne() (w *wire, alone bool) {
 	now := s.cfg.Clock.Now()
 	s.mu.Lock()
 	var expired []*wire
-	for len(s.idle) > 0 {
+	for len(s.idle) > 0 && w == nil {
 		last := len(s.idle) - 1
-		w := s.idle[last]
+		w = s.idle[last]
 		s.idle[last] = nil
 		s.idle = s.idle[:last]
-		if now.Sub(w.idleSince) < s.cfg.Timeouts.Idle {
-			s.mu.Unlock()
-			return w, nil
+		if now.Sub(w.idleSince) >= s.cfg.Timeouts.Idle {
+			expired, w = append(expired, w), nil
 		}
-		expired = append(expired, w)
 	}
+	s.open -= len(expired)
+	alone = s.open == 0
 	s.mu.Unlock()
 	quitAll(expired)
-	return s.fresh(ctx)
+	return w, alone
+}
+
+func (s *sender) isCrowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg.Clock.Now().Before(s.crowdedUntil)
+}
+
+// crowds reports whether a connection was refused because there are others: the server takes
+// no more of them (421 before MAIL), and those that are open go on.
+func (s *sender) crowds(failed *channel.Result) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if failed.Code != "421" || failed.Class != channel.ClassRateLimited || s.open == 0 {
+		return false
+	}
+	s.crowdedUntil = s.cfg.Clock.Now().Add(crowded)
+	return true
+}
+
+// await waits until a connection was given back or closed, or ctx ends.
+func (s *sender) await(ctx context.Context) {
+	select {
+	case <-s.freed:
+	case <-ctx.Done():
+	}
+}
+
+// free tells one who waits that a connection was given back or closed.
+func (s *sender) free() {
+	select {
+	case s.freed <- struct{}{}:
+	default:
+	}
 }
 
 // fresh opens a connection, unless a refused login is so recent that another try
@@ -45,22 +104,31 @@ func (s *sender) fresh(ctx context.Context) (*wire, *channel.Result) {
 		return nil, &refusal
 	}
 	w, failed := s.connect(ctx)
-	if failed != nil && failed.Class == channel.ClassConfig {
-		s.mu.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case failed == nil:
+		s.open++
+	case failed.Class == channel.ClassConfig:
 		s.refusal, s.refusedUntil = *failed, s.cfg.Clock.Now().Add(s.cfg.Timeouts.Refused)
-		s.mu.Unlock()
 	}
 	return w, failed
 }
 
 // release puts a connection back, or closes it.
 func (s *sender) release(w *wire, next fate) {
+	defer s.free()
 	switch {
 	case next != keep:
 		_ = w.conn.Close()
 	case s.set.MaxPerConnection > 0 && w.sent >= s.set.MaxPerConnection || !s.park(w):
 		w.quit()
+	default:
+		return
 	}
+	s.mu.Lock()
+	s.open--
+	s.mu.Unlock()
 }
 
 // park makes the connection idle and reports false when the sender is closed.
@@ -112,6 +180,7 @@ func (s *sender) expired() (old []*wire, more bool) {
 		n++
 	}
 	old = append(old, s.idle[:n]...)
+	s.open -= n
 	s.idle = append(s.idle[:0], s.idle[n:]...)
 	s.sweeps = len(s.idle) > 0
 	return old, s.sweeps
@@ -127,7 +196,7 @@ func (s *sender) Close() error {
 	}
 	s.closed = true
 	idle := s.idle
-	s.idle = nil
+	s.idle, s.open = nil, s.open-len(s.idle)
 	close(s.shutdown)
 	s.mu.Unlock()
 	quitAll(idle)

@@ -22,13 +22,19 @@ type sender struct {
 	shutdown   chan struct{}
 	background sync.WaitGroup
 
+	// freed is told when a connection was given back or closed.
+	freed chan struct{}
+
 	mu      sync.Mutex
 	idle    []*wire // the one used last is at the end
+	open    int     // connections that are idle or in use
 	closed  bool
 	sweeps  bool // the sweeper runs
 	refusal channel.Result
 	// refusedUntil is until when refusal stands for another login.
 	refusedUntil time.Time
+	// crowdedUntil is until when the server takes no more connections than are open.
+	crowdedUntil time.Time
 }
 
 // envelope is what SMTP needs beside the content.
