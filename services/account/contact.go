@@ -41,8 +41,8 @@ type Contact struct {
 	PreferredChannelType string `json:"preferred_channel_type,omitempty"`
 	// Identifiers are the contact's ids on platforms, by channel type.
 	Identifiers map[string]string `json:"identifiers,omitempty"`
-	// DuplicateOfID is the contact that has the same mailbox, where both were stored before
-	// their spellings were known to be one.
+	// DuplicateOfID is the contact that has the same mailbox or id, where both were stored
+	// before their spellings were known to be one.
 	DuplicateOfID string    `json:"duplicate_of_id,omitempty"`
 	CreatedAt     time.Time `json:"-"`
 	UpdatedAt     time.Time `json:"-"`

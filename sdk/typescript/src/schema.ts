@@ -2412,9 +2412,9 @@ export interface components {
              */
             created_at?: string;
             /**
-             * @description The contact that has the same mailbox in another spelling, where both were stored before
-             *     spellings were compared: one of them is to be deleted or given another address. Empty
-             *     for all others.
+             * @description The contact that has the same mailbox or id in another spelling, where both were stored
+             *     before spellings were compared: one of them is to be deleted or given another. Empty for
+             *     all others.
              */
             duplicate_of_id: string | "";
             /**

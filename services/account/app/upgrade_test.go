@@ -73,7 +73,7 @@ func TestUpgradeOfSessions(t *testing.T) {
 		{"INSERT INTO roles (id, account_id, name, permissions, created_at, updated_at) VALUES ($1, $2, 'Owner', '{accounts.read,contacts.read}', $3, $3)", []any{role, accountID, now}},
 		{"INSERT INTO account_users (id, account_id, user_id, role_id, created_at) VALUES (gen_random_uuid(), $1, $2, $3, $4)", []any{accountID, user, role, now}},
 		{"INSERT INTO ended_sessions (user_id, session_id, ended_at) VALUES ($1, 'of the pool', $2)", []any{user, now}},
-		{"INSERT INTO password_resets (user_id, code_hash, expires_at) VALUES ($1, $2, $3)", []any{user, sum(email + "\x00the code"), now.Add(2 * time.Hour)}},
+		{"INSERT INTO password_resets (user_id, code_hash, expires_at) VALUES ($1, $2, $3)", []any{user, sum(email + "\x00the-code"), now.Add(2 * time.Hour)}},
 		{
 			`INSERT INTO pending_registrations (email, password_hash, full_name, account_name, code_hash, code_expires, created_at) VALUES ('b@example.org', 'x', 'B', 'B', $1, $2, $3)`,
 			[]any{sum("b@example.org\x00123456"), now.Add(2 * time.Hour), now},
@@ -115,7 +115,7 @@ func TestUpgradeOfSessions(t *testing.T) {
 	reason(t, errorv1.Reason_REASON_INVALID_CODE, err)
 	w.signUp(t, "b@example.org")
 
-	_, err = w.auth.ResetPassword(t.Context(), &accountv1.ResetPasswordRequest{Email: email, Code: "the code", NewPassword: newPassword})
+	_, err = w.auth.ResetPassword(t.Context(), &accountv1.ResetPasswordRequest{Email: email, Code: "the-code", NewPassword: newPassword})
 	require.NoError(t, err, "a code that was mailed before")
 	_, err = w.auth.Login(t.Context(), &accountv1.LoginRequest{Email: email, Password: newPassword})
 	require.NoError(t, err)

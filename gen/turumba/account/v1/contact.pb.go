@@ -61,9 +61,9 @@ type Contact struct {
 	PreferredChannelType string `protobuf:"bytes,13,opt,name=preferred_channel_type,json=preferredChannelType,proto3" json:"preferred_channel_type,omitempty"`
 	// Ids of the contact on platforms, by channel type; each unique in the account.
 	Identifiers map[string]string `protobuf:"bytes,14,rep,name=identifiers,proto3" json:"identifiers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The contact that has the same mailbox in another spelling, where both were stored before
-	// spellings were compared: one of them is to be deleted or given another address. Empty
-	// for all others.
+	// The contact that has the same mailbox or id in another spelling, where both were stored
+	// before spellings were compared: one of them is to be deleted or given another. Empty for
+	// all others.
 	DuplicateOfId string `protobuf:"bytes,15,opt,name=duplicate_of_id,json=duplicateOfId,proto3" json:"duplicate_of_id,omitempty"`
 	// When it was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
