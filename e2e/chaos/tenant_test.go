@@ -125,7 +125,7 @@ func (x *tenant) members(n int, change func(i int, c *accountv1.ContactInput)) {
 // request is a single message to a number of one's own.
 func (x *tenant) request(to string) *messagingv1.CreateMessageRequest {
 	if x.texts {
-		return &messagingv1.CreateMessageRequest{ChannelId: x.channel, DeliveryAddress: x.digits("+251", 11), MessageBody: "Hello."}
+		return &messagingv1.CreateMessageRequest{ChannelId: x.channel, DeliveryAddress: x.digits("+491", 11), MessageBody: "Hello."}
 	}
 	return &messagingv1.CreateMessageRequest{ChannelId: x.channel, DeliveryAddress: to + "@" + x.account + ".example", Subject: "Hello", MessageBody: "Hello."}
 }
