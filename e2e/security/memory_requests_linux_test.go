@@ -69,25 +69,6 @@ func TestMemoryOfRequests(t *testing.T) {
 // person is the token of somebody with an account.
 func (m *services) person(t *testing.T) (token string) {
 	t.Helper()
-	client := from("127.0.0.1")
-	defer client.CloseIdleConnections()
-	post := func(path, token string, body map[string]string, into any) {
-		data, err := json.Marshal(body)
-		require.NoError(t, err)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+m.rest+path, bytes.NewReader(data))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", "application/json")
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
-		}
-		res, err := client.Do(req)
-		require.NoError(t, err)
-		answer, err := io.ReadAll(res.Body)
-		require.NoError(t, err)
-		require.NoError(t, res.Body.Close())
-		require.Less(t, res.StatusCode, 300, "%s", answer)
-		require.NoError(t, json.Unmarshal(answer, into))
-	}
 	conn, err := pgx.Connect(t.Context(), m.database("turumba_account"))
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), "UPDATE users SET idp_issuer = 'http://localhost:8080'") // ours
@@ -96,9 +77,33 @@ func (m *services) person(t *testing.T) (token string) {
 	var login struct {
 		AccessToken string `json:"access_token"`
 	}
-	post("/v1/auth/login", "", map[string]string{"email": "person1@people.example", "password": loginPassword}, &login)
-	post("/v1/accounts", login.AccessToken, map[string]string{"name": "School"}, &struct{}{})
+	m.post(t, "/v1/auth/login", "", map[string]string{"email": "person1@people.example", "password": loginPassword}, &login)
+	m.post(t, "/v1/accounts", login.AccessToken, map[string]string{"name": "School"}, &struct{}{})
 	return login.AccessToken
+}
+
+// post makes something over REST.
+func (m *services) post(t *testing.T, path, token string, body, into any) {
+	t.Helper()
+	client := from("127.0.0.1")
+	defer client.CloseIdleConnections()
+	data, err := json.Marshal(body)
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+m.rest+path, bytes.NewReader(data))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := client.Do(req)
+	require.NoError(t, err)
+	answer, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Less(t, res.StatusCode, 300, "%s", answer)
+	if into != nil {
+		require.NoError(t, json.Unmarshal(answer, into))
+	}
 }
 
 // fatGRPC is a call with the message; of a stream, 100 of them.

@@ -78,8 +78,9 @@ type gatedBody struct {
 	length int64 // as the client says; -1 where it does not
 	of     *bodies
 	side   string
-	read   func() // gives back the room of its bytes; nil before the first
-	leave  func() // gives back the room of what the body became; nil without any
+	begun  bool         // its room was asked for
+	read   *bounds.Held // room of its bytes
+	became *bounds.Held // room of what the body became
 
 	opened bool
 	whole  bool // it is read into memory as a whole
@@ -132,7 +133,7 @@ func (b *gatedBody) begin() error {
 		return apierr.Internal(errClosedBody)
 	case b.length > b.limit:
 		return &http.MaxBytesError{Limit: b.limit}
-	case !b.whole || b.read != nil:
+	case !b.whole || b.begun:
 		return nil
 	}
 	n := b.length
@@ -141,6 +142,7 @@ func (b *gatedBody) begin() error {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, roomWait)
 	defer cancel()
+	b.begun = true
 	var err error
 	if b.read, err = b.of.bytes.Take(ctx, b.side, n); err != nil {
 		return errCrowded.Wrap(err)
@@ -162,18 +164,12 @@ func (b *gatedBody) deadline() time.Time {
 }
 
 func (b *gatedBody) release() {
-	if b.read != nil {
-		b.read()
-	}
+	b.read.Leave()
 	b.answered()
 }
 
 // answered gives back the room of what the body became: the answer is made.
-func (b *gatedBody) answered() {
-	if b.leave != nil {
-		b.leave()
-	}
-}
+func (b *gatedBody) answered() { b.became.Leave() }
 
 // take reads the body of a request for r as a whole, and waits for room for what it becomes
 // as a message of type md. The body is what was read from then on.
@@ -190,7 +186,7 @@ func (b *gatedBody) take(r *http.Request, md protoreflect.MessageDescriptor) err
 	if values > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), roomWait)
 		defer cancel()
-		if b.leave, err = b.of.values.Take(ctx, b.side, int64(values)); err != nil {
+		if b.became, err = b.of.values.Take(ctx, b.side, int64(values)); err != nil {
 			return errCrowded.Wrap(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // headerRequestID names the request in answers and logs.
@@ -35,6 +36,7 @@ type transcoder struct {
 	mux      *runtime.ServeMux
 	handlers map[string]runtime.HandlerFunc      // by the full name of the RPC
 	conns    map[string]grpc.ClientConnInterface // likewise
+	pending  pending
 
 	registered []runtime.HandlerFunc // of the service that is being added, in order
 	problems   []error
@@ -42,7 +44,7 @@ type transcoder struct {
 
 // newTranscoder registers every service of the contract that has REST routes.
 func newTranscoder(ctx context.Context, b Backends) (*transcoder, error) {
-	t := &transcoder{handlers: map[string]runtime.HandlerFunc{}, conns: map[string]grpc.ClientConnInterface{}}
+	t := &transcoder{handlers: map[string]runtime.HandlerFunc{}, conns: map[string]grpc.ClientConnInterface{}, pending: pending{room: bounds.NewRoom(bounds.Bytes)}}
 	t.mux = newMux(func(next runtime.HandlerFunc) runtime.HandlerFunc {
 		t.registered = append(t.registered, next)
 		return next
@@ -98,7 +100,12 @@ func (t *transcoder) handler(s *route) http.Handler {
 			writeError(w, r, err)
 			return
 		}
-		handle(w, told(r.Context(), r), s.variables(r.URL.Path))
+		call := func(w http.ResponseWriter) { handle(w, told(r.Context(), r), s.variables(r.URL.Path)) }
+		if s.verb == http.MethodGet && !s.stream {
+			t.pending.serve(w, r, call)
+			return
+		}
+		call(w)
 	})
 }
 

@@ -34,8 +34,8 @@ func TestRoomOfOne(t *testing.T) {
 	require.NoError(t, err)
 	free, err := room.Take(t.Context(), "third", 10)
 	require.NoError(t, err)
-	for _, leave := range []func(){crowd, other, small, free, crowd} { // twice is as once
-		leave()
+	for _, held := range []*bounds.Held{crowd, other, small, free, crowd} { // twice is as once
+		held.Leave()
 	}
 	_, err = room.Take(t.Context(), "third", bounds.MaxValues)
 	require.NoError(t, err)
@@ -64,22 +64,22 @@ func TestRoomIsGivenBack(t *testing.T) {
 				if n%5 == 0 {
 					stop()
 				}
-				leave, err := room.Take(ctx, string(rune('a'+caller)), values)
+				held, err := room.Take(ctx, string(rune('a'+caller)), values)
 				if err != nil {
 					return
 				}
 				add(values)
 				add(-values)
-				leave()
+				held.Leave()
 			})
 		}
 	}
 	calls.Wait()
 	require.LessOrEqual(t, most, int64(bounds.MaxValues))
 	for _, caller := range []string{"x", "y"} {
-		leave, err := room.Take(t.Context(), caller, bounds.MaxValues)
+		held, err := room.Take(t.Context(), caller, bounds.MaxValues)
 		require.NoError(t, err)
-		defer leave()
+		defer held.Leave()
 	}
 }
 

@@ -2,6 +2,7 @@ package grpcserver
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,14 +74,20 @@ func (s *Server) admitStream(c *call, ss grpc.ServerStream) error {
 // read the request, which interceptors of gRPC cannot. calls counts those in hand.
 func (s *Server) gated(desc *grpc.ServiceDesc, calls *inFlight) *grpc.ServiceDesc {
 	out := *desc
-	out.Methods = make([]grpc.MethodDesc, len(desc.Methods))
-	for i, m := range desc.Methods {
+	out.Methods, out.Streams = nil, slices.Clone(desc.Streams)
+	for _, m := range desc.Methods {
 		method := "/" + desc.ServiceName + "/" + m.MethodName
-		out.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: func(srv any, ctx context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		if r := s.rules[method]; r != nil && r.long {
+			out.Streams = append(out.Streams, grpc.StreamDesc{StreamName: m.MethodName, Handler: func(srv any, ss grpc.ServerStream) error {
+				return s.unary(srv, ss, &call{method: method, handler: m.Handler})
+			}})
+			continue
+		}
+		out.Methods = append(out.Methods, grpc.MethodDesc{MethodName: m.MethodName, Handler: func(srv any, ctx context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			calls.enter()
 			defer calls.leave()
 			return s.serveUnary(ctx, &call{method: method, service: srv, handler: m.Handler})
-		}}
+		}})
 	}
 	return &out
 }

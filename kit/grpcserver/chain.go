@@ -9,6 +9,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // call is one call on its way through the chain: what each step finds out for the
@@ -28,6 +29,8 @@ type call struct {
 	handler grpc.MethodHandler
 	// copied gives the request of a call within the process; nil where it comes in frames.
 	copied func(m any) error
+	// unread is the room of the answer until it is read; nil for a small one.
+	unread *bounds.Held
 	// asks says that the caller only wants to know whether the call would be let in.
 	asks bool
 	// received notes that a message of a stream came.

@@ -26,6 +26,8 @@ type rule struct {
 	reads bool
 	// streams says that the RPC answers with a stream.
 	streams bool
+	// lists says that the RPC answers with a page of a list, long with a list of any kind.
+	lists, long bool
 	// id is the only field of the request, and a UUID is all that it may be; nil where
 	// there is more.
 	id protoreflect.FieldDescriptor
@@ -55,7 +57,8 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 	if auth.GetSendsMail() && (md.IsStreamingClient() || md.IsStreamingServer()) {
 		return nil, fmt.Errorf("%s is a stream that mails somebody, which no budget counts", md.FullName())
 	}
-	r.limit, r.id = limits.Wire, onlyID(md.Input())
+	r.limit, r.id, r.lists = limits.Wire, onlyID(md.Input()), isPage(md.Output())
+	r.long = hasList(md.Output()) && !md.IsStreamingClient() && !md.IsStreamingServer()
 	fields := md.Input().Fields()
 	if mask := fields.ByName("update_mask"); mask != nil {
 		for i := range fields.Len() {
@@ -65,6 +68,12 @@ func ruleOf(md protoreflect.MethodDescriptor) (*rule, error) {
 		}
 	}
 	return r, nil
+}
+
+// isPage reports whether a message tells where a page stands in its list.
+func isPage(md protoreflect.MessageDescriptor) bool {
+	meta := md.Fields().ByName("meta")
+	return meta != nil && meta.Message() != nil && meta.Message().FullName() == (&optionsv1.ListMeta{}).ProtoReflect().Descriptor().FullName()
 }
 
 // onlyID is the field of a message that has no other and no other rule than that it is

@@ -43,7 +43,7 @@ type receiver struct {
 	bytes  *bounds.Room // of what is read until it is decoded
 	values *bounds.Room // of what it becomes
 	caller string
-	leave  func() // gives back the room of the last message; nil before the first
+	held   *bounds.Held // room of the last message
 	header [5]byte
 }
 
@@ -85,7 +85,7 @@ func (r *receiver) receive(ctx context.Context, m any) error {
 	if err != nil {
 		return errCrowded
 	}
-	defer read()
+	defer read.Leave()
 	data, err := r.frames.Read(length)
 	if err != nil {
 		return broken(err)
@@ -98,9 +98,7 @@ func (r *receiver) receive(ctx context.Context, m any) error {
 
 // done gives back the room of the message that was received last.
 func (r *receiver) done() {
-	if r.leave != nil {
-		r.leave()
-	}
+	r.held.Leave()
 }
 
 // length reads the prefix of the next message.
@@ -134,7 +132,7 @@ func (r *receiver) decode(ctx context.Context, b []byte, m proto.Message) error 
 	if err != nil {
 		return refusal(err)
 	}
-	if r.leave, err = r.values.Take(ctx, r.caller, int64(values)); err != nil {
+	if r.held, err = r.values.Take(ctx, r.caller, int64(values)); err != nil {
 		return errCrowded
 	}
 	if err := proto.Unmarshal(b, m); err != nil {
@@ -190,10 +188,22 @@ func (s *Server) receiveUnary(ctx context.Context, c *call, _ any) (any, error) 
 			return err
 		}
 	}
-	return c.handler(c.service, ctx, dec, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if c.rule.lists {
+		answer := bounds.NewAnswer(s.pages, callerKey(c))
+		defer answer.Leave()
+		ctx = bounds.WithAnswer(ctx, answer)
+	}
+	resp, err := c.handler(c.service, ctx, dec, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		c.unary = handler
 		return c.next(ctx, req)
 	})
+	if err == nil && c.copied == nil {
+		err = s.room(ctx, c, resp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // receiveStream reads the messages of a stream within the limits of its RPC.

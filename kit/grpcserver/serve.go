@@ -135,6 +135,9 @@ func (r router) server(fullMethod string) *Server {
 func (r router) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	r.calls.enter()
 	defer r.calls.leave()
+	if !info.IsClientStream && !info.IsServerStream {
+		return handler(srv, ss) // a unary RPC, which has the chain in it
+	}
 	if s := r.server(info.FullMethod); s != nil {
 		return s.serveStream(srv, ss, info, handler)
 	}

@@ -66,6 +66,8 @@ type Server struct {
 	open      *openStreams
 	bytes     *bounds.Room // of what is read of messages until it is decoded
 	values    *bounds.Room // of what the messages of requests become
+	pages     *bounds.Room // of the lists that calls are answered with, until they are written
+	unread    *bounds.Room // of answers until they are read
 	strangers strangers
 }
 
@@ -83,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare validation: %w", err)
 	}
-	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), bytes: bounds.NewRoom(bounds.Bytes), values: bounds.NewRoom(bounds.Values)}
+	s := &Server{cfg: cfg, rules: map[string]*rule{}, services: map[string]registered{}, validator: validator, tracer: cfg.Tracing.Tracer("grpcserver"), places: streams.NewPlaces(cfg.Clock), open: newOpenStreams(), bytes: bounds.NewRoom(bounds.Bytes), values: bounds.NewRoom(bounds.Values), pages: bounds.NewRoom(bounds.Pages), unread: bounds.NewRoom(bounds.Bytes)}
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "turumba_rpc_duration_seconds", Help: "Time to answer a call, by RPC and gRPC code.",
 		Buckets: telemetry.LatencyBuckets(), ConstLabels: prometheus.Labels{"service": cfg.Name},

@@ -9,6 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/turumba/turumba/kit/bounds"
 )
 
 // tenantField is the owning account in every document.
@@ -64,29 +66,88 @@ func Set(fields bson.D) bson.D { return bson.D{{Key: "$set", Value: fields}} }
 type Page struct {
 	Sort        bson.D
 	Skip, Limit int64 // a limit of 0 is none
+	// Weight is the most that the documents may weigh together (bounds.Page), for who reads
+	// page after page; 0 is no limit.
+	Weight int64
 }
 
-// Find returns documents of the scope.
-func Find[T any](ctx context.Context, c *Collection, scope []string, filter bson.D, p Page) ([]T, error) {
-	filter, err := tenant(scope, filter)
-	if err != nil {
-		return nil, err
-	}
+// options are how a page is found, so many documents a round trip at most; 0 is all of them.
+func (p Page) options(batch int64) *options.FindOptionsBuilder {
 	o := options.Find().SetSkip(p.Skip).SetLimit(p.Limit)
 	if len(p.Sort) > 0 {
 		o.SetSort(p.Sort)
 	}
-	if p.Limit > 0 { // one round trip
-		o.SetBatchSize(int32(p.Limit) + 1)
+	if p.Limit > 0 {
+		if batch == 0 {
+			batch = p.Limit + 1
+		}
+		o.SetBatchSize(int32(min(p.Limit+1, batch)))
+	}
+	return o
+}
+
+// Find returns documents of the scope.
+func Find[T any](ctx context.Context, c *Collection, scope []string, filter bson.D, p Page) ([]T, error) {
+	if p.Weight > 0 {
+		return upto[T](ctx, c, scope, filter, p)
+	}
+	filter, err := tenant(scope, filter)
+	if err != nil {
+		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
-	cursor, err := c.c.Find(limited, filter, o)
+	cursor, err := c.c.Find(limited, filter, p.options(0))
 	if err != nil {
 		return nil, c.fail(ctx, "find", err)
 	}
 	var out []T
 	return out, c.fail(ctx, "find", cursor.All(limited, &out))
+}
+
+// upto returns documents of the scope to the last that belongs to the page.
+func upto[T any](ctx context.Context, c *Collection, scope []string, filter bson.D, p Page) (out []T, err error) {
+	page := bounds.NewPage(ctx, p.Weight)
+	err = c.each(ctx, scope, filter, p, func(doc bson.Raw) error {
+		if err := page.Add(len(doc), valuesOf(doc)); err != nil {
+			return err
+		}
+		var v T
+		if err := bson.Unmarshal(doc, &v); err != nil {
+			return fmt.Errorf("read document: %w", err)
+		}
+		out = append(out, v)
+		return nil
+	})
+	if errors.Is(err, bounds.ErrFull) {
+		err = nil
+	}
+	return out, err
+}
+
+// eachBatch is how many documents that are read one by one come at once.
+const eachBatch = 128
+
+// each reads documents of the scope one by one, until use fails: then it fails with that
+// error. A document is only valid until use returns.
+func (c *Collection) each(ctx context.Context, scope []string, filter bson.D, p Page, use func(bson.Raw) error) error {
+	filter, err := tenant(scope, filter)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	cursor, err := c.c.Find(limited, filter, p.options(eachBatch))
+	if err != nil {
+		return c.fail(ctx, "find", err)
+	}
+	defer func() { _ = cursor.Close(limited) }() // what is left of it ends by itself
+	for cursor.Next(limited) {
+		if err := use(cursor.Current); err != nil {
+			return err
+		}
+	}
+	return c.fail(ctx, "find", cursor.Err())
 }
 
 // One returns the document of the scope that matches; notFound when there is none.

@@ -1,10 +1,12 @@
 package mongodb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -12,6 +14,7 @@ import (
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/query"
 )
 
@@ -23,13 +26,12 @@ func List[T any](ctx context.Context, c *Collection, q *query.Checked) (*query.P
 	if len(q.Scope) == 0 {
 		return page, nil
 	}
-	docs, err := c.page(ctx, q)
+	docs, more, err := c.readPage(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	more := len(docs) > int(q.Limit)
 	if more {
-		docs = docs[:q.Limit]
+		page.Meta.Limit = int32(len(docs)) // fewer than asked for where the page is as large as it may be
 		if page.Meta.NextPageToken, err = nextToken(q, docs[len(docs)-1]); err != nil {
 			return nil, err
 		}
@@ -56,24 +58,49 @@ func List[T any](ctx context.Context, c *Collection, q *query.Checked) (*query.P
 	return page, err
 }
 
-// page reads the documents of the page and one more.
-func (c *Collection) page(ctx context.Context, q *query.Checked) ([]bson.Raw, error) {
+// readPage reads the documents of the page, and reports whether there are more. A page that
+// is too large to be read beside those of others waits for its room with empty hands.
+func (c *Collection) readPage(ctx context.Context, q *query.Checked) (docs []bson.Raw, more bool, err error) {
+	filter, order, err := find(q)
+	if err != nil {
+		return nil, false, err
+	}
+	page := bounds.NewPage(ctx, q.Weight)
+	if err := page.Queue(ctx, q.Limit); err != nil {
+		return nil, false, err
+	}
+	for {
+		docs, err = c.page(ctx, q, page, filter, order)
+		if errors.Is(err, bounds.ErrNoRoom) {
+			if err := page.Wait(ctx); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
+		page.Read()
+		if errors.Is(err, bounds.ErrFull) {
+			return docs, true, nil
+		}
+		return docs, false, err
+	}
+}
+
+// find returns the filter and the order of the page.
+func find(q *query.Checked) (all, order bson.D, err error) {
 	filter := bson.A{}
 	if m := matching(q); m != nil {
 		filter = append(filter, m)
 	}
 	behind, err := after(q)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if behind != nil {
 		filter = append(filter, behind)
 	}
-	var all bson.D
 	if len(filter) > 0 {
 		all = bson.D{{Key: "$and", Value: filter}}
 	}
-	var order bson.D
 	for _, k := range q.Sorts {
 		direction := int32(1)
 		if k.Desc {
@@ -81,13 +108,42 @@ func (c *Collection) page(ctx context.Context, q *query.Checked) ([]bson.Raw, er
 		}
 		order = append(order, bson.E{Key: k.Path, Value: direction})
 	}
+	return all, order, nil
+}
+
+// page reads documents to the last that belongs to the page: then it fails with
+// bounds.ErrFull if there are more.
+func (c *Collection) page(ctx context.Context, q *query.Checked, page *bounds.Page, filter, order bson.D) (docs []bson.Raw, err error) {
 	limited, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	docs, err := Find[bson.Raw](limited, c, q.Scope, all, Page{Sort: order, Skip: int64(q.Skip), Limit: int64(q.Limit) + 1})
+	err = c.each(limited, q.Scope, filter, Page{Sort: order, Skip: int64(q.Skip), Limit: int64(q.Limit) + 1}, func(doc bson.Raw) error {
+		if len(docs) == int(q.Limit) {
+			return bounds.ErrFull
+		}
+		if err := page.Add(len(doc), valuesOf(doc)); err != nil {
+			return err
+		}
+		docs = append(docs, bytes.Clone(doc))
+		return nil
+	})
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		return nil, apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the list takes longer than 5 s; narrow it with filters").Wrap(err)
 	}
 	return docs, err
+}
+
+// valuesOf counts the values of the texts in a document that are JSON.
+func valuesOf(doc bson.Raw) (n int) {
+	elements, err := doc.Elements()
+	if err != nil {
+		return 0 // who decodes it says so
+	}
+	for _, e := range elements {
+		if text, ok := e.Value().StringValueOK(); ok && strings.HasPrefix(text, "{") {
+			n += bounds.JSONValues([]byte(text))
+		}
+	}
+	return n
 }
 
 func nextToken(q *query.Checked, last bson.Raw) (string, error) {

@@ -25,6 +25,8 @@ type Checked struct {
 	Skip, Limit int32
 	// NoTotal leaves the total out.
 	NoTotal bool
+	// Weight is the most that the page may weigh.
+	Weight int64
 
 	spec   *Spec
 	digest []byte
@@ -58,7 +60,7 @@ func Check(spec *Spec, r Request, scope []string) (*Checked, error) {
 		return nil, err
 	}
 	c := &Checked{
-		Tenant: spec.table.Tenant, ID: spec.table.ID, Scope: q.scope, After: q.after, Skip: q.skip, Limit: q.limit, NoTotal: r.NoTotal,
+		Tenant: spec.table.Tenant, ID: spec.table.ID, Scope: q.scope, After: q.after, Skip: q.skip, Limit: q.limit, NoTotal: r.NoTotal, Weight: r.Weight,
 		spec: spec, digest: digest,
 	}
 	for _, cl := range q.clauses {

@@ -39,7 +39,9 @@ type Compiled struct {
 	deep   bool
 	// noTotal leaves the total out.
 	noTotal bool
-	among   func(ids [][16]byte) Statement
+	// weight is the most that the page may weigh; 0 is the most of any.
+	weight int64
+	among  func(ids [][16]byte) Statement
 	// walking goes before SQL when the probe found too much.
 	walking []string
 }
@@ -71,7 +73,7 @@ func Compile(spec *Spec, r Request, scope []string) (*Compiled, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Compiled{Scope: q.scope, Skip: q.skip, Limit: q.limit, spec: spec, keys: q.keys, digest: digest, deep: r.PageToken != "", noTotal: r.NoTotal, among: q.among}
+	c := &Compiled{Scope: q.scope, Skip: q.skip, Limit: q.limit, spec: spec, keys: q.keys, digest: digest, deep: r.PageToken != "", noTotal: r.NoTotal, weight: r.Weight, among: q.among}
 	c.Settings, c.ProbeSettings, c.walking = q.settings(), []string{probeSQL}, []string{walkSQL}
 	if q.paged() {
 		c.ProbeSettings, c.walking = []string{walkSQL}, []string{stretchSQL}

@@ -11,10 +11,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/clock"
 )
 
@@ -45,7 +47,8 @@ type Batcher interface {
 
 // Page is one page of a list.
 type Page[T any] struct {
-	// Data holds the rows, at most Limit.
+	// Data holds the rows, at most Limit, fewer where they weigh as much as a page may
+	// (bounds.MaxPage): Meta.Limit tells how many then.
 	Data []T
 	// Meta tells where the page stands.
 	Meta *optionsv1.ListMeta
@@ -64,20 +67,12 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	rows, err := run(ctx, db, c, f.statement, f.settings, func(row pgx.CollectableRow) (keyed[T], error) {
-		k := keyRow{CollectableRow: row, key: new([]*string)}
-		value, err := scan(k)
-		if err == nil && len(*k.key) != len(c.keys) {
-			err = errors.New("the scan function must read the row with Scan")
-		}
-		return keyed[T]{value, *k.key}, err
-	})
+	rows, more, err := readPage(ctx, db, c, f, scan)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	more := len(rows) > int(c.Limit)
 	if more {
-		rows = rows[:c.Limit]
+		page.Meta.Limit = int32(len(rows)) // fewer than asked for where the page is as large as it may be
 		if page.Meta.NextPageToken, err = c.spec.sealToken(c.digest, rows[len(rows)-1].key); err != nil {
 			return nil, err
 		}
@@ -101,8 +96,119 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	return page, err
 }
 
+// readPage reads the rows of the page, and reports whether there are more. A page that is
+// too large to be read beside those of others waits for its room with empty hands.
+func readPage[T any](ctx context.Context, db Batcher, c *Compiled, f found, scan pgx.RowToFunc[T]) (rows []keyed[T], more bool, err error) {
+	page := bounds.NewPage(ctx, c.weight)
+	if err := page.Queue(ctx, c.Limit); err != nil {
+		return nil, false, err
+	}
+	for {
+		rows, err = readRows(ctx, db, c, f, page, scan)
+		if errors.Is(err, bounds.ErrNoRoom) {
+			if err := page.Wait(ctx); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
+		page.Read()
+		if errors.Is(err, bounds.ErrFull) {
+			return rows, true, nil
+		}
+		return rows, false, err
+	}
+}
+
+// muchRest is what rows that nobody wants may weigh to be read to their end; of more, a new
+// connection costs less.
+const muchRest = 8 << 20
+
+// readRows reads rows to the last that belongs to the page: then it fails with
+// bounds.ErrFull if there are more.
+func readRows[T any](ctx context.Context, db Batcher, c *Compiled, f found, page *bounds.Page, scan pgx.RowToFunc[T]) (out []keyed[T], err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var stop error
+	err = run(ctx, db, c, f.statement, f.settings, func(rows pgx.Rows) error {
+		for rows.Next() {
+			if stop = c.add(page, rows, len(out)); stop != nil {
+				break
+			}
+			row, err := scanKeyed(rows, len(c.keys), scan)
+			if err != nil {
+				return err
+			}
+			out = append(out, row)
+		}
+		if stop != nil && page.Rest(int(c.Limit)-len(out)) > muchRest {
+			cancel()
+		}
+		rows.Close()
+		return rows.Err()
+	})
+	if stop != nil {
+		return out, stop
+	}
+	return out, err
+}
+
+// add adds the current row to the page, which has n already.
+func (c *Compiled) add(page *bounds.Page, rows pgx.Rows, n int) error {
+	if n == int(c.Limit) {
+		return bounds.ErrFull
+	}
+	return addRow(page, rows)
+}
+
+// Upto reads rows as pgx.CollectRows does, to the last that belongs to the page: for who
+// reads page after page, each from the last row of the one before.
+func Upto[T any](page *bounds.Page, scan pgx.RowToFunc[T]) func(pgx.Rows) ([]T, error) {
+	return func(rows pgx.Rows) (out []T, err error) {
+		defer rows.Close()
+		for rows.Next() {
+			if err := addRow(page, rows); errors.Is(err, bounds.ErrFull) {
+				return out, nil
+			} else if err != nil {
+				return nil, err
+			}
+			row, err := scan(rows)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, row)
+		}
+		return out, rows.Err()
+	}
+}
+
+// addRow adds the current row to the page.
+func addRow(page *bounds.Page, rows pgx.Rows) error {
+	size, values := 0, 0
+	for i, raw := range rows.RawValues() {
+		size += len(raw)
+		if oid := rows.FieldDescriptions()[i].DataTypeOID; oid == pgtype.JSONBOID || oid == pgtype.JSONOID {
+			values += bounds.JSONValues(raw)
+		}
+	}
+	return page.Add(size, values)
+}
+
+// scanKeyed reads the current row and its sort values.
+func scanKeyed[T any](row pgx.CollectableRow, keys int, scan pgx.RowToFunc[T]) (keyed[T], error) {
+	k := keyRow{CollectableRow: row, key: new([]*string)}
+	value, err := scan(k)
+	if err == nil && len(*k.key) != keys {
+		err = errors.New("the scan function must read the row with Scan")
+	}
+	return keyed[T]{value, *k.key}, err
+}
+
 // failed tells of a list that could not be read, or not in time.
 func (c *Compiled) failed(err error) error {
+	var own *apierr.Error
+	if errors.As(err, &own) {
+		return err
+	}
 	if timedOut(err) {
 		return apierr.New(errorv1.Reason_REASON_DEADLINE_EXCEEDED, "the list takes longer than 5 s; narrow it with filters").Wrap(err)
 	}
@@ -132,8 +238,17 @@ func (r keyRow) Scan(dest ...any) error {
 	return r.CollectableRow.Scan(append(append([]any(nil), dest...), r.key)...)
 }
 
+// all reads every row of a statement that is run.
+func all[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, settings []string, scan pgx.RowToFunc[T]) (out []T, err error) {
+	err = run(ctx, db, c, s, settings, func(rows pgx.Rows) (err error) {
+		out, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	return out, err
+}
+
 // run sends one statement in the tenant scope, after statements that set it up.
-func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, settings []string, scan pgx.RowToFunc[T]) (out []T, err error) {
+func run(ctx context.Context, db Batcher, c *Compiled, s Statement, settings []string, read func(pgx.Rows) error) (err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(scopeSQL, strings.Join(c.Scope, ","))
 	for _, sql := range settings {
@@ -148,14 +263,14 @@ func run[T any](ctx context.Context, db Batcher, c *Compiled, s Statement, setti
 	}()
 	for range batch.Len() - 1 {
 		if _, err := results.Exec(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return pgx.CollectRows(rows, scan)
+	return read(rows)
 }
 
 // budget is how long counting may take, given how many rows the planner expects; zero where
@@ -177,14 +292,14 @@ func (f found) budget(expected int64) time.Duration {
 // total counts the rows that match. Where nothing is counted, or counting takes longer than
 // its budget, it returns the planner's estimate, which is never below what is known to fit.
 func (c *Compiled) total(ctx context.Context, db Batcher, f found) (total int32, estimate bool, err error) {
-	plans, err := run(ctx, db, c, c.Estimate, nil, pgx.RowTo[[]byte])
+	plans, err := all(ctx, db, c, c.Estimate, nil, pgx.RowTo[[]byte])
 	if err != nil {
 		return 0, false, fmt.Errorf("estimate %s: %w", c.spec.resource, err)
 	}
-	expected, least := planRows(plans), max(f.least, int64(c.Skip)+int64(c.Limit))
+	expected, least := planRows(plans), max(f.least, int64(c.Skip)+int64(f.rows))
 	if budget := f.budget(expected); budget > 0 {
 		settings := append([]string{fmt.Sprintf(budgetSQL, budget.Milliseconds())}, f.counting...)
-		counts, err := run(ctx, db, c, c.Count, settings, pgx.RowTo[int64])
+		counts, err := all(ctx, db, c, c.Count, settings, pgx.RowTo[int64])
 		if err != nil && !timedOut(err) {
 			return 0, false, fmt.Errorf("count %s: %w", c.spec.resource, err)
 		}

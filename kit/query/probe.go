@@ -124,7 +124,7 @@ func (c *Compiled) look(ctx context.Context, db Batcher) (found, error) {
 	if c.Probe == nil {
 		return f, nil
 	}
-	ids, err := run(ctx, db, c, *c.Probe, c.ProbeSettings, pgx.RowTo[[16]byte])
+	ids, err := all(ctx, db, c, *c.Probe, c.ProbeSettings, pgx.RowTo[[16]byte])
 	switch {
 	case err != nil:
 		return f, err

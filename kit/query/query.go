@@ -55,6 +55,9 @@ type Request struct {
 	Region string
 	// NoTotal leaves the total out, for who reads all pages anyway.
 	NoTotal bool
+	// Weight is the most that the page may weigh, for who reads page after page; 0 is
+	// bounds.MaxPage.
+	Weight int64
 }
 
 // ListRequest is what the list requests of the contract have in common.

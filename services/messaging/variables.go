@@ -43,10 +43,17 @@ func (r *Recipient) Address(channelType string) string {
 	case "sms", "smpp", "whatsapp":
 		return r.Phone
 	case "telegram", "messenger":
-		return r.Attributes[VariableName(channelType+"_chat_id")]
+		return r.Attributes[VariableName(channelType+chatID)]
 	}
 	return ""
 }
+
+// chatID ends the names of attributes by which a platform reaches a contact.
+const chatID = "_chat_id"
+
+// IsAddress reports whether the variable is of an attribute by which a platform reaches a
+// contact.
+func IsAddress(variable string) bool { return strings.HasSuffix(variable, VariableName(chatID)) }
 
 // Sources are the values that are the same for every recipient of a send.
 type Sources struct {

@@ -4424,7 +4424,9 @@ export interface components {
         "turumba.options.v1.ListMeta": {
             /**
              * Format: int32
-             * @description Most rows that this page may hold.
+             * @description Most rows that this page may hold: the limit that was asked for, or as many as it has
+             *     where it ends before, so as not to be larger than 4 MiB. By skip, the next page begins
+             *     at skip + limit.
              */
             limit: number;
             /** @description Opaque token of the next page; empty on the last page. */

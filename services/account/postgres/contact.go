@@ -12,6 +12,7 @@ import (
 
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
@@ -276,9 +277,8 @@ func (s *Store) CountMembers(ctx context.Context, accountID string, groupIDs []s
 // Recipients returns up to limit members of the groups, each once, in order of
 // id, after the cursor.
 func (s *Store) Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, limit int) ([]*account.Contact, error) {
-	return pg.Read(ctx, s.db, []string{accountID}, func(rows pgx.Rows) ([]*account.Contact, error) {
-		return pgx.CollectRows(rows, scanContact)
-	}, `
+	page := bounds.NewPage(ctx, account.PageWeight)
+	return pg.Read(ctx, s.db, []string{accountID}, query.Upto(page, scanContact), `
 		WITH members AS (
 			SELECT DISTINCT m.contact_id FROM unnest($2::uuid[]) AS g (id)
 			CROSS JOIN LATERAL (

@@ -9,6 +9,7 @@ import (
 	accountv1 "github.com/turumba/turumba/gen/turumba/account/v1"
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
@@ -177,7 +178,8 @@ func (s *Store) ImportChunk(ctx context.Context, im *account.Import, offset int3
 
 // RejectedRows returns up to limit rejected rows of an import after the line.
 func (s *Store) RejectedRows(ctx context.Context, im *account.Import, after, limit int) ([]*account.RejectedRow, error) {
-	return pg.Read(ctx, s.db, []string{im.AccountID}, pg.All[account.RejectedRow],
+	page := bounds.NewPage(ctx, account.PageWeight)
+	return pg.Read(ctx, s.db, []string{im.AccountID}, query.Upto(page, pgx.RowToAddrOfStructByName[account.RejectedRow]),
 		"SELECT line, code, field, message, cells FROM contact_import_errors WHERE account_id = $1 AND import_id = $2 AND line > $3 ORDER BY line LIMIT $4",
 		im.AccountID, im.ID, after, limit)
 }

@@ -52,7 +52,7 @@ func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grp
 		return err
 	}
 	ctx := stream.Context()
-	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true}
+	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true, Weight: account.PageWeight}
 	for {
 		page, err := readPage(ctx, s, func() (*query.Page[*account.Contact], error) { return s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), r) })
 		if err != nil {
@@ -103,7 +103,7 @@ func (s *Server) ExportContactImportErrors(req *accountv1.ExportContactImportErr
 		if err := w.Flush(); err != nil {
 			return err
 		}
-		if len(rows) < exportPage {
+		if len(rows) == 0 {
 			return out.Flush()
 		}
 	}

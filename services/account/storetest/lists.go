@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/stretchr/testify/require"
 
@@ -153,6 +154,64 @@ func refusedFilters(f *fixture) {
 		_, err := f.Contacts.Contacts(f.ctx, []string{f.mine}, query.Request{Sorts: []string{sort}})
 		f.reason(errorv1.Reason_REASON_INVALID_SORT, err)
 	}
+}
+
+// heavyPages: a page ends where it weighs as much as it may. All of the list comes by tokens,
+// and by skip where the next page begins at skip + meta.limit; recipients come likewise.
+func heavyPages(f *fixture) {
+	g, list := f.group(f.mine, "All"), make([]*account.Contact, 60)
+	for i := range list {
+		list[i] = &account.Contact{Name: fmt.Sprintf("C%03d", i), Metadata: object(map[string]any{"a": strings.Repeat("x", 60_000)})}
+		if i >= 40 {
+			list[i].Metadata = object(map[string]any{"a": make([]int, 4000)})
+		}
+	}
+	for part := range slices.Chunk(list, 10) {
+		f.create(f.mine, part...)
+		_, err := f.Contacts.AddContacts(f.ctx, []string{f.mine}, g.ID, contactIDs(part))
+		require.NoError(f.t, err)
+	}
+	want := contactIDs(list)
+	slices.Sort(want)
+	for _, bySkip := range []bool{false, true} {
+		var got []string
+		r := query.Request{Limit: 1000}
+		for more := true; more; {
+			page, err := f.Contacts.Contacts(f.ctx, []string{f.mine}, r)
+			require.NoError(f.t, err)
+			require.Less(f.t, len(page.Data), 50)
+			if !page.Meta.GetTotalIsEstimate() {
+				require.EqualValues(f.t, len(want), page.Meta.GetTotal())
+			}
+			got = append(got, contactIDs(page.Data)...)
+			if more = page.Meta.GetNextPageToken() != ""; more {
+				require.EqualValues(f.t, len(page.Data), page.Meta.GetLimit())
+			}
+			if r.PageToken = page.Meta.GetNextPageToken(); bySkip {
+				r.PageToken, r.Skip = "", r.Skip+page.Meta.GetLimit()
+			}
+		}
+		slices.Sort(got)
+		require.Equal(f.t, want, got, "each once")
+	}
+	got := []string{zeroID}
+	for {
+		page, err := f.Contacts.Recipients(f.ctx, f.mine, []string{g.ID}, got[len(got)-1], 500)
+		require.NoError(f.t, err)
+		require.Less(f.t, len(page), 30)
+		if len(page) == 0 {
+			break
+		}
+		got = append(got, contactIDs(page)...)
+	}
+	require.Equal(f.t, want, got[1:])
+}
+
+func contactIDs(list []*account.Contact) (ids []string) {
+	for _, c := range list {
+		ids = append(ids, c.ID)
+	}
+	return ids
 }
 
 func orders(f *fixture) {

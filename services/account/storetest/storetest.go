@@ -64,6 +64,7 @@ func Run(t *testing.T, name string, cannot []string, open func(t *testing.T) Sto
 		"every filter":                                   filters,
 		"refused filters":                                refusedFilters,
 		"every order, page by page":                      orders,
+		"pages that are too heavy end":                   heavyPages,
 		"page tokens fit one list":                       tokens,
 		"several accounts in one list":                   severalAccounts,
 		"groups":                                         groups,

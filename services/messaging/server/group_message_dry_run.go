@@ -142,7 +142,7 @@ func (s *Server) readable(ctx context.Context, accountID string, samples []messa
 	if len(ids) == 0 {
 		return samples, nil
 	}
-	contacts, err := s.directory.Contacts(ctx, accountID, ids)
+	contacts, err := s.directory.Contacts(ctx, accountID, ids, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -112,11 +112,19 @@ func (s *Server) newComposer(ctx context.Context, accountID string, inputs []mes
 		return nil, err
 	}
 	if ids := distinct(inputs, messageInput.GetContactId); len(ids) > 0 {
-		if c.contacts, err = s.directory.Contacts(ctx, accountID, ids); err != nil {
+		if c.contacts, err = s.directory.Contacts(ctx, accountID, ids, c.variables()); err != nil {
 			return nil, err
 		}
 	}
 	return c, s.loadSender(ctx, c)
+}
+
+// variables are those of all texts.
+func (c *composer) variables() (out []string) {
+	for _, r := range c.renderers {
+		out = append(out, r.Variables()...)
+	}
+	return out
 }
 
 // distinct are the values of inputs, each once, without the empty one.

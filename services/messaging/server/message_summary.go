@@ -90,7 +90,7 @@ func (s *Server) contactNames(ctx context.Context, r references) map[string]mess
 		if len(ids) == 0 {
 			continue
 		}
-		found, err := s.directory.Contacts(ctx, accountID, ids.list())
+		found, err := s.directory.Contacts(ctx, accountID, ids.list(), nil)
 		if err != nil {
 			return all
 		}

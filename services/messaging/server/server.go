@@ -22,7 +22,7 @@ type Directory interface {
 	CheckGroups(ctx context.Context, accountID string, groupIDs []string) error
 	// Contacts returns the account's contacts of these ids that the caller may read,
 	// by id.
-	Contacts(ctx context.Context, accountID string, ids []string) (map[string]messaging.Recipient, error)
+	Contacts(ctx context.Context, accountID string, ids, variables []string) (map[string]messaging.Recipient, error)
 	// CountMembers is how many members the groups have, counted up to most.
 	CountMembers(ctx context.Context, accountID string, groupIDs []string, most int64) (int64, error)
 	// ContactCount is how many contacts the account has.

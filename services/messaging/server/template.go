@@ -183,7 +183,7 @@ func (s *Server) PreviewTemplate(ctx context.Context, req *messagingv1.PreviewTe
 	if err != nil {
 		return nil, err
 	}
-	sources, to, err := s.previewSources(ctx, t, req)
+	sources, to, err := s.previewSources(ctx, t, req, r.Variables())
 	if err != nil {
 		return nil, err
 	}
@@ -196,10 +196,10 @@ func (s *Server) PreviewTemplate(ctx context.Context, req *messagingv1.PreviewTe
 
 // previewSources are the values that a send by the caller would use, for a contact or
 // for the sample person.
-func (s *Server) previewSources(ctx context.Context, t *messaging.Template, req *messagingv1.PreviewTemplateRequest) (messaging.Sources, messaging.Recipient, error) {
+func (s *Server) previewSources(ctx context.Context, t *messaging.Template, req *messagingv1.PreviewTemplateRequest, variables []string) (messaging.Sources, messaging.Recipient, error) {
 	to := messaging.SampleRecipient()
 	if id := req.GetContactId(); id != "" {
-		contacts, err := s.directory.Contacts(ctx, t.AccountID, []string{id})
+		contacts, err := s.directory.Contacts(ctx, t.AccountID, []string{id}, variables)
 		if err != nil {
 			return messaging.Sources{}, to, err
 		}

@@ -31,7 +31,9 @@ type ListMeta struct {
 	Total int32 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
 	// Rows skipped before this page.
 	Skip int32 `protobuf:"varint,2,opt,name=skip,proto3" json:"skip,omitempty"`
-	// Most rows that this page may hold.
+	// Most rows that this page may hold: the limit that was asked for, or as many as it has
+	// where it ends before, so as not to be larger than 4 MiB. By skip, the next page begins
+	// at skip + limit.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Opaque token of the next page; empty on the last page.
 	NextPageToken string `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
