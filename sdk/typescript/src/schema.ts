@@ -3975,7 +3975,10 @@ export interface components {
         "turumba.messaging.v1.MessageError": {
             /** @description Our code, for example "permanent_recipient", "expired" or "outcome_unknown". */
             code: string;
-            /** @description The provider's text, redacted. */
+            /**
+             * @description The provider's text, redacted. It stays where a message then waits, or expires, for a
+             *     reason of ours.
+             */
             message: string;
             /** @description The provider's own code. */
             provider_code: string;

@@ -183,7 +183,7 @@ func (s *Server) VerifyChannel(ctx context.Context, req *messagingv1.VerifyChann
 		return nil, err
 	}
 	if res.Class != channel.ClassOK {
-		return nil, apierr.New(errorv1.Reason_REASON_CHANNEL_VERIFICATION_FAILED, "%s", c.ErrorMessage)
+		return nil, apierr.New(errorv1.Reason_REASON_CHANNEL_VERIFICATION_FAILED, "%s", res.Text)
 	}
 	return &messagingv1.VerifyChannelResponse{Channel: s.toProtoChannel(c)}, nil
 }
@@ -210,7 +210,9 @@ func (s *Server) noteVerification(c *messaging.Channel, res channel.Result) {
 	case channel.ClassConfig, channel.ClassBilling:
 		c.Break(s.clock.Now().UTC(), true, res.Text)
 	default:
-		c.Status, c.ErrorMessage = messaging.ChannelDisconnected, res.Text
+		if c.Status != messaging.ChannelError { // what the provider refused is not mended by being away
+			c.Status, c.ErrorMessage = messaging.ChannelDisconnected, res.Text
+		}
 	}
 }
 

@@ -255,6 +255,30 @@ func connectionCases() []channeltest.Case {
 	}
 }
 
+// TestProvidersSentenceAtLogin: whoever verifies a channel reads what its server says of the
+// login beside ours, and nothing that it says before.
+func TestProvidersSentenceAtLogin(t *testing.T) {
+	t.Parallel()
+	verified := func(name string, peers []channeltest.Peer, want channeltest.Want) channeltest.Case {
+		return channeltest.Case{Name: name, Verify: true, Peers: peers, Want: want}
+	}
+	needed := "the mail server refused the login: Application-specific password required. ***"
+	channeltest.Run(t, suite(
+		verified("one of their own kind", atAuth("534 5.7.9 Application-specific password required. correct horse"),
+			withText(notSent(channel.ClassConfig, "534", "5.7.9"), needed)),
+		verified("no words", atAuth("535 "), withText(notSent(channel.ClassConfig, "535", ""), "the mail server refused the login")),
+		verified("not now", atAuth("454 4.7.0 directory is down"),
+			withText(notSent(channel.ClassTransient, "454", "4.7.0"), "the mail server cannot log in or encrypt right now: directory is down")),
+		verified("something that is no mail server", dialogue([]string{"S: 530 secret of the house"}),
+			channeltest.Want{Outcome: channel.NotSent, Class: channel.ClassConfig, Code: "530", NotText: "house"}),
+	))
+}
+
+func withText(want channeltest.Want, text string) channeltest.Want {
+	want.Text = text
+	return want
+}
+
 // TestTimeouts runs the rows in which the server goes silent.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
