@@ -527,7 +527,8 @@ export interface paths {
         /**
          * Refresh
          * @description Refresh rotates a refresh token. A token that is used twice revokes its whole
-         *     family. Cognito gives the same refresh token again.
+         *     family; within ten seconds of the first use it is taken for a rival or a retry, which
+         *     answers REFRESH_TOKEN_USED and revokes nothing. Cognito gives the same refresh token again.
          */
         post: operations["AuthService_Refresh"];
         delete?: never;
@@ -2125,7 +2126,7 @@ export interface components {
              * @description The machine-readable reason.
              * @enum {string}
              */
-            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "USE_INVITATION" | "SECRET_REQUIRED" | "REQUEST_TIMEOUT";
+            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "USE_INVITATION" | "SECRET_REQUIRED" | "REQUEST_TIMEOUT" | "REFRESH_TOKEN_USED";
             /** @description The error as a sentence. */
             detail: string;
             /** @description The fields that are wrong; validation only. */
