@@ -2578,6 +2578,11 @@ export interface components {
              * @description Rows whose contact was there already, in the account or earlier in the file.
              */
             updated_count: number;
+            /**
+             * @description What may not be meant, known when the upload begins; and what an import could not do, when
+             *     it ends.
+             */
+            warnings: components["schemas"]["turumba.account.v1.ContactImportWarning"][];
         };
         /** @description ContactImportColumn is a column of the file and where its cells go. */
         "turumba.account.v1.ContactImportColumn": {
@@ -2594,6 +2599,27 @@ export interface components {
          * @enum {string}
          */
         "turumba.account.v1.ContactImportStatus": "uploading" | "queued" | "processing" | "completed" | "failed" | "cancelled";
+        /**
+         * @description ContactImportWarning is what a file may not mean as it was read, or what an import could
+         *     not do. Nothing is rejected for it.
+         */
+        "turumba.account.v1.ContactImportWarning": {
+            /**
+             * @description What may be meant: an encoding, or a field that a mapping can name; empty where there is
+             *     no guess.
+             */
+            alternative: string;
+            /**
+             * @description What it is about: "encoding_uncertain" (nothing in the file says its encoding),
+             *     "encoding_damaged" (bytes that are not of the encoding), "column_unknown" (a column that
+             *     became free data) or "group_deleted".
+             */
+            code: string;
+            /** @description The column that it is about; empty otherwise. */
+            column: string;
+            /** @description The same as a sentence. */
+            message: string;
+        };
         /** @description ContactInput describes one contact of a batch. */
         "turumba.account.v1.ContactInput": {
             /** @description E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out. */
