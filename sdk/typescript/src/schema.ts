@@ -4658,7 +4658,10 @@ export interface operations {
     AccountService_ListAccounts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -4919,7 +4922,10 @@ export interface operations {
     MembershipService_ListMemberships: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -5097,7 +5103,10 @@ export interface operations {
     ApiKeyService_ListApiKeys: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -5256,7 +5265,10 @@ export interface operations {
     AuditEventService_ListAuditEvents: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6068,7 +6080,10 @@ export interface operations {
     ChannelService_ListChannels: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6394,7 +6409,10 @@ export interface operations {
     ContactService_ListContacts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6554,7 +6572,10 @@ export interface operations {
     ContactService_ExportContacts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /**
                  * @description Columns of the file in order: fields of a contact, telegram, whatsapp, messenger,
@@ -6671,7 +6692,10 @@ export interface operations {
     ContactImportService_ListContactImports: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6985,7 +7009,10 @@ export interface operations {
     GroupMessageService_ListGroupMessages: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7435,7 +7462,10 @@ export interface operations {
                 limit?: number;
                 /** @description next_page_token of the previous page. */
                 page_token?: string;
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7508,7 +7538,10 @@ export interface operations {
     ContactGroupService_ListContactGroups: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7701,7 +7734,10 @@ export interface operations {
     ContactGroupService_ListGroupContacts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7822,7 +7858,10 @@ export interface operations {
     InvitationService_ListInvitations: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -8092,7 +8131,10 @@ export interface operations {
     MessageErasureService_ListMessageErasures: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -8214,7 +8256,10 @@ export interface operations {
     MessageService_ListMessages: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -8859,7 +8904,10 @@ export interface operations {
     RoleService_ListRoles: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -9055,7 +9103,10 @@ export interface operations {
     SuppressionService_ListSuppressions: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -9213,7 +9264,10 @@ export interface operations {
     TemplateService_ListTemplates: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -9690,7 +9744,10 @@ export interface operations {
     UserService_ListUsers: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
