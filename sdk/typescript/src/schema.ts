@@ -6540,7 +6540,7 @@ export interface operations {
                 "application/json": {
                     /** @description The account to create in; needed when the caller may create in several. */
                     account_id?: string | "";
-                    /** @description The contacts, 1 to 1000. */
+                    /** @description The contacts, 1 to 1000. One that breaks a rule has its result, and the others are made. */
                     contacts?: components["schemas"]["turumba.account.v1.ContactInput"][];
                 };
             };
@@ -8389,7 +8389,7 @@ export interface operations {
                 "application/json": {
                     /** @description The account to create in; needed when the caller may create in several. */
                     account_id?: string | "";
-                    /** @description The messages, 1 to 1000. */
+                    /** @description The messages, 1 to 1000. One that breaks a rule has its result, and the others are made. */
                     messages?: components["schemas"]["turumba.messaging.v1.MessageInput"][];
                 };
             };
