@@ -1154,10 +1154,10 @@ export interface paths {
         /**
          * Resend group message
          * @description ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
-         *     failed to reach for good: the same text with the values that they had, by the same
+         *     failed to reach for good, or did not reach because it was cancelled, as statuses say: the same text with the values that they had, by the same
          *     channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-         *     the old one is running, when nothing failed, once its text was erased, or when it was
-         *     resent before.
+         *     the old one is running, when it has no such messages, once its text was erased, or when
+         *     messages of one of the statuses were resent before.
          */
         post: operations["GroupMessageService_ResendGroupMessage"];
         delete?: never;
@@ -3611,7 +3611,7 @@ export interface components {
             /**
              * Format: int32
              * @description How many recipients were given by address, besides the contact groups; of a resend,
-             *     how many failed messages there were when it was accepted.
+             *     how many messages it takes up there were when it was accepted.
              */
             address_count: number;
             /**
@@ -3677,8 +3677,10 @@ export interface components {
              * @description Recipients without an outcome yet.
              */
             pending_count: number;
-            /** @description The send whose failed messages this one sends again; empty for any other. */
+            /** @description The send whose messages this one sends again; empty for any other. */
             resend_of_id: string | "";
+            /** @description Which messages a resend takes up; empty for any other send. */
+            resend_statuses: components["schemas"]["turumba.messaging.v1.ResendStatus"][];
             /**
              * Format: int32
              * @description Recipients that the provider accepted (delivered ones stay in).
@@ -4097,6 +4099,11 @@ export interface components {
             /** @description Recipients of one group message, before any is skipped; nothing is counted up. */
             recipients_per_campaign?: components["schemas"]["turumba.messaging.v1.Usage"];
         };
+        /**
+         * @description ResendStatus is which messages of an ended send a resend takes up.
+         * @enum {string}
+         */
+        "turumba.messaging.v1.ResendStatus": "failed" | "cancelled";
         /** @description SecretState is all that is ever shown of a stored secret. */
         "turumba.messaging.v1.SecretState": {
             /** @description Eight hex digits that change with the value (HMAC), to compare without seeing it. */
@@ -7392,6 +7399,11 @@ export interface operations {
                      *     and would then get it twice.
                      */
                     include_unknown?: boolean;
+                    /**
+                     * @description Which messages to take up: those that failed where nothing is said. Whoever had no message
+                     *     yet when a send was cancelled is in none of them.
+                     */
+                    statuses?: components["schemas"]["turumba.messaging.v1.ResendStatus"][];
                 };
             };
         };
