@@ -693,7 +693,8 @@ export interface paths {
         post?: never;
         /**
          * Delete channel
-         * @description DeleteChannel removes a channel. Messages keep their history; queued ones fail.
+         * @description DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
+         *     sends wait for it, unless force is set: then they fail.
          */
         delete: operations["ChannelService_DeleteChannel"];
         options?: never;
@@ -6242,7 +6243,10 @@ export interface operations {
     };
     ChannelService_DeleteChannel: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Delete it although messages wait for it, which fail then. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description Id of the channel. */

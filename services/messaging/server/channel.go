@@ -152,7 +152,7 @@ func applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate, path strin
 
 // DeleteChannel implements messagingv1.ChannelServiceServer.
 func (s *Server) DeleteChannel(ctx context.Context, req *messagingv1.DeleteChannelRequest) (*messagingv1.DeleteChannelResponse, error) {
-	if err := s.store.DeleteChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId()); err != nil {
+	if err := s.store.DeleteChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId(), req.GetForce()); err != nil {
 		return nil, err
 	}
 	return &messagingv1.DeleteChannelResponse{}, nil
