@@ -270,7 +270,7 @@ func channelChanges(r *trial) {
 	moved.alter(&messagingv1.ChannelUpdate{Credentials: &messagingv1.ChannelCredentials{Kind: &messagingv1.ChannelCredentials_Twilio{Twilio: &messagingv1.TwilioCredentials{FromNumber: &from}}}}, "credentials.twilio.from_number")
 	_, err := channels.DisableChannel(disabled.ctx(), &messagingv1.DisableChannelRequest{ChannelId: disabled.channel})
 	require.NoError(r.t, err)
-	_, err = channels.DeleteChannel(deleted.ctx(), &messagingv1.DeleteChannelRequest{ChannelId: deleted.channel})
+	_, err = channels.DeleteChannel(deleted.ctx(), &messagingv1.DeleteChannelRequest{ChannelId: deleted.channel, Force: true})
 	require.NoError(r.t, err)
 	limit := r.now().Add(2 * time.Second)
 	r.faults()

@@ -299,6 +299,8 @@ func appendAccountContactImport(b []byte, m *accountv1.ContactImport) []byte {
 		b = append(b, `,"updated_at":`...)
 		b = appendTime(b, v)
 	}
+	b = append(b, `,"warnings":`...)
+	b = appendList(b, m.GetWarnings(), appendAccountContactImportWarning)
 	return append(b, '}')
 }
 
@@ -308,6 +310,19 @@ func appendAccountContactImportColumn(b []byte, m *accountv1.ContactImportColumn
 	b = appendString(b, m.GetHeader())
 	b = append(b, `,"field":`...)
 	b = appendString(b, m.GetField())
+	return append(b, '}')
+}
+
+func appendAccountContactImportWarning(b []byte, m *accountv1.ContactImportWarning) []byte {
+	b = append(b, '{')
+	b = append(b, `"code":`...)
+	b = appendString(b, m.GetCode())
+	b = append(b, `,"column":`...)
+	b = appendString(b, m.GetColumn())
+	b = append(b, `,"message":`...)
+	b = appendString(b, m.GetMessage())
+	b = append(b, `,"alternative":`...)
+	b = appendString(b, m.GetAlternative())
 	return append(b, '}')
 }
 

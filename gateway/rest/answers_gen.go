@@ -38,6 +38,8 @@ func appendAnswer(b []byte, m proto.Message) (out []byte, known bool) {
 		return appendAccountContactImport(b, m), true
 	case *accountv1.ContactImportColumn:
 		return appendAccountContactImportColumn(b, m), true
+	case *accountv1.ContactImportWarning:
+		return appendAccountContactImportWarning(b, m), true
 	case *accountv1.ContextMembership:
 		return appendAccountContextMembership(b, m), true
 	case *accountv1.CreateApiKeyResponse:

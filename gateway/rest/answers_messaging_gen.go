@@ -358,6 +358,8 @@ func appendMessagingGroupMessage(b []byte, m *messagingv1.GroupMessage) []byte {
 		b = append(b, `,"body_erased_at":`...)
 		b = appendTime(b, v)
 	}
+	b = append(b, `,"resend_statuses":`...)
+	b = appendList(b, m.GetResendStatuses(), appendMessagingResendStatus)
 	return append(b, '}')
 }
 
@@ -1047,6 +1049,18 @@ func appendMessagingMessageStatus(b []byte, v messagingv1.MessageStatus) []byte 
 	case messagingv1.MessageStatus_MESSAGE_STATUS_PERMANENTLY_FAILED:
 		return append(b, `"permanently_failed"`...)
 	case messagingv1.MessageStatus_MESSAGE_STATUS_CANCELLED:
+		return append(b, `"cancelled"`...)
+	}
+	return appendInt(b, int32(v)) // a value that the contract does not know
+}
+
+func appendMessagingResendStatus(b []byte, v messagingv1.ResendStatus) []byte {
+	switch v {
+	case messagingv1.ResendStatus_RESEND_STATUS_UNSPECIFIED:
+		return append(b, `"unspecified"`...)
+	case messagingv1.ResendStatus_RESEND_STATUS_FAILED:
+		return append(b, `"failed"`...)
+	case messagingv1.ResendStatus_RESEND_STATUS_CANCELLED:
 		return append(b, `"cancelled"`...)
 	}
 	return appendInt(b, int32(v)) // a value that the contract does not know

@@ -49,6 +49,7 @@ var table = map[errorv1.Reason]mapping{
 	errorv1.Reason_REASON_METHOD_NOT_ALLOWED:    {codes.Unimplemented, http.StatusMethodNotAllowed},
 
 	errorv1.Reason_REASON_CONFLICT:               {codes.Aborted, http.StatusConflict},
+	errorv1.Reason_REASON_REFRESH_TOKEN_USED:     {codes.Aborted, http.StatusConflict},
 	errorv1.Reason_REASON_DUPLICATE_EMAIL:        {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_DUPLICATE_PHONE:        {codes.AlreadyExists, http.StatusConflict},
 	errorv1.Reason_REASON_DUPLICATE_IDENTIFIER:   {codes.AlreadyExists, http.StatusConflict},

@@ -22,13 +22,46 @@ type rawSort struct {
 	desc  bool
 }
 
-// parseFilter splits "field:op:value" at the first two colons. is_null and
-// is_not_null stand without a value.
+// escape takes the meaning from a comma, a colon or itself: names of keys may have colons, and
+// what is listed may have commas. Before anything else it is a character like others.
+const escape = '\\'
+
+// cut is strings.Cut at the first separator that is not escaped.
+func cut(text string, separator byte) (before, after string, found bool) {
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case escape:
+			i++
+		case separator:
+			return text[:i], text[i+1:], true
+		}
+	}
+	return text, "", false
+}
+
+// list splits at the commas that are not escaped.
+func list(text string) (parts []string) {
+	for {
+		part, rest, more := cut(text, ',')
+		parts = append(parts, part)
+		if !more {
+			return parts
+		}
+		text = rest
+	}
+}
+
+// unescape is what a name or a value stands for.
+var unescape = strings.NewReplacer(`\\`, `\`, `\,`, `,`, `\:`, `:`).Replace
+
+// parseFilter splits "field:op:value" at the first two colons, of which those of a field may be
+// escaped. is_null and is_not_null stand without a value.
 func parseFilter(text string) (rawClause, error) {
 	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 		return rawClause{}, invalidFilter("filter %s: must be text in UTF-8 without zero bytes", quote(text))
 	}
-	field, rest, ok := strings.Cut(text, ":")
+	field, rest, ok := cut(text, ':')
+	field = unescape(field)
 	if !ok || field == "" {
 		return rawClause{}, invalidFilter("filter %s: must be field:op:value", quote(text))
 	}

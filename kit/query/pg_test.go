@@ -342,3 +342,55 @@ func TestManyFoundAreWalked(t *testing.T) {
 		}
 	}
 }
+
+// TestEscapes: commas, colons and backslashes of names and values can be said.
+func TestEscapes(t *testing.T) {
+	t.Parallel()
+	pool := database(t)
+	fill(t, pool, accountA, 7)
+	_, err := pool.Exec(t.Context(), `
+		WITH n AS (SELECT row_number() OVER (ORDER BY id) AS i, id FROM things)
+		UPDATE things SET name = (ARRAY['Smith, John', 'Smith', 'a\,b', 'C:\dir', 'x:y', '\\server', 'plain'])[i],
+			metadata = (ARRAY['{"a:b": "1,5"}', '{"a:b": "1"}', '{"a\\b": "z"}', '{"a": "b:eq:z"}', '{"a,b": "z"}', '{"a\\:b": "z"}', '{}']::jsonb[])[i]
+		FROM n WHERE n.id = things.id`)
+	require.NoError(t, err)
+	s := spec(t)
+	for filter, want := range map[string][]string{
+		`name:in:Smith\, John,x`:     {"Smith, John"},
+		`name:in:Smith\, John,Smith`: {"Smith", "Smith, John"},
+		`name:in:Smith, John`:        {"Smith"},
+		`name:eq:Smith, John`:        {"Smith, John"},
+		`name:eq:Smith\, John`:       {"Smith, John"},
+		`name:in:a\\\,b,plain`:       {`a\,b`, "plain"},
+		`name:eq:a\\\,b`:             {`a\,b`},
+		`name:eq:C:\dir`:             {`C:\dir`},
+		`name:in:C\:\dir,x\:y`:       {`C:\dir`, "x:y"},
+		`name:eq:C:\\dir`:            {`C:\dir`},
+		`name:eq:x\:y`:               {"x:y"},
+		`name:eq:\\\\server`:         {`\\server`},
+		`name:startswith:C\:`:        {`C:\dir`},
+		`name:contains:\,`:           {"Smith, John", `a\,b`},
+		`name:contains:\`:            {`C:\dir`, `\\server`, `a\,b`},
+		`name:like:%\, John`:         {"Smith, John"},
+		`name:like:C\:\\%`:           {`C:\dir`},
+		`name:range:x\:a,x\:z`:       {"x:y"},
+		`metadata.a\:b:eq:1,5`:       {"Smith, John"},
+		`metadata.a\:b:in:1\,5,1`:    {"Smith", "Smith, John"},
+		`metadata.a\:b:is_not_null`:  {"Smith", "Smith, John"},
+		`metadata.a:eq:b:eq:z`:       {`C:\dir`},
+		`metadata.a\,b:eq:z`:         {"x:y"},
+		`metadata.a,b:eq:z`:          {"x:y"},
+		`metadata.a\b:eq:z`:          {`a\,b`},
+		`metadata.a\\b:eq:z`:         {`a\,b`},
+		`metadata.a\\\:b:eq:z`:       {`\\server`},
+	} {
+		page := list(t, pool, s, query.Request{Filters: []string{filter}, Limit: 10}, accountA)
+		got := make([]string, len(page.Data))
+		for i, row := range page.Data {
+			got[i] = *row.Name
+		}
+		require.ElementsMatch(t, want, got, filter)
+	}
+	_, err = query.Compile(s, query.Request{Filters: []string{`name\:eq:x`}}, []string{accountA})
+	require.ErrorContains(t, err, `filter "name:eq"`)
+}

@@ -31,12 +31,12 @@ func (f *field) values(raw rawClause, region string) ([]any, error) {
 	case isNullCheck(raw.op):
 		return nil, nil
 	case raw.op == optionsv1.Operator_OPERATOR_IN:
-		parts = strings.Split(raw.value, ",")
+		parts = list(raw.value)
 		if len(parts) > MaxListItems {
 			return nil, invalidFilter("filter %s: operator in takes at most %d values", quote(raw.field), MaxListItems)
 		}
 	case raw.op == optionsv1.Operator_OPERATOR_RANGE:
-		parts = strings.Split(raw.value, ",")
+		parts = list(raw.value)
 		if len(parts) != 2 {
 			return nil, invalidFilter("filter %s: operator range takes two values separated by a comma", quote(raw.field))
 		}
@@ -45,6 +45,10 @@ func (f *field) values(raw rawClause, region string) ([]any, error) {
 	}
 	values := make([]any, len(parts))
 	for i, part := range parts {
+		// In the patterns of like \ has a meaning of its own, by which \, is a comma as well.
+		if raw.op != optionsv1.Operator_OPERATOR_LIKE && raw.op != optionsv1.Operator_OPERATOR_ILIKE {
+			part = unescape(part)
+		}
 		v, err := f.value(raw, part, region)
 		if err != nil {
 			return nil, err

@@ -41,6 +41,26 @@ type ImportColumn struct {
 	Field  string `json:"field"`
 }
 
+// Codes of warnings.
+const (
+	// WarnEncoding: nothing in the file says its encoding.
+	WarnEncoding = "encoding_uncertain"
+	// WarnDamaged: bytes of the file are not of its encoding.
+	WarnDamaged = "encoding_damaged"
+	// WarnColumn: a column became free data.
+	WarnColumn = "column_unknown"
+	// WarnGroup: a group of the import was deleted meanwhile.
+	WarnGroup = "group_deleted"
+)
+
+// ImportWarning is what a file may not mean as it was read, or what did not happen.
+type ImportWarning struct {
+	Code        string `json:"code"`
+	Column      string `json:"column,omitempty"`
+	Message     string `json:"message"`
+	Alternative string `json:"alternative,omitempty"`
+}
+
 // Import is one CSV file on its way to being contacts.
 type Import struct {
 	ID              string
@@ -55,6 +75,7 @@ type Import struct {
 	ContactGroupIDs []string
 	ReceivedBytes   int32
 	ImportProgress
+	Warnings        []ImportWarning
 	ErrorMessage    string
 	CreatedByUserID string
 	// CreatedByAPIKeyID is the key that the upload was made with; empty without.

@@ -30,16 +30,20 @@ func (c *Channel) Broken(now time.Time) bool {
 	return c.IsEnabled && (c.Status == ChannelError && c.CircuitUntil == nil || c.CircuitUntil != nil && c.CircuitUntil.After(now))
 }
 
-// Break lets the channel rest, because its provider does not answer, or refuses it
-// (refused), and says why.
+// Break lets the channel rest, because its provider does not work, or refuses it
+// (refused), and says why. What a provider said that refused it stays, whatever tries meet
+// after it: that is what somebody has to mend.
 func (c *Channel) Break(now time.Time, refused bool, why string) {
 	rest, most := tripRest, maxTripRest
+	if refused || c.Status != ChannelError {
+		c.ErrorMessage = why
+	}
 	if refused {
 		c.Status = ChannelError
 		rest, most = errorRest, maxErrorRest
 	}
 	until := now.Add(min(rest<<min(c.CircuitTrips, 10), most))
-	c.CircuitUntil, c.ErrorMessage = &until, why
+	c.CircuitUntil = &until
 	c.CircuitTrips++
 }
 

@@ -292,17 +292,21 @@ func TestResend(t *testing.T) {
 		g       messaging.GroupMessage
 		unknown bool
 		want    int32
+		take    []string
 	}{
-		"still running":              {messaging.GroupMessage{Status: messaging.GroupProcessing, Failed: 3}, false, 0},
-		"a draft":                    {messaging.GroupMessage{Status: messaging.GroupDraft}, false, 0},
-		"nothing failed":             {messaging.GroupMessage{Status: messaging.GroupCompleted, Sent: 5}, true, 0},
-		"some failed":                {messaging.GroupMessage{Status: messaging.GroupPartiallyFailed, Failed: 3, Unknown: 1}, false, 2},
-		"some failed, unknown too":   {messaging.GroupMessage{Status: messaging.GroupPartiallyFailed, Failed: 3, Unknown: 1}, true, 3},
-		"all unknown":                {messaging.GroupMessage{Status: messaging.GroupFailed, Failed: 2, Unknown: 2}, false, 0},
-		"cancelled, some had failed": {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Cancelled: 4}, false, 1},
-		"cancelled, some are out":    {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Pending: 1}, false, 0},
+		"still running":              {messaging.GroupMessage{Status: messaging.GroupProcessing, Failed: 3}, false, 0, nil},
+		"a draft":                    {messaging.GroupMessage{Status: messaging.GroupDraft}, false, 0, nil},
+		"nothing failed":             {messaging.GroupMessage{Status: messaging.GroupCompleted, Sent: 5}, true, 0, nil},
+		"some failed":                {messaging.GroupMessage{Status: messaging.GroupPartiallyFailed, Failed: 3, Unknown: 1}, false, 2, nil},
+		"some failed, unknown too":   {messaging.GroupMessage{Status: messaging.GroupPartiallyFailed, Failed: 3, Unknown: 1}, true, 3, nil},
+		"all unknown":                {messaging.GroupMessage{Status: messaging.GroupFailed, Failed: 2, Unknown: 2}, false, 0, nil},
+		"cancelled, some had failed": {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Cancelled: 4}, false, 1, nil},
+		"cancelled, some are out":    {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Pending: 1}, false, 0, nil},
+		"the cancelled ones":         {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 1, Cancelled: 4}, true, 4, []string{"cancelled"}},
+		"both":                       {messaging.GroupMessage{Status: messaging.GroupCancelled, Failed: 3, Unknown: 2, Cancelled: 4}, false, 5, []string{"failed", "cancelled"}},
+		"none was cancelled":         {messaging.GroupMessage{Status: messaging.GroupFailed, Failed: 3, Unknown: 3}, true, 0, []string{"cancelled"}},
 	} {
-		got, err := tt.g.Resend("", tt.unknown)
+		got, err := tt.g.Resend(messaging.Resending{IncludeUnknown: tt.unknown, Statuses: tt.take})
 		require.Equal(t, tt.want == 0, err != nil, name)
 		if err == nil {
 			require.Equal(t, tt.want, got.Addresses, name)

@@ -1,6 +1,8 @@
 package messaging
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
@@ -36,12 +38,14 @@ type GroupMessage struct {
 	// ExcludeContactGroupIDs are the groups whose members do not receive it.
 	ExcludeContactGroupIDs []string `db:"exclude_contact_group_ids"`
 	// Addresses is how many recipients were given by address; of a resend, how many
-	// failed messages there were when it was accepted.
+	// messages it takes up there were when it was accepted.
 	Addresses int32 `db:"address_count"`
-	// ResendOfID is the send whose failed messages this one sends again, IncludeUnknown
+	// ResendOfID is the send whose messages this one sends again, IncludeUnknown
 	// whether it takes those whose outcome is unknown too.
-	ResendOfID      string
-	IncludeUnknown  bool
+	ResendOfID     string
+	IncludeUnknown bool
+	// ResendStatuses is what a resend takes up: ResendFailed, ResendCancelled, or both.
+	ResendStatuses  []string
 	Total           int32 `db:"total_recipients"`
 	Pending         int32 `db:"pending_count"`
 	Sent            int32 `db:"sent_count"`
@@ -106,31 +110,61 @@ func (g *GroupMessage) MayCancel() error {
 	return invalidState("a %s group message cannot be cancelled", g.Status)
 }
 
+// Which messages of a send a resend takes up.
+const (
+	ResendFailed    = "failed"
+	ResendCancelled = "cancelled"
+)
+
+// Resending is what a resend is asked for.
+type Resending struct {
+	UserID         string
+	IncludeUnknown bool
+	// Statuses is what to take up; none means what failed.
+	Statuses []string
+}
+
 // Resend is a send that goes again, as it was, to those whom this one failed to reach
-// for good. Whose outcome is unknown may have got the message, and is taken only on
-// demand.
-func (g *GroupMessage) Resend(userID string, includeUnknown bool) (*GroupMessage, error) {
+// for good, or was cancelled for. Whose outcome is unknown may have got the message, and is
+// taken only on demand.
+func (g *GroupMessage) Resend(r Resending) (*GroupMessage, error) {
+	if len(r.Statuses) == 0 {
+		r.Statuses = []string{ResendFailed}
+	}
 	if !g.Final() {
 		return nil, invalidState("a %s group message has not ended and cannot be resent", g.Status)
 	}
 	if g.BodyErasedAt != nil {
 		return nil, errErased("group message")
 	}
-	n := g.Failed
-	if !includeUnknown {
-		n -= g.Unknown
+	n, failed := int32(0), slices.Contains(r.Statuses, ResendFailed)
+	if failed {
+		if n = g.Failed; !r.IncludeUnknown {
+			n -= g.Unknown
+		}
 	}
-	if n == 0 && g.Unknown > 0 {
+	if slices.Contains(r.Statuses, ResendCancelled) {
+		n += g.Cancelled
+	}
+	switch {
+	case n == 0 && failed && g.Unknown > 0:
 		return nil, invalidState("the outcome of all %d failed messages is unknown: they may have arrived; include_unknown resends them", g.Unknown)
-	}
-	if n == 0 {
-		return nil, invalidState("the group message has no failed messages to resend")
+	case n == 0:
+		return nil, invalidState("the group message has no %s messages to resend", strings.Join(r.Statuses, " and no "))
 	}
 	return &GroupMessage{
 		ID: NewID(), AccountID: g.AccountID, Name: g.Name, ChannelID: g.ChannelID, TemplateID: g.TemplateID, Status: GroupQueued,
-		CustomValues: g.CustomValues, Metadata: g.Metadata, Snapshot: g.Snapshot, CreatedByUserID: userID,
-		Addresses: n, ResendOfID: g.ID, IncludeUnknown: includeUnknown,
+		CustomValues: g.CustomValues, Metadata: g.Metadata, Snapshot: g.Snapshot, CreatedByUserID: r.UserID,
+		Addresses: n, ResendOfID: g.ID, IncludeUnknown: r.IncludeUnknown, ResendStatuses: r.Statuses,
 	}, nil
+}
+
+// Resends is what a resend takes up: those of before there was a choice, what failed.
+func (g *GroupMessage) Resends() []string {
+	if g.ResendOfID != "" && len(g.ResendStatuses) == 0 {
+		return []string{ResendFailed}
+	}
+	return g.ResendStatuses
 }
 
 // MayDelete refuses to delete what is running.

@@ -117,6 +117,26 @@ func (o Outcome) Refused() bool {
 	return o.Class == channel.ClassConfig.String() || o.Class == channel.ClassBilling.String()
 }
 
+// WhyItRests is what is said of the channel that the outcome makes rest: the sentence of the
+// provider, or of what happened to the call, beside ours.
+func (o Outcome) WhyItRests() string {
+	switch {
+	case o.Refused() && o.Text != "":
+		return o.Text
+	case o.Refused():
+		return "the provider refuses the channel and does not say why (" + o.ProviderCode + ")"
+	case o.Text == "":
+		return "the provider does not answer; messages wait and are tried again"
+	}
+	return "the provider does not work: " + o.Text + "; messages wait and are tried again"
+}
+
+// Wordless reports whether the outcome is our decision alone, which leaves the message what
+// the provider said of it before.
+func (o Outcome) Wordless() bool {
+	return o.ProviderCode == "" && o.Text == "" && o.Code != CodeOptedOut
+}
+
 // Held is the outcome of a message that was not called, because an earlier one found
 // out that the channel must wait.
 func Held(messageID, why string, wait time.Duration) Outcome {

@@ -189,7 +189,7 @@ func TestRetryRefuses(t *testing.T) {
 	w.refused(w.change(w.store.RetryMessage, ids[1]), "cancelled or deleted")
 	w.exec("UPDATE messages SET not_after = now() - interval '1 second' WHERE id = $1", late.ID)
 	w.refused(w.change(w.store.RetryMessage, late.ID), "not_after is over")
-	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID))
+	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID, true))
 	w.refused(w.change(w.store.RetryMessage, single.ID), "channel does not exist")
 	w.start()
 	g := w.until(id, "what was retried is cancelled", func(g *messaging.GroupMessage) bool { return g.Pending == 0 })

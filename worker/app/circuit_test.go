@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
+	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
@@ -233,7 +235,7 @@ func TestDeletedChannelKeepsHistory(t *testing.T) {
 	w.start()
 	w.final(id)
 	w.becomes(m, messaging.MessageSent)
-	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID))
+	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID, false))
 	for _, of := range append(w.recipients(id), m.ID) {
 		got := w.message(of)
 		require.Equal(t, []string{messaging.MessageSent, w.channel.ID}, []string{got.Status, got.ChannelID})
@@ -297,4 +299,42 @@ func TestPanicInAnAdapter(t *testing.T) {
 		w.becomes(list[i], status)
 	}
 	require.Equal(t, messaging.CodeOutcomeUnknown, w.message(list[1].ID).ErrorCode)
+}
+
+// TestChannelInUse: a channel that something waits for is deleted only by force, and then what
+// waits fails.
+func TestChannelInUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.people(1, nil)
+	remove := func(force bool) error {
+		return w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID, force)
+	}
+	inUse := func(detail string) {
+		t.Helper()
+		err := remove(false)
+		require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_IN_USE), "%v", err)
+		require.ErrorContains(t, err, detail)
+	}
+	send := w.queue()
+	inUse("sends of the channel are running")
+	w.cancel(send)
+	m := w.single("a@example.org")
+	w.create(m)
+	inUse("messages wait for the channel")
+
+	w.provider.set(func(channel.Message) channel.Result { return refusal(channel.ClassDeferred, "450", "later") })
+	stop := w.start()
+	w.becomes(m, messaging.MessageFailed)
+	stop()
+	require.Equal(t, 1, w.count("SELECT count(*) FROM message_due"))
+	inUse("messages wait for the channel")
+
+	require.NoError(t, remove(true))
+	require.True(t, apierr.HasReason(remove(true), errorv1.Reason_REASON_NOT_FOUND))
+	w.start()
+	require.Eventually(t, func() bool {
+		w.exec("UPDATE message_due SET due_at = now()")
+		return w.message(m.ID).Status == messaging.MessagePermanentlyFailed
+	}, patience, 20*time.Millisecond)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/turumba/turumba/kit/clock"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
 )
 
 func refusal(class channel.Class, code, text string) channel.Result {
@@ -63,6 +64,84 @@ func TestChannelIsRefused(t *testing.T) {
 		return w.count("SELECT count(*) FROM messages WHERE status = 'sent'") == len(list)
 	}, patience, 50*time.Millisecond)
 	require.Equal(t, messaging.ChannelConnected, w.reread(w.channel).Status)
+}
+
+// TestProvidersSentenceOnAChannel: a channel that rests says what its provider said, and goes
+// on saying why it was refused, whatever tries meet later.
+func TestProvidersSentenceOnAChannel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.connections(1)
+	w.tune(func(c *messaging.Channel) { c.RetryCount = 20 })
+	answer := func(res channel.Result) { w.provider.set(func(channel.Message) channel.Result { return res }) }
+	says := func(status, text string) {
+		t.Helper()
+		var c *messaging.Channel
+		require.Eventually(t, func() bool {
+			c = w.reread(w.channel)
+			return c.CircuitUntil != nil && c.ErrorMessage == text
+		}, patience, 5*time.Millisecond, "want %s", text)
+		require.Equal(t, status, c.Status)
+	}
+	tried := func(res channel.Result) {
+		t.Helper()
+		answer(res)
+		trips := w.reread(w.channel).CircuitTrips
+		require.Eventually(t, func() bool {
+			w.exec("UPDATE channels SET circuit_until = now() WHERE circuit_until > now()")
+			w.exec("UPDATE dispatch_chunks SET not_before = now() WHERE state = 'ready'")
+			w.exec("UPDATE message_due SET due_at = now()")
+			return w.reread(w.channel).CircuitTrips > trips
+		}, patience, 20*time.Millisecond)
+	}
+	answer(refusal(channel.ClassTransient, "451", "the spool is full"))
+	var list []*messaging.Message
+	for i := range 20 {
+		list = append(list, w.single(fmt.Sprintf("a%d@example.org", i)))
+	}
+	w.create(list...)
+	w.start()
+	says(messaging.ChannelConnected, "the provider does not work: the spool is full; messages wait and are tried again")
+	tried(refusal(channel.ClassConfig, "550", "Daily sending limit exceeded"))
+	says(messaging.ChannelError, "Daily sending limit exceeded")
+	tried(channel.Fail(channel.ClassTransient, "connect_failed", "could not connect"))
+	says(messaging.ChannelError, "Daily sending limit exceeded")
+	tried(refusal(channel.ClassConfig, "550", ""))
+	says(messaging.ChannelError, "the provider refuses the channel and does not say why (550)")
+	tried(refusal(channel.ClassBilling, "550", "no balance"))
+	says(messaging.ChannelError, "no balance")
+}
+
+// TestProvidersSentenceOnAMessage: what the provider said of a message stands beside our word
+// for why it waits, and for why it is given up.
+func TestProvidersSentenceOnAMessage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fannedOut(1)
+	end := func(o messaging.Outcome) *messaging.Message {
+		t.Helper()
+		w.exec("UPDATE message_due SET due_at = now()")
+		_, err := w.work.ReleaseDue(t.Context())
+		require.NoError(t, err)
+		c := w.claim()
+		require.True(t, w.pass(c, 1, nil))
+		o.MessageID = c.MessageIDs[0]
+		require.NoError(t, w.work.EndChunk(t.Context(), c, []messaging.Outcome{o}, postgres.Rest{}))
+		return w.message(o.MessageID)
+	}
+	words := func(m *messaging.Message) []string {
+		return []string{m.Status, m.ErrorCode, m.ErrorProvider, m.ErrorText}
+	}
+	full := messaging.Decide(refusal(channel.ClassTransient, "451", "the spool is full"), w.channel, 0, 0)
+	require.Equal(t, []string{messaging.MessageFailed, "transient", "451", "the spool is full"}, words(end(full)))
+	held := messaging.Held("", "circuit_open", time.Minute)
+	require.Equal(t, []string{messaging.MessageQueued, "circuit_open", "451", "the spool is full"}, words(end(held)))
+	busy := messaging.Decide(refusal(channel.ClassTransient, "421", ""), w.channel, 0, 0)
+	require.Equal(t, []string{messaging.MessageFailed, "transient", "421", ""}, words(end(busy)), "another answer without a text")
+	again := messaging.Decide(refusal(channel.ClassDeferred, "450", "come back later"), w.channel, 0, 0)
+	require.Equal(t, "come back later", end(again).ErrorText)
+	late := messaging.Outcome{Status: messaging.MessagePermanentlyFailed, Code: messaging.CodeExpired}
+	require.Equal(t, []string{messaging.MessagePermanentlyFailed, messaging.CodeExpired, "450", "come back later"}, words(end(late)))
 }
 
 // TestRecipientsAreDeferred: recipients who are refused for now cost nobody else anything

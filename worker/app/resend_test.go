@@ -12,6 +12,7 @@ import (
 	"github.com/turumba/turumba/kit/pg"
 	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
+	"github.com/turumba/turumba/services/messaging/postgres"
 	"github.com/turumba/turumba/worker/app"
 )
 
@@ -27,10 +28,10 @@ func half(m channel.Message) channel.Result {
 	return accepted(m)
 }
 
-func (w *world) resend(id string, includeUnknown bool) (g *messaging.GroupMessage, err error) {
+func (w *world) resend(id string, includeUnknown bool, statuses ...string) (g *messaging.GroupMessage, err error) {
 	ctx, scope := w.t.Context(), []string{w.account}
 	err = w.store.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
-		g, err = w.store.ResendGroupMessage(ctx, tx, scope, id, "", includeUnknown, messaging.Allowance{})
+		g, err = w.store.ResendGroupMessage(ctx, tx, scope, id, messaging.Resending{IncludeUnknown: includeUnknown, Statuses: statuses}, messaging.Allowance{})
 		return err
 	})
 	return g, err
@@ -89,6 +90,41 @@ func TestResendOnlyFailed(t *testing.T) {
 	require.Equal(t, "Dear P1, Adama.", *m.Data[0].Body, "as it was when it failed")
 	_, err = w.resend(g.ID, true)
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_INVALID_STATE), "nothing failed: %v", err)
+}
+
+// TestResendByStatus: what a cancelled send did not reach is resent apart from what it failed
+// to reach, each of them once.
+func TestResendByStatus(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.fannedOut(10)
+	c := w.claim()
+	require.True(t, w.pass(c, 6, nil))
+	ends := sent(c, 6)
+	for i := 4; i < 6; i++ {
+		ends[i] = messaging.Outcome{MessageID: c.MessageIDs[i], Ordinal: i, Status: messaging.MessagePermanentlyFailed, Code: "permanent_recipient", Attempt: "rejected", Class: "permanent_recipient"}
+	}
+	w.cancel(id)
+	require.NoError(t, w.work.EndChunk(t.Context(), c, ends, postgres.Rest{}))
+	w.start()
+	old := w.until(id, "all have ended", (*messaging.GroupMessage).Final)
+	require.Equal(t, []int32{4, 2, 4}, []int32{old.Sent, old.Failed, old.Cancelled})
+
+	cancelled, err := w.resend(id, false, messaging.ResendCancelled)
+	require.NoError(t, err)
+	require.EqualValues(t, 4, cancelled.Addresses)
+	require.EqualValues(t, 4, w.final(cancelled.ID).Sent)
+	for _, again := range [][]string{{messaging.ResendCancelled}, {messaging.ResendFailed, messaging.ResendCancelled}} {
+		_, err = w.resend(id, false, again...)
+		require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_INVALID_STATE), "%v: %v", again, err)
+	}
+	failed, err := w.resend(id, false)
+	require.NoError(t, err, "what failed was not resent yet")
+	require.EqualValues(t, 2, w.final(failed.ID).Sent)
+	_, err = w.resend(id, false)
+	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_INVALID_STATE), "%v", err)
+	distinct, again := w.provider.received()
+	require.Equal(t, []int{6, 0}, []int{distinct, again}, "four were sent before, by hand")
 }
 
 func TestResendOfUnknownOutcomes(t *testing.T) {

@@ -287,7 +287,7 @@ func TestDeletedChannelFails(t *testing.T) {
 	id := w.queue()
 	w.start()
 	w.until(id, "the recipients are written", func(g *messaging.GroupMessage) bool { return g.FanoutDone })
-	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID))
+	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID, true))
 	g := w.final(id)
 	require.Equal(t, messaging.GroupFailed, g.Status)
 	require.Equal(t, 100, w.count("SELECT count(*) FROM messages WHERE error_code = 'channel_deleted' AND failed_at IS NOT NULL"))

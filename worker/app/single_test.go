@@ -185,7 +185,7 @@ func TestSingleOfADeletedChannelFails(t *testing.T) {
 	w.enable(false)
 	m := w.single("a@example.org")
 	w.create(m)
-	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID))
+	require.NoError(t, w.store.DeleteChannel(t.Context(), []string{w.account}, w.channel.ID, true))
 	w.start()
 	require.Equal(t, messaging.CodeChannelDeleted, w.becomes(m, messaging.MessagePermanentlyFailed).ErrorCode)
 }

@@ -20,8 +20,8 @@ type condition struct {
 	probing bool
 	// broken: the channel does not work; what may go elsewhere should.
 	broken bool
-	// tripped: a call of this window was one failure too many.
-	tripped atomic.Bool
+	// tripped is the outcome of this window that was one failure too many; nil for none.
+	tripped atomic.Pointer[messaging.Outcome]
 	// took is how long what was taken in last took since the gate.
 	took time.Duration
 }
@@ -62,8 +62,8 @@ const atOnce = 10 * time.Millisecond
 
 // effects does to the channel what outcomes ask for, before the gate is passed again.
 func (r *runner) effects(ctx context.Context, taken []messaging.Outcome) error {
-	if r.tripped.Swap(false) && !r.probing {
-		return r.breakOff(ctx, codeCircuitOpen)
+	if last := r.tripped.Swap(nil); last != nil && !r.probing {
+		return r.breakOff(ctx, codeCircuitOpen, *last)
 	}
 	if err := r.pause(ctx, taken); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (r *runner) effects(ctx context.Context, taken []messaging.Outcome) error {
 		if o.Refused() {
 			r.broken, r.probing = true, false
 			r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, o.Class).Inc()
-			return r.ledger.BreakChannel(ctx, r.seen(), true, o.Text)
+			return r.ledger.BreakChannel(ctx, r.seen(), true, o.WhyItRests())
 		}
 	}
 	if r.probing {
@@ -81,11 +81,11 @@ func (r *runner) effects(ctx context.Context, taken []messaging.Outcome) error {
 	return nil
 }
 
-// breakOff lets the channel rest, since its provider does not answer.
-func (r *runner) breakOff(ctx context.Context, class string) error {
+// breakOff lets the channel rest, since its provider does not work, as the last outcome says.
+func (r *runner) breakOff(ctx context.Context, class string, last messaging.Outcome) error {
 	r.broken, r.probing = true, false
 	r.cfg.Metrics.pauses.WithLabelValues(r.chunk.ChannelType, class).Inc()
-	return r.ledger.BreakChannel(ctx, r.seen(), false, "the provider does not answer; messages wait and are tried again")
+	return r.ledger.BreakChannel(ctx, r.seen(), false, last.WhyItRests())
 }
 
 // pause lets the channel rest as long as the provider asked, and go on slower where it
@@ -126,7 +126,7 @@ func (r *runner) verdict(ctx context.Context, taken []messaging.Outcome) error {
 	for _, o := range taken {
 		switch {
 		case o.Failing():
-			return r.breakOff(ctx, o.Class)
+			return r.breakOff(ctx, o.Class, o)
 		case o.Class != "":
 			r.probing = false
 			r.line.valve.open()

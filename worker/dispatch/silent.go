@@ -53,7 +53,7 @@ func (r *runner) silence(work context.Context, oldest, now time.Time) error {
 	r.cfg.Logger.WarnContext(work, "no answer from the provider", "chunk_id", r.chunk.ID, "channel_id", r.chunk.ChannelID, "calls", n)
 	if broken := r.flight.line.valve.silence(oldest); broken || r.probing {
 		r.flight.line.valve.rest(now)
-		if err := r.breakOff(work, codeSilent); err != nil {
+		if err := r.breakOff(work, codeSilent, messaging.Outcome{}); err != nil {
 			return err
 		}
 		if err := r.letOthers(work); err != nil {

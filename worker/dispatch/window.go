@@ -130,7 +130,7 @@ func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
 		return o, false
 	}
 	if with.line.valve.note(o, took, ended) {
-		r.tripped.Store(true)
+		r.tripped.Store(&o)
 		return o, true
 	}
 	return o, o.Refused() || o.Class == channel.ClassRateLimited.String()

@@ -527,7 +527,8 @@ export interface paths {
         /**
          * Refresh
          * @description Refresh rotates a refresh token. A token that is used twice revokes its whole
-         *     family. Cognito gives the same refresh token again.
+         *     family; within ten seconds of the first use it is taken for a rival or a retry, which
+         *     answers REFRESH_TOKEN_USED and revokes nothing. Cognito gives the same refresh token again.
          */
         post: operations["AuthService_Refresh"];
         delete?: never;
@@ -692,7 +693,8 @@ export interface paths {
         post?: never;
         /**
          * Delete channel
-         * @description DeleteChannel removes a channel. Messages keep their history; queued ones fail.
+         * @description DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
+         *     sends wait for it, unless force is set: then they fail.
          */
         delete: operations["ChannelService_DeleteChannel"];
         options?: never;
@@ -1153,10 +1155,10 @@ export interface paths {
         /**
          * Resend group message
          * @description ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
-         *     failed to reach for good: the same text with the values that they had, by the same
+         *     failed to reach for good, or did not reach because it was cancelled, as statuses say: the same text with the values that they had, by the same
          *     channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-         *     the old one is running, when nothing failed, once its text was erased, or when it was
-         *     resent before.
+         *     the old one is running, when it has no such messages, once its text was erased, or when
+         *     messages of one of the statuses were resent before.
          */
         post: operations["GroupMessageService_ResendGroupMessage"];
         delete?: never;
@@ -2125,7 +2127,7 @@ export interface components {
              * @description The machine-readable reason.
              * @enum {string}
              */
-            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "USE_INVITATION" | "SECRET_REQUIRED" | "REQUEST_TIMEOUT";
+            code: "INTERNAL" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "CANCELLED" | "NOT_IMPLEMENTED" | "INVALID_FILTER" | "INVALID_SORT" | "INVALID_PAGE" | "UNKNOWN_PARAMETER" | "INVALID_JSON" | "INVALID_HEADER" | "INVALID_CODE" | "UNAUTHENTICATED" | "INVALID_CREDENTIALS" | "EMAIL_NOT_VERIFIED" | "INVALID_REFRESH_TOKEN" | "PERMISSION_DENIED" | "ACCOUNT_SUSPENDED" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "CONFLICT" | "DUPLICATE_EMAIL" | "DUPLICATE_PHONE" | "DUPLICATE_NAME" | "ALREADY_MEMBER" | "LAST_OWNER" | "IN_USE" | "INVALID_STATE" | "IDEMPOTENCY_KEY_REUSED" | "PAYLOAD_TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "VALIDATION_FAILED" | "ACCOUNT_REQUIRED" | "WEAK_PASSWORD" | "UNRESOLVED_REFERENCE" | "CHANNEL_REQUIRED" | "TEMPLATE_INVALID" | "RATE_LIMITED" | "QUOTA_EXCEEDED" | "CHANNEL_VERIFICATION_FAILED" | "MFA_ENABLED" | "MFA_NOT_ENABLED" | "INVALID_SESSION" | "PERSON_REQUIRED" | "ALREADY_INVITED" | "INVITATION_OVER" | "DUPLICATE_IDENTIFIER" | "PROVIDER_UNSUPPORTED" | "USE_INVITATION" | "SECRET_REQUIRED" | "REQUEST_TIMEOUT" | "REFRESH_TOKEN_USED";
             /** @description The error as a sentence. */
             detail: string;
             /** @description The fields that are wrong; validation only. */
@@ -2577,6 +2579,11 @@ export interface components {
              * @description Rows whose contact was there already, in the account or earlier in the file.
              */
             updated_count: number;
+            /**
+             * @description What may not be meant, known when the upload begins; and what an import could not do, when
+             *     it ends.
+             */
+            warnings: components["schemas"]["turumba.account.v1.ContactImportWarning"][];
         };
         /** @description ContactImportColumn is a column of the file and where its cells go. */
         "turumba.account.v1.ContactImportColumn": {
@@ -2593,6 +2600,27 @@ export interface components {
          * @enum {string}
          */
         "turumba.account.v1.ContactImportStatus": "uploading" | "queued" | "processing" | "completed" | "failed" | "cancelled";
+        /**
+         * @description ContactImportWarning is what a file may not mean as it was read, or what an import could
+         *     not do. Nothing is rejected for it.
+         */
+        "turumba.account.v1.ContactImportWarning": {
+            /**
+             * @description What may be meant: an encoding, or a field that a mapping can name; empty where there is
+             *     no guess.
+             */
+            alternative: string;
+            /**
+             * @description What it is about: "encoding_uncertain" (nothing in the file says its encoding),
+             *     "encoding_damaged" (bytes that are not of the encoding), "column_unknown" (a column that
+             *     became free data) or "group_deleted".
+             */
+            code: string;
+            /** @description The column that it is about; empty otherwise. */
+            column: string;
+            /** @description The same as a sentence. */
+            message: string;
+        };
         /** @description ContactInput describes one contact of a batch. */
         "turumba.account.v1.ContactInput": {
             /** @description E-mail address (RFC 5321, RFC 6531); blanks and marks of direction around it are left out. */
@@ -3584,7 +3612,7 @@ export interface components {
             /**
              * Format: int32
              * @description How many recipients were given by address, besides the contact groups; of a resend,
-             *     how many failed messages there were when it was accepted.
+             *     how many messages it takes up there were when it was accepted.
              */
             address_count: number;
             /**
@@ -3650,8 +3678,10 @@ export interface components {
              * @description Recipients without an outcome yet.
              */
             pending_count: number;
-            /** @description The send whose failed messages this one sends again; empty for any other. */
+            /** @description The send whose messages this one sends again; empty for any other. */
             resend_of_id: string | "";
+            /** @description Which messages a resend takes up; empty for any other send. */
+            resend_statuses: components["schemas"]["turumba.messaging.v1.ResendStatus"][];
             /**
              * Format: int32
              * @description Recipients that the provider accepted (delivered ones stay in).
@@ -3975,7 +4005,10 @@ export interface components {
         "turumba.messaging.v1.MessageError": {
             /** @description Our code, for example "permanent_recipient", "expired" or "outcome_unknown". */
             code: string;
-            /** @description The provider's text, redacted. */
+            /**
+             * @description The provider's text, redacted. It stays where a message then waits, or expires, for a
+             *     reason of ours.
+             */
             message: string;
             /** @description The provider's own code. */
             provider_code: string;
@@ -4067,6 +4100,11 @@ export interface components {
             /** @description Recipients of one group message, before any is skipped; nothing is counted up. */
             recipients_per_campaign?: components["schemas"]["turumba.messaging.v1.Usage"];
         };
+        /**
+         * @description ResendStatus is which messages of an ended send a resend takes up.
+         * @enum {string}
+         */
+        "turumba.messaging.v1.ResendStatus": "failed" | "cancelled";
         /** @description SecretState is all that is ever shown of a stored secret. */
         "turumba.messaging.v1.SecretState": {
             /** @description Eight hex digits that change with the value (HMAC), to compare without seeing it. */
@@ -4630,7 +4668,10 @@ export interface operations {
     AccountService_ListAccounts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -4891,7 +4932,10 @@ export interface operations {
     MembershipService_ListMemberships: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -5069,7 +5113,10 @@ export interface operations {
     ApiKeyService_ListApiKeys: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -5228,7 +5275,10 @@ export interface operations {
     AuditEventService_ListAuditEvents: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6040,7 +6090,10 @@ export interface operations {
     ChannelService_ListChannels: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6192,7 +6245,10 @@ export interface operations {
     };
     ChannelService_DeleteChannel: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Delete it although messages wait for it, which fail then. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description Id of the channel. */
@@ -6366,7 +6422,10 @@ export interface operations {
     ContactService_ListContacts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6494,7 +6553,7 @@ export interface operations {
                 "application/json": {
                     /** @description The account to create in; needed when the caller may create in several. */
                     account_id?: string | "";
-                    /** @description The contacts, 1 to 1000. */
+                    /** @description The contacts, 1 to 1000. One that breaks a rule has its result, and the others are made. */
                     contacts?: components["schemas"]["turumba.account.v1.ContactInput"][];
                 };
             };
@@ -6526,7 +6585,10 @@ export interface operations {
     ContactService_ExportContacts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /**
                  * @description Columns of the file in order: fields of a contact, telegram, whatsapp, messenger,
@@ -6643,7 +6705,10 @@ export interface operations {
     ContactImportService_ListContactImports: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -6957,7 +7022,10 @@ export interface operations {
     GroupMessageService_ListGroupMessages: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7337,6 +7405,11 @@ export interface operations {
                      *     and would then get it twice.
                      */
                     include_unknown?: boolean;
+                    /**
+                     * @description Which messages to take up: those that failed where nothing is said. Whoever had no message
+                     *     yet when a send was cancelled is in none of them.
+                     */
+                    statuses?: components["schemas"]["turumba.messaging.v1.ResendStatus"][];
                 };
             };
         };
@@ -7407,7 +7480,10 @@ export interface operations {
                 limit?: number;
                 /** @description next_page_token of the previous page. */
                 page_token?: string;
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7480,7 +7556,10 @@ export interface operations {
     ContactGroupService_ListContactGroups: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7673,7 +7752,10 @@ export interface operations {
     ContactGroupService_ListGroupContacts: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -7794,7 +7876,10 @@ export interface operations {
     InvitationService_ListInvitations: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -8064,7 +8149,10 @@ export interface operations {
     MessageErasureService_ListMessageErasures: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -8186,7 +8274,10 @@ export interface operations {
     MessageService_ListMessages: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -8316,7 +8407,7 @@ export interface operations {
                 "application/json": {
                     /** @description The account to create in; needed when the caller may create in several. */
                     account_id?: string | "";
-                    /** @description The messages, 1 to 1000. */
+                    /** @description The messages, 1 to 1000. One that breaks a rule has its result, and the others are made. */
                     messages?: components["schemas"]["turumba.messaging.v1.MessageInput"][];
                 };
             };
@@ -8831,7 +8922,10 @@ export interface operations {
     RoleService_ListRoles: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -9027,7 +9121,10 @@ export interface operations {
     SuppressionService_ListSuppressions: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -9185,7 +9282,10 @@ export interface operations {
     TemplateService_ListTemplates: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
@@ -9662,7 +9762,10 @@ export interface operations {
     UserService_ListUsers: {
         parameters: {
             query?: {
-                /** @description Filters `field:op:value`, all of which must hold; at most 20. */
+                /**
+                 * @description Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+                 *     for a comma, a colon and a backslash that are part of a name or a value.
+                 */
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];

@@ -235,7 +235,7 @@ func TestRefreshReuseRevokesTheFamily(t *testing.T) {
 	second, err := w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
 	require.NoError(t, err)
 	_, err = w.auth.Refresh(t.Context(), &accountv1.RefreshRequest{RefreshToken: l.GetRefreshToken()})
-	reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, err)
+	reason(t, errorv1.Reason_REASON_REFRESH_TOKEN_USED, err)
 	require.True(t, w.works(t, second.GetAccessToken()), "a second use at once is a retry, not a theft")
 
 	w.clock.Advance(11 * time.Second)

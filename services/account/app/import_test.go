@@ -327,3 +327,58 @@ func TestImportCancel(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, contacts.GetMeta().GetTotal(), int32(60_000))
 }
+
+// TestImportWarns: what a file may not mean is said with the import, and a group that is
+// deleted while the file arrives is named when it ends.
+func TestImportWarns(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, _ := w.signUp(t, "owner@example.org")
+	im := w.imported(t, owner, &accountv1.ContactImportSettings{}, "Name,Erreichbar\nJ\xf6rg,+251 911 000 001\n")
+	require.Len(t, im.GetWarnings(), 2)
+	require.Equal(t, []string{"encoding_uncertain", "windows-1250"}, []string{im.GetWarnings()[0].GetCode(), im.GetWarnings()[0].GetAlternative()})
+	require.Equal(t, []string{"column_unknown", "Erreichbar", "phone"}, []string{im.GetWarnings()[1].GetCode(), im.GetWarnings()[1].GetColumn(), im.GetWarnings()[1].GetAlternative()})
+	plain := w.imported(t, owner, &accountv1.ContactImportSettings{}, "name,phone\nJorg,+251911000001\n")
+	require.Empty(t, plain.GetWarnings())
+	late := w.imported(t, owner, &accountv1.ContactImportSettings{DryRun: true}, "name,phone\n"+strings.Repeat("Jorg,+251911000001\n", 5000)+"J\xf6rg,+251911000001\n")
+	require.Len(t, late.GetWarnings(), 1)
+	require.Equal(t, "encoding_damaged", late.GetWarnings()[0].GetCode())
+}
+
+func TestImportIntoADeletedGroup(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner, _, _ := w.signUp(t, "owner@example.org")
+	group := func(name string) string {
+		resp, err := w.groups.CreateContactGroup(owner, &accountv1.CreateContactGroupRequest{Name: name})
+		require.NoError(t, err)
+		return resp.GetContactGroup().GetId()
+	}
+	gone, stays := group("Gone"), group("Stays")
+	imports := accountv1.NewContactImportServiceClient(w.conn)
+	stream, err := imports.ImportContacts(owner)
+	require.NoError(t, err)
+	set := &accountv1.ContactImportSettings{ContactGroupIds: []string{gone, stays}}
+	require.NoError(t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Settings{Settings: set}}))
+	file := "name,phone\nJorg,+251911000001\n" + strings.Repeat("\n", 100_000)
+	require.NoError(t, stream.Send(&accountv1.ImportContactsRequest{Part: &accountv1.ImportContactsRequest_Data{Data: []byte(file)}}))
+	require.Eventually(t, func() bool {
+		list, err := imports.ListContactImports(owner, &accountv1.ListContactImportsRequest{Filter: []string{"status:eq:uploading"}})
+		return err == nil && len(list.GetData()) == 1
+	}, time.Minute, 10*time.Millisecond)
+	_, err = w.groups.DeleteContactGroup(owner, &accountv1.DeleteContactGroupRequest{ContactGroupId: gone})
+	require.NoError(t, err)
+	resp, err := stream.CloseAndRecv()
+	require.NoError(t, err)
+	im := w.ended(t, owner, resp.GetContactImport().GetId())
+	require.Equal(t, accountv1.ContactImportStatus_CONTACT_IMPORT_STATUS_COMPLETED, im.GetStatus())
+	require.Equal(t, []int32{1, 0, 0}, counts(im))
+	require.Len(t, im.GetWarnings(), 1)
+	require.Equal(t, "group_deleted", im.GetWarnings()[0].GetCode())
+	require.Contains(t, im.GetWarnings()[0].GetMessage(), gone)
+	members, err := w.groups.ListGroupContacts(owner, &accountv1.ListGroupContactsRequest{ContactGroupId: stays})
+	require.NoError(t, err)
+	require.Len(t, members.GetData(), 1)
+	_, err = w.upload(owner, set, "name,phone\nA,+251911000002\n")
+	reason(t, errorv1.Reason_REASON_NOT_FOUND, err)
+}

@@ -11,7 +11,7 @@ import (
 )
 
 // TestRefreshRace is S-104: of many uses of a refresh token at the same time one
-// wins, and its session goes on.
+// wins, its session goes on, and the others learn that they were not the first.
 func TestRefreshRace(t *testing.T) {
 	t.Parallel()
 	w := start(t)
@@ -28,7 +28,7 @@ func TestRefreshRace(t *testing.T) {
 	winners := 0
 	for i := range rivals {
 		if lost[i] != nil {
-			reason(t, errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, lost[i])
+			reason(t, errorv1.Reason_REASON_REFRESH_TOKEN_USED, lost[i])
 			continue
 		}
 		winners++

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/unicode"
 
@@ -377,4 +378,73 @@ func FuzzGuard(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, value, rows[0].Contact.LastName)
 	})
+}
+
+// TestUncertainEncodings: a file that says nothing of its encoding and is no UTF-8 is read as
+// Windows-1252, with a warning that names what it may be instead.
+func TestUncertainEncodings(t *testing.T) {
+	t.Parallel()
+	const german, russian = "name,phone\nJörg Müßig,+251911000001\nRené,+251911000002\n", "имя,phone,name\nИван Иванович,+251911000001,Пётр\n"
+	bytesOf := func(e encoding.Encoding, text string) []byte { return encoded(t, e.NewEncoder(), text) }
+	for name, c := range map[string]struct {
+		file        []byte
+		said        string
+		alternative string
+	}{
+		"plain":                       {[]byte("name,phone\nJorg,+251911000001\n"), "", ""},
+		"UTF-8":                       {[]byte(german), "", ""},
+		"UTF-8 of another alphabet":   {[]byte(russian), "", ""},
+		"UTF-16":                      {bytesOf(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), german), "", ""},
+		"Western Europe":              {bytesOf(charmap.Windows1252, german), "", "windows-1250"},
+		"said":                        {bytesOf(charmap.Windows1252, german), "windows-1252", ""},
+		"said otherwise":              {bytesOf(charmap.Windows1251, russian), "windows-1251", ""},
+		"Cyrillic":                    {bytesOf(charmap.Windows1251, russian), "", "windows-1251"},
+		"Macintosh":                   {bytesOf(charmap.Macintosh, german), "", "macintosh"},
+		"UTF-8 with one damaged byte": {append([]byte(german), "M\xfcller,+251911000003\n"...), "", "utf-8"},
+	} {
+		f, err := contactcsv.Detect(c.file, c.said, "")
+		require.NoError(t, err, name)
+		columns, err := contactcsv.Map(f.Header, nil)
+		require.NoError(t, err, name)
+		got := ""
+		for _, w := range contactcsv.Warnings(c.file, f, c.said != "", columns, nil) {
+			if w.Code == account.WarnEncoding {
+				got = w.Alternative
+				require.Contains(t, w.Message, "encoding="+w.Alternative, name)
+			}
+		}
+		require.Equal(t, c.alternative, got, name)
+	}
+}
+
+// TestUnknownColumns: a column that becomes free data, or is left out, is a warning; one whose
+// cells look like an address or a number names the field that may be meant.
+func TestUnknownColumns(t *testing.T) {
+	t.Parallel()
+	const rows = "A,+251 911 000 001,a@x.example,Adama,01.02.2020,12345678,0911 000 001\nB,(0911) 000-002,b@x.example,,02.02.2020,12345679,\n,,,,,,\n"
+	warned := func(header string, chosen map[string]string) map[string]string {
+		t.Helper()
+		file := []byte(header + "\n" + rows)
+		f, err := contactcsv.Detect(file, "", "")
+		require.NoError(t, err)
+		columns, err := contactcsv.Map(f.Header, chosen)
+		require.NoError(t, err)
+		out := map[string]string{}
+		for _, w := range contactcsv.Warnings(file, f, false, columns, chosen) {
+			require.Equal(t, account.WarnColumn, w.Code)
+			require.Contains(t, w.Message, w.Column)
+			out[w.Column] = w.Alternative
+		}
+		return out
+	}
+	require.Equal(t, map[string]string{"Erreichbar": "phone", "Kontakt-Weg": "email", "Ort": "", "Seit": "", "Nr": "", "Zweit": "phone"},
+		warned("Name,Erreichbar,Kontakt-Weg,Ort,Seit,Nr,Zweit", nil))
+	require.Equal(t, map[string]string{"Ort": "", "Seit": "", "Nr": "", "Zweit": ""}, warned("Name,Phone,E-Mail,Ort,Seit,Nr,Zweit", nil), "the field has its column")
+	require.Empty(t, warned("name,phone,email,metadata.city,metadata.since,external_id,metadata.second", nil))
+	require.Empty(t, warned("Name,a,b,c,d,e,f", map[string]string{"a": "phone", "b": "email", "c": "", "d": "", "e": "metadata.nr", "f": ""}), "the caller said so")
+	require.Equal(t, map[string]string{"Handy": "", "Ort": "", "ort": "", "handy": ""}, warned("Name,Phone,Email,Ort,ort,Handy,handy", nil), "what is called alike is left out, with a word")
+	long := strings.Repeat("ü", 120)
+	w := contactcsv.Warnings([]byte("name,"+long+"\nA,b\n"), contactcsv.Format{Encoding: "utf-8", Delimiter: ','}, false, []account.ImportColumn{{Header: "name", Field: "name"}, {Header: long, Field: "metadata." + long}}, nil)
+	require.Len(t, w, 1)
+	require.Less(t, utf8.RuneCountInString(w[0].Message), 1024)
 }

@@ -36,6 +36,7 @@ type Reader struct {
 	delimiter string
 	width     int
 	broken    bool // the last rows were no CSV
+	damaged   bool // cells were not of the encoding
 }
 
 // NewReader begins to read a file whose format Detect found. The first row is read
@@ -145,6 +146,7 @@ func (r *Reader) Next() (account.ImportRow, error) {
 	row := account.ImportRow{Line: read[0].number, Cells: cells}
 	blank := true
 	for i, cell := range cells {
+		r.damaged = r.damaged || !utf8.ValidString(cell)
 		cells[i] = clean(cell)
 		blank = blank && cells[i] == ""
 	}
@@ -164,6 +166,10 @@ func (r *Reader) Next() (account.ImportRow, error) {
 	}
 	return row, nil
 }
+
+// Damaged reports whether bytes so far were not of the file's encoding, and were taken for
+// Windows-1252.
+func (r *Reader) Damaged() bool { return r.damaged }
 
 // clean is a cell without the space around it, in UTF-8 that PostgreSQL can store.
 // What is no UTF-8 in a file of UTF-8 is taken for Windows-1252, in which every

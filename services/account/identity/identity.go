@@ -37,6 +37,9 @@ var (
 	ErrPassword = apierr.New(errorv1.Reason_REASON_INVALID_CREDENTIALS, "the password is wrong")
 	// ErrNotVerified is a login before the address was verified.
 	ErrNotVerified = apierr.New(errorv1.Reason_REASON_EMAIL_NOT_VERIFIED, "the e-mail address still waits for verification")
+	// ErrRefreshUsed is a refresh token that a rival has just used, and the session goes on.
+	ErrRefreshUsed = apierr.New(errorv1.Reason_REASON_REFRESH_TOKEN_USED,
+		"another call has just used the refresh token: go on with the tokens that it got, or log in again")
 	// ErrRefresh is a refresh token that gives nothing.
 	ErrRefresh = apierr.New(errorv1.Reason_REASON_INVALID_REFRESH_TOKEN, "the refresh token is unknown, used or expired")
 	// ErrSession is an answer to a challenge that is not open.

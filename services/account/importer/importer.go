@@ -34,6 +34,8 @@ const denied = "whoever uploaded the file may not import contacts any more"
 
 // Batches is where the contacts of a file go; see postgres.Store.StoreBatch.
 type Batches interface {
+	// CheckGroups returns account.ErrNoGroup unless all groups are the account's.
+	CheckGroups(ctx context.Context, accountID string, ids []string) error
 	StoreBatch(ctx context.Context, job *postgres.ImportJob, im *account.Import, b postgres.ImportBatch, lease time.Duration) error
 }
 
@@ -100,7 +102,36 @@ func (i *Importer) importFile(ctx context.Context, job *postgres.ImportJob) erro
 	if err != nil {
 		return err
 	}
+	if f.rows.Damaged() {
+		im.Warnings = append(im.Warnings, damagedBytes)
+	}
+	if err := i.missGroups(ctx, im); err != nil {
+		return err
+	}
 	return i.store.FinishImport(ctx, job, im, f.failure)
+}
+
+// damagedBytes is the warning of a file of UTF-8 with other bytes in it.
+var damagedBytes = account.ImportWarning{
+	Code: account.WarnDamaged, Alternative: "windows-1252",
+	Message: "the file is UTF-8 with cells that are not: those were read as windows-1252",
+}
+
+// missGroups warns of groups that were deleted since the upload: nobody joined them.
+func (i *Importer) missGroups(ctx context.Context, im *account.Import) error {
+	for _, id := range im.ContactGroupIDs {
+		err := i.contacts.CheckGroups(ctx, im.AccountID, []string{id})
+		if errors.Is(err, account.ErrNoGroup) {
+			im.Warnings = append(im.Warnings, account.ImportWarning{
+				Code: account.WarnGroup, Message: "the contact group " + id + " was deleted before the import ended: its contacts are not in it",
+			})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // storeBatch stores a batch; one that met a rival in halves, down to single rows.

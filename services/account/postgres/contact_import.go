@@ -16,7 +16,7 @@ import (
 )
 
 const importColumns = `id, account_id, status, file_name, dry_run, encoding, delimiter, columns, match_by, contact_group_ids::text[] AS contact_group_ids,
-	received_bytes, processed_bytes, read_count, row_count, created_count, updated_count, rejected_count, error_message,
+	received_bytes, processed_bytes, read_count, row_count, created_count, updated_count, rejected_count, warnings, error_message,
 	coalesce(created_by_user_id::text, '') AS created_by_user_id, coalesce(created_by_api_key_id::text, '') AS created_by_api_key_id,
 	finished_at, created_at, updated_at`
 
@@ -35,11 +35,11 @@ func (s *Store) CreateImport(ctx context.Context, tx *pg.Tx, im *account.Import)
 	im.ID, im.Status, im.CreatedAt, im.UpdatedAt = account.NewID(), account.ImportUploading, tx.Now, tx.Now
 	tag, err := tx.Exec(ctx, `
 		INSERT INTO contact_imports (id, account_id, status, file_name, dry_run, encoding, delimiter, columns, match_by, contact_group_ids,
-			created_by_user_id, created_by_api_key_id, created_at, updated_at)
-		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::uuid[], nullif($11, '')::uuid, nullif($12, '')::uuid, $13, $13
+			created_by_user_id, created_by_api_key_id, created_at, updated_at, warnings)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::uuid[], nullif($11, '')::uuid, nullif($12, '')::uuid, $13, $13, $15
 		WHERE (SELECT count(*) FROM contact_imports WHERE account_id = $2 AND finished_at IS NULL) < $14`,
 		im.ID, im.AccountID, im.Status, clean(im.FileName), im.DryRun, im.Encoding, im.Delimiter, im.Columns, im.MatchBy, im.ContactGroupIDs,
-		im.CreatedByUserID, im.CreatedByAPIKeyID, tx.Now, account.MaxOpenImports)
+		im.CreatedByUserID, im.CreatedByAPIKeyID, tx.Now, account.MaxOpenImports, emptyIfNil(im.Warnings))
 	if err != nil {
 		return fmt.Errorf("insert contact import: %w", err)
 	}
@@ -47,6 +47,13 @@ func (s *Store) CreateImport(ctx context.Context, tx *pg.Tx, im *account.Import)
 		return apierr.New(errorv1.Reason_REASON_QUOTA_EXCEEDED, "%d imports of the account are unfinished; let them end or cancel them", account.MaxOpenImports)
 	}
 	return s.audit(ctx, tx, im.AccountID, "contact_import.create", im.ID, account.Changes(nil, im))
+}
+
+func emptyIfNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // AppendImport stores the next bytes of an upload. CONFLICT when the file has not

@@ -374,7 +374,9 @@ func (s *Store) FinishImport(ctx context.Context, job *ImportJob, im *account.Im
 		} else {
 			im.ProcessedBytes = im.ReceivedBytes
 		}
-		if _, err := tx.Exec(ctx, "UPDATE contact_imports SET processed_bytes = $3 WHERE account_id = $1 AND id = $2", im.AccountID, im.ID, im.ProcessedBytes); err != nil {
+		_, err := tx.Exec(ctx, "UPDATE contact_imports SET processed_bytes = $3, warnings = $4 WHERE account_id = $1 AND id = $2",
+			im.AccountID, im.ID, im.ProcessedBytes, emptyIfNil(im.Warnings))
+		if err != nil {
 			return fmt.Errorf("update contact import: %w", err)
 		}
 		if err := s.endImport(ctx, tx, im, status, failure); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/query"
+	"github.com/turumba/turumba/kit/rules"
 	account "github.com/turumba/turumba/services/account"
 )
 
@@ -61,11 +62,13 @@ func (s *Server) BatchCreateContacts(ctx context.Context, req *accountv1.BatchCr
 	if err != nil {
 		return nil, err
 	}
-	country, err := s.country(ctx, accountID, mapAll(req.GetContacts(), func(c *accountv1.ContactInput) contactInput { return c })...)
+	resp := &accountv1.BatchCreateContactsResponse{Results: make([]*accountv1.BatchCreateContactsResult, len(req.GetContacts()))}
+	good := validItems(req.GetContacts(), resp)
+	country, err := s.country(ctx, accountID, mapAll(good, func(i int) contactInput { return req.GetContacts()[i] })...)
 	if err != nil {
 		return nil, err
 	}
-	batch, resp := newBatch(req.GetContacts(), country)
+	batch := newBatch(req.GetContacts(), good, country, resp)
 	err = s.contacts.CreateContacts(ctx, accountID, batch.contacts, func(errs []error) (proto.Message, error) {
 		for i, c := range batch.contacts {
 			resp.Results[batch.at[i]] = batchResult(c, errs[i])
@@ -84,19 +87,30 @@ type batch struct {
 	at       []int
 }
 
-// newBatch converts the items; those that break a rule have their result at once.
-func newBatch(items []*accountv1.ContactInput, country string) (batch, *accountv1.BatchCreateContactsResponse) {
-	var b batch
-	resp := &accountv1.BatchCreateContactsResponse{Results: make([]*accountv1.BatchCreateContactsResult, len(items))}
+// validItems are the places of the items that keep to the rules of the contract; others have
+// their result at once.
+func validItems(items []*accountv1.ContactInput, resp *accountv1.BatchCreateContactsResponse) (good []int) {
 	for i, item := range items {
-		c, err := fromProtoContact(item, country)
+		if err := rules.Check(item); err != nil {
+			resp.Results[i] = batchResult(nil, err)
+			continue
+		}
+		good = append(good, i)
+	}
+	return good
+}
+
+// newBatch converts the good items; those that cannot be stored have their result at once.
+func newBatch(items []*accountv1.ContactInput, good []int, country string, resp *accountv1.BatchCreateContactsResponse) (b batch) {
+	for _, i := range good {
+		c, err := fromProtoContact(items[i], country)
 		if err != nil {
 			resp.Results[i] = batchResult(nil, err)
 			continue
 		}
 		b.contacts, b.at = append(b.contacts, c), append(b.at, i)
 	}
-	return b, resp
+	return b
 }
 
 func batchResult(c *account.Contact, err error) *accountv1.BatchCreateContactsResult {
@@ -104,11 +118,7 @@ func batchResult(c *account.Contact, err error) *accountv1.BatchCreateContactsRe
 		return &accountv1.BatchCreateContactsResult{Contact: toProtoContact(c)}
 	}
 	e := apierr.From(err)
-	detail := e.Message
-	for _, f := range e.Fields {
-		detail += fmt.Sprintf("; %s %s", f.Field, f.Message)
-	}
-	return &accountv1.BatchCreateContactsResult{Code: apierr.Name(e.Reason), Detail: detail, ExistingId: e.Meta["existing_id"]}
+	return &accountv1.BatchCreateContactsResult{Code: apierr.Name(e.Reason), Detail: rules.Detail(err), ExistingId: e.Meta["existing_id"]}
 }
 
 // GetContact implements accountv1.ContactServiceServer.

@@ -157,7 +157,8 @@ func (u *upload) write(ctx context.Context, data []byte) error {
 
 // begin finds out how to read the file by its first bytes and stores the import.
 func (u *upload) begin(ctx context.Context) error {
-	format, err := contactcsv.Detect(u.buf[:min(len(u.buf), contactcsv.SampleSize)], u.settings.GetEncoding(), u.settings.GetDelimiter())
+	sample := u.buf[:min(len(u.buf), contactcsv.SampleSize)]
+	format, err := contactcsv.Detect(sample, u.settings.GetEncoding(), u.settings.GetDelimiter())
 	if err != nil {
 		return err
 	}
@@ -165,6 +166,7 @@ func (u *upload) begin(ctx context.Context) error {
 		return err
 	}
 	u.im.Encoding, u.im.Delimiter = format.Encoding, string(format.Delimiter)
+	u.im.Warnings = contactcsv.Warnings(sample, format, u.settings.GetEncoding() != "", u.im.Columns, u.settings.GetMapping())
 	if err := u.hash(ctx); err != nil {
 		return err
 	}
@@ -312,6 +314,9 @@ func toProtoImport(im *account.Import) *accountv1.ContactImport {
 		}),
 		MatchBy: mapAll(im.MatchBy, func(k account.ContactKey) accountv1.ContactKey {
 			return accountv1.ContactKey(accountv1.ContactKey_value["CONTACT_KEY_"+strings.ToUpper(string(k))])
+		}),
+		Warnings: mapAll(im.Warnings, func(w account.ImportWarning) *accountv1.ContactImportWarning {
+			return &accountv1.ContactImportWarning{Code: w.Code, Column: w.Column, Message: w.Message, Alternative: w.Alternative}
 		}),
 		ContactGroupIds: im.ContactGroupIDs, ReceivedBytes: im.ReceivedBytes, ProcessedBytes: im.ProcessedBytes, RowCount: im.RowCount,
 		CreatedCount: im.CreatedCount, UpdatedCount: im.UpdatedCount, RejectedCount: im.RejectedCount, ErrorMessage: im.ErrorMessage,

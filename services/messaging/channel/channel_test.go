@@ -36,22 +36,45 @@ func TestClampRetryAfter(t *testing.T) {
 	}
 }
 
+// TestShortSecrets: what has few characters is hidden as a whole word, and leaves the words
+// alone that it is a part of.
+func TestShortSecrets(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ secret, in, want string }{
+		"one letter":               {"e", "554 refused, e is wrong: e", "554 refused, *** is wrong: ***"},
+		"a word of every sentence": {"user", "user bob: no such username, USER.", "*** bob: no such username, ***."},
+		"digits":                   {"550", "550 5.5.0 at 15500", "*** 5.5.0 at 15500"},
+		"of signs":                 {"-x-", "a-x-b", "a***b"},
+		"in base64":                {"user", "AUTH dXNlcg== and dXNlcg==x", "AUTH *** and ***x"},
+		"in hex":                   {"abc", "616263 and 0616263", "*** and 0616263"},
+		"another alphabet":         {"ከተማ", "ከተማ ከተማዎች (ከተማ)", "*** ከተማዎች (***)"},
+		"an accent after it":       {"caf", "cafe\u0301 caf\u0301", "cafe\u0301 caf\u0301"},
+		"seven":                    {"hunter2", "hunter2, hunter22, xhunter2", "***, hunter22, xhunter2"},
+		"eight":                    {"hunter22", "hunter22, hunter222, xhunter22", "***, ***2, x***"},
+		"a percent-encoded one":    {"a b", "a+b a b", "*** ***"},
+	} {
+		require.Equal(t, c.want, channel.NewRedactor(c.secret).Clean(c.in, 256), name)
+	}
+	none := channel.NewRedactor()
+	require.Equal(t, "number *** of 123456 refused", none.Clean("number 12345 of 123456 refused", 256, "12345"), "recipients likewise")
+}
+
 func TestRedactor(t *testing.T) {
 	t.Parallel()
-	r := channel.NewRedactor("", "hunter2")
+	r := channel.NewRedactor("", "hunter22")
 	for in, want := range map[string]string{
-		"password hunter2 refused":                  "password *** refused",
-		"AUTH aHVudGVyMg==":                         "AUTH ***",
-		"68756e74657232, HUNTER 68756E74657232":     "***, HUNTER ***",
-		"Basic QUMxOmh1bnRlcjI=":                    "Basic QUMxOm***I=", // AC1:hunter2
-		"PLAIN AGJvYgBodW50ZXIy":                    "PLAIN AGJvYgB***y", // \x00bob\x00hunter2
+		"password hunter22 refused":                 "password *** refused",
+		"AUTH aHVudGVyMjI=":                         "AUTH ***",
+		"68756e7465723232, HUNTER 68756E7465723232": "***, HUNTER ***",
+		"Basic QUMxOmh1bnRlcjIy":                    "Basic QUMxOm***y",    // AC1:hunter22
+		"PLAIN AGJvYgBodW50ZXIyMg==":                "PLAIN AGJvYgB***g==", // \x00bob\x00hunter22
 		"<bob@example.test>: no such user":          "<***>: no such user",
 		"user bob@example.test, or eve@x.y unknown": "user ***, or *** unknown",
 		"number +251900000001 unknown":              "number *** unknown",
 		"two\r\nlines\x00 ":                         "two  lines",
-		"HUNTER2, Hunter2":                          "***, ***",
-		"hunt\r\n er2 and hu nter 2":                "*** and ***",
-		"AUTH aHVudG\r\n\tVyMg==":                   "AUTH ***",
+		"HUNTER22, Hunter22":                        "***, ***",
+		"hunt\r\n er22 and hu nter 22":              "*** and ***",
+		"AUTH aHVudG\r\n\tVyMjI=":                   "AUTH ***",
 		"number +251 900 000 001 unknown":           "number *** unknown",
 		"bad \xff byte":                             "bad ? byte",
 	} {
@@ -63,15 +86,15 @@ func TestRedactor(t *testing.T) {
 }
 
 func FuzzRedactor(f *testing.F) {
-	f.Add("password hunter2", 10)
+	f.Add("password hunter22", 10)
 	f.Add("a@b.c \xff\r\n", 3)
-	r := channel.NewRedactor("hunter2")
+	r := channel.NewRedactor("hunter22")
 	f.Fuzz(func(t *testing.T, text string, limit int) {
 		limit = min(max(limit, 0), channel.MaxExcerpt)
 		clean := r.Clean(text, limit)
 		require.LessOrEqual(t, len(clean), limit)
 		require.True(t, utf8.ValidString(clean))
-		require.NotContains(t, strings.ToLower(strings.Join(strings.Fields(clean), "")), "hunter2")
+		require.NotContains(t, strings.ToLower(strings.Join(strings.Fields(clean), "")), "hunter22")
 		require.False(t, strings.ContainsAny(clean, "\r\n\x00"))
 	})
 }

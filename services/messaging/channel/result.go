@@ -121,6 +121,14 @@ func Lost(code, text string) Result {
 	return Result{Outcome: Unknown, Class: ClassUnknown, Code: code, Text: text}
 }
 
+// Beside puts what the provider said, cleaned, beside our sentence.
+func Beside(ours, theirs string) string {
+	if theirs == "" {
+		return ours
+	}
+	return truncate(ours+": "+theirs, MaxText)
+}
+
 // ClampRetryAfter brings a provider's hint into the accepted range; 0 and less
 // mean no hint.
 func ClampRetryAfter(d time.Duration) time.Duration {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	optionsv1 "github.com/turumba/turumba/gen/turumba/options/v1"
 	"github.com/turumba/turumba/kit/apierr"
@@ -119,18 +120,46 @@ func releaseChannel(ctx context.Context, tx *pg.Tx, id string) error {
 	return nil
 }
 
-// DeleteChannel removes a channel of the scope. Messages that still wait for it
-// fail.
-func (s *Store) DeleteChannel(ctx context.Context, scope []string, id string) error {
+// DeleteChannel removes a channel of the scope. IN_USE while messages wait for it, unless it
+// is forced: then they fail.
+func (s *Store) DeleteChannel(ctx context.Context, scope []string, id string, force bool) error {
 	return s.db.InTx(ctx, scope, func(tx *pg.Tx) error {
 		var accountID string
-		err := tx.QueryRow(ctx, "DELETE FROM channels WHERE account_id = ANY ($1::uuid[]) AND id = $2 RETURNING account_id::text", scope, id).Scan(&accountID)
+		err := tx.QueryRow(ctx, "SELECT account_id::text FROM channels WHERE account_id = ANY ($1::uuid[]) AND id = $2 FOR UPDATE", scope, id).Scan(&accountID)
 		if err != nil {
 			return pg.NoRows(err, errChannel)
+		}
+		if !force {
+			if err := notInUse(ctx, tx, accountID, id); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, "DELETE FROM channels WHERE account_id = $1 AND id = $2", accountID, id); err != nil {
+			return fmt.Errorf("delete channel: %w", err)
 		}
 		if err := releaseChannel(ctx, tx, id); err != nil {
 			return err
 		}
 		return event(ctx, tx, "channel.deleted", "channel", id, accountID, nil)
 	})
+}
+
+// notInUse is IN_USE while something waits for the channel: a send that runs, a message that
+// waits for its turn, or for another attempt. What a cancelled send left does not count.
+func notInUse(ctx context.Context, tx *pg.Tx, accountID, id string) error {
+	const left = " AND NOT EXISTS (SELECT FROM group_messages g WHERE g.account_id = $1 AND g.id = w.group_message_id AND g.status = 'cancelled')"
+	var sends, messages bool
+	err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM group_messages WHERE account_id = $1 AND channel_id = $2 AND status IN ('scheduled', 'queued', 'processing')),
+			EXISTS (SELECT FROM dispatch_chunks w WHERE channel_id = $2`+left+`) OR EXISTS (SELECT FROM message_due w WHERE channel_id = $2`+left+")",
+		accountID, id).Scan(&sends, &messages)
+	switch {
+	case err != nil:
+		return fmt.Errorf("find what waits for a channel: %w", err)
+	case sends:
+		return apierr.New(errorv1.Reason_REASON_IN_USE, "sends of the channel are running; let them end, cancel them, or delete it with force=true, and what is left fails")
+	case messages:
+		return apierr.New(errorv1.Reason_REASON_IN_USE, "messages wait for the channel; let them go, cancel them, or delete it with force=true, and they fail")
+	}
+	return nil
 }

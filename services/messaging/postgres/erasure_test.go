@@ -306,7 +306,7 @@ func TestRetentionOfSends(t *testing.T) {
 	}
 	require.True(t, apierr.HasReason(retry(), errorv1.Reason_REASON_INVALID_STATE))
 	err = a.api.DB().InTx(ctx, scope, func(tx *pg.Tx) error {
-		_, err := a.api.ResendGroupMessage(ctx, tx, scope, g.ID, "", false, messaging.Allowance{})
+		_, err := a.api.ResendGroupMessage(ctx, tx, scope, g.ID, messaging.Resending{}, messaging.Allowance{})
 		return err
 	})
 	require.True(t, apierr.HasReason(err, errorv1.Reason_REASON_INVALID_STATE), "%v", err)

@@ -14,7 +14,7 @@ import (
 	"github.com/turumba/turumba/services/messaging"
 )
 
-const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, exclude_contact_group_ids, address_count, coalesce(resend_of_id::text, '') AS resend_of_id, include_unknown, custom_values, metadata,
+const groupColumns = `id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids, exclude_contact_group_ids, address_count, coalesce(resend_of_id::text, '') AS resend_of_id, include_unknown, resend_statuses, custom_values, metadata,
 	snapshot, total_recipients, pending_count, sent_count, failed_count, cancelled_count, unknown_count, skipped_count, delivered_count,
 	fanout_done, coalesce(created_by_user_id::text, '') AS created_by_user_id, error_message, started_at, completed_at, body_erased_at, created_at, updated_at`
 
@@ -48,11 +48,11 @@ func (s *Store) insertGroup(ctx context.Context, tx *pg.Tx, g *messaging.GroupMe
 	_, err := tx.Exec(ctx, `
 		INSERT INTO group_messages (id, account_id, name, channel_id, template_id, status, contact_group_ids, exclude_contact_ids,
 			custom_values, metadata, created_by_user_id, created_at, updated_at, exclude_contact_group_ids, address_count, snapshot,
-			resend_of_id, include_unknown)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, '')::uuid, $12, $12, $13, $14, $15, nullif($16, '')::uuid, $17)`,
+			resend_of_id, include_unknown, resend_statuses)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, '')::uuid, $12, $12, $13, $14, $15, nullif($16, '')::uuid, $17, $18)`,
 		g.ID, g.AccountID, g.Name, g.ChannelID, g.TemplateID, g.Status, texts(g.ContactGroupIDs), texts(g.ExcludeContactIDs),
 		values(g.CustomValues), g.Metadata, g.CreatedByUserID, tx.Now, texts(g.ExcludeContactGroupIDs), g.Addresses, g.Snapshot,
-		g.ResendOfID, g.IncludeUnknown)
+		g.ResendOfID, g.IncludeUnknown, texts(g.ResendStatuses))
 	if err != nil {
 		return fmt.Errorf("insert group message: %w", err)
 	}
@@ -174,22 +174,23 @@ func (s *Store) SendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string,
 	return g, s.queue(ctx, tx, g, previous, a)
 }
 
-// ResendGroupMessage makes the send that takes up the failed messages of another, once:
-// twice would be two messages for everybody. One that wrote nothing does not count.
-func (s *Store) ResendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id, userID string, includeUnknown bool, a messaging.Allowance) (*messaging.GroupMessage, error) {
+// ResendGroupMessage makes the send that takes up messages of another, those of each status
+// once: twice would be two messages for everybody. One that wrote nothing does not count.
+func (s *Store) ResendGroupMessage(ctx context.Context, tx *pg.Tx, scope []string, id string, r messaging.Resending, a messaging.Allowance) (*messaging.GroupMessage, error) {
 	old, err := lockGroup(ctx, tx, scope, id)
 	if err != nil {
 		return nil, err
 	}
-	g, err := old.Resend(userID, includeUnknown)
+	g, err := old.Resend(r)
 	if err != nil {
 		return nil, err
 	}
 	var channel, resent bool
 	err = tx.QueryRow(ctx, `
 		SELECT EXISTS (SELECT FROM channels WHERE account_id = $1 AND id = $2),
-			EXISTS (SELECT FROM group_messages WHERE account_id = $1 AND resend_of_id = $3 AND NOT (fanout_done AND total_recipients = 0))`,
-		g.AccountID, g.ChannelID, old.ID).Scan(&channel, &resent)
+			EXISTS (SELECT FROM group_messages WHERE account_id = $1 AND resend_of_id = $3
+				AND coalesce(nullif(resend_statuses, '{}'), '{failed}') && $4::text[] AND NOT (fanout_done AND total_recipients = 0))`,
+		g.AccountID, g.ChannelID, old.ID, g.ResendStatuses).Scan(&channel, &resent)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("find what a resend needs: %w", err)

@@ -57,7 +57,7 @@ func (s *Store) AddressRecipients(ctx context.Context, g *messaging.GroupMessage
 }
 
 // FailedRecipients is AddressRecipients of a resend: those whom its old send failed to
-// reach for good, in order of their messages' ids, which the cursor goes by.
+// reach for good or was cancelled for, as the resend says, in order of their messages' ids, which the cursor goes by.
 func (s *Store) FailedRecipients(ctx context.Context, g *messaging.GroupMessage, cursor string, size int, each func([]messaging.Recipient) error) error {
 	for {
 		list, err := pg.Read(ctx, s.db, []string{g.AccountID}, toFailed, `
@@ -65,8 +65,9 @@ func (s *Store) FailedRecipients(ctx context.Context, g *messaging.GroupMessage,
 			WHERE account_id = $1 AND created_at = (SELECT started_at FROM group_messages WHERE account_id = $1 AND id = $2)
 				AND id > (SELECT coalesce(nullif($3, '')::uuid, uuid7_first(started_at)) FROM group_messages WHERE account_id = $1 AND id = $2)
 				AND id <= (SELECT uuid7_last(started_at) FROM group_messages WHERE account_id = $1 AND id = $2) AND group_message_id = $2
-				AND status = 'permanently_failed' AND ($4 OR error_code IS DISTINCT FROM $5) AND deleted_at IS NULL AND body_erased_at IS NULL
-			ORDER BY id LIMIT $6`, g.AccountID, g.ResendOfID, cursor, g.IncludeUnknown, messaging.CodeOutcomeUnknown, size)
+				AND (status = 'permanently_failed' AND 'failed' = ANY ($7::text[]) AND ($4 OR error_code IS DISTINCT FROM $5)
+					OR status = 'cancelled' AND 'cancelled' = ANY ($7::text[])) AND deleted_at IS NULL AND body_erased_at IS NULL
+			ORDER BY id LIMIT $6`, g.AccountID, g.ResendOfID, cursor, g.IncludeUnknown, messaging.CodeOutcomeUnknown, size, g.Resends())
 		if err != nil || len(list) == 0 {
 			return err
 		}

@@ -66,16 +66,20 @@ func tryLockMessage(ctx context.Context, tx *pg.Tx, scope []string, id string) (
 }
 
 // settle gives a waiting message that is locked its final state, counts it, and lets
-// a worker that has its chunk know.
+// a worker that has its chunk know. Beside a code of ours stands what the provider said last.
 func settle(ctx context.Context, tx *pg.Tx, m *placed, status, code string) error {
-	m.Status, m.ErrorCode, m.ErrorProvider, m.ErrorText, m.UpdatedAt = status, code, "", "", tx.Now
+	if code == "" {
+		m.ErrorProvider, m.ErrorText = "", ""
+	}
+	m.Status, m.ErrorCode, m.UpdatedAt = status, code, tx.Now
 	n := counts{cancelled: 1}
 	if status == messaging.MessagePermanentlyFailed {
 		m.FailedAt, n = &tx.Now, counts{failed: 1}
 	}
 	_, err := tx.Exec(ctx, `
-		UPDATE messages SET status = $4, error_code = nullif($5, ''), error_provider = NULL, error_text = NULL, failed_at = $6, updated_at = $7
-		WHERE account_id = $1 AND id = $2 AND created_at = $3`, m.AccountID, m.ID, m.CreatedAt, m.Status, m.ErrorCode, m.FailedAt, tx.Now)
+		UPDATE messages SET status = $4, error_code = nullif($5, ''), error_provider = nullif($8, ''), error_text = nullif($9, ''), failed_at = $6, updated_at = $7
+		WHERE account_id = $1 AND id = $2 AND created_at = $3`,
+		m.AccountID, m.ID, m.CreatedAt, m.Status, m.ErrorCode, m.FailedAt, tx.Now, m.ErrorProvider, m.ErrorText)
 	if err != nil {
 		return fmt.Errorf("settle the message: %w", err)
 	}

@@ -252,8 +252,8 @@ func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outc
 		UPDATE messages SET
 			status = ($6::text[])[array_position($1::uuid[], id)],
 			error_code = ($7::text[])[array_position($1::uuid[], id)],
-			error_provider = nullif(($8::text[])[array_position($1::uuid[], id)], ''),
-			error_text = nullif(($9::text[])[array_position($1::uuid[], id)], ''),
+			error_provider = CASE WHEN ($14::bool[])[array_position($1::uuid[], id)] THEN error_provider ELSE nullif(($8::text[])[array_position($1::uuid[], id)], '') END,
+			error_text = CASE WHEN ($14::bool[])[array_position($1::uuid[], id)] THEN error_text ELSE nullif(($9::text[])[array_position($1::uuid[], id)], '') END,
 			provider_message_id = nullif(($10::text[])[array_position($1::uuid[], id)], ''),
 			attempts = attempts + ($11::int[])[array_position($1::uuid[], id)],
 			failed_at = CASE WHEN ($6::text[])[array_position($1::uuid[], id)] = 'queued' THEN failed_at ELSE $12 END,
@@ -261,7 +261,7 @@ func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outc
 			channel_id = $13, updated_at = $12
 		WHERE id = ANY ($1::uuid[]) AND created_at >= $2 AND created_at <= $3 AND account_id = $4 AND chunk_id = $5 AND status IN ('queued', 'failed')
 		RETURNING id, status, attempts`,
-		a.ids, c.First, c.Last, c.AccountID, c.ID, a.statuses, a.codes, a.providers, a.texts, a.refs, a.used, tx.Now, c.ChannelID)
+		a.ids, c.First, c.Last, c.AccountID, c.ID, a.statuses, a.codes, a.providers, a.texts, a.refs, a.used, tx.Now, c.ChannelID, a.wordless)
 	if err != nil {
 		return fmt.Errorf("store outcomes: %w", err)
 	}
@@ -295,11 +295,12 @@ func storeOthers(ctx context.Context, tx *pg.Tx, c *Chunk, list []messaging.Outc
 type outcomeColumns struct {
 	ids, statuses, codes, providers, texts, refs []string
 	used                                         []int32
+	wordless                                     []bool
 }
 
 func newOutcomeColumns(n int) *outcomeColumns {
 	make1 := func() []string { return make([]string, 0, n) }
-	return &outcomeColumns{make1(), make1(), make1(), make1(), make1(), make1(), make([]int32, 0, n)}
+	return &outcomeColumns{make1(), make1(), make1(), make1(), make1(), make1(), make([]int32, 0, n), make([]bool, 0, n)}
 }
 
 func (a *outcomeColumns) add(o messaging.Outcome) {
@@ -309,7 +310,7 @@ func (a *outcomeColumns) add(o messaging.Outcome) {
 	if o.Attempt != "" {
 		used = 1
 	}
-	a.used = append(a.used, used)
+	a.used, a.wordless = append(a.used, used), append(a.wordless, o.Wordless())
 }
 
 // insertAttempts keeps a row of each attempt that was not a plain success.

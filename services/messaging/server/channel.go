@@ -152,7 +152,7 @@ func applyChannel(c *messaging.Channel, u *messagingv1.ChannelUpdate, path strin
 
 // DeleteChannel implements messagingv1.ChannelServiceServer.
 func (s *Server) DeleteChannel(ctx context.Context, req *messagingv1.DeleteChannelRequest) (*messagingv1.DeleteChannelResponse, error) {
-	if err := s.store.DeleteChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId()); err != nil {
+	if err := s.store.DeleteChannel(ctx, auth.ScopeFrom(ctx), req.GetChannelId(), req.GetForce()); err != nil {
 		return nil, err
 	}
 	return &messagingv1.DeleteChannelResponse{}, nil
@@ -183,7 +183,7 @@ func (s *Server) VerifyChannel(ctx context.Context, req *messagingv1.VerifyChann
 		return nil, err
 	}
 	if res.Class != channel.ClassOK {
-		return nil, apierr.New(errorv1.Reason_REASON_CHANNEL_VERIFICATION_FAILED, "%s", c.ErrorMessage)
+		return nil, apierr.New(errorv1.Reason_REASON_CHANNEL_VERIFICATION_FAILED, "%s", res.Text)
 	}
 	return &messagingv1.VerifyChannelResponse{Channel: s.toProtoChannel(c)}, nil
 }
@@ -210,7 +210,9 @@ func (s *Server) noteVerification(c *messaging.Channel, res channel.Result) {
 	case channel.ClassConfig, channel.ClassBilling:
 		c.Break(s.clock.Now().UTC(), true, res.Text)
 	default:
-		c.Status, c.ErrorMessage = messaging.ChannelDisconnected, res.Text
+		if c.Status != messaging.ChannelError { // what the provider refused is not mended by being away
+			c.Status, c.ErrorMessage = messaging.ChannelDisconnected, res.Text
+		}
 	}
 }
 

@@ -114,8 +114,8 @@ func toProtoGroup(g *messaging.GroupMessage) *messagingv1.GroupMessage {
 		FailedCount: g.Failed, CancelledCount: g.Cancelled, UnknownCount: g.Unknown, SkippedCount: g.Skipped, DeliveredCount: g.Delivered,
 		CreatedByUserId: g.CreatedByUserID, ErrorMessage: g.ErrorMessage, StartedAt: stampOrNil(g.StartedAt), CompletedAt: stampOrNil(g.CompletedAt),
 		ExcludeContactGroupIds: g.ExcludeContactGroupIDs, AddressCount: g.Addresses, ResendOfId: g.ResendOfID, IncludeUnknown: g.IncludeUnknown,
-		BodyErasedAt: stampOrNil(g.BodyErasedAt),
-		CreatedAt:    stamp(g.CreatedAt), UpdatedAt: stamp(g.UpdatedAt),
+		ResendStatuses: mapAll(g.Resends(), fromWord[messagingv1.ResendStatus]), BodyErasedAt: stampOrNil(g.BodyErasedAt),
+		CreatedAt: stamp(g.CreatedAt), UpdatedAt: stamp(g.UpdatedAt),
 	}
 }
 

@@ -277,7 +277,8 @@ func (s *Server) ResendGroupMessage(ctx context.Context, req *messagingv1.Resend
 	}
 	resp := &messagingv1.ResendGroupMessageResponse{}
 	resend := func(ctx context.Context, tx *pg.Tx, scope []string, id string) (*messaging.GroupMessage, error) {
-		return s.store.ResendGroupMessage(ctx, tx, scope, id, auth.From(ctx).UserID, req.GetIncludeUnknown(), messaging.Allowance{Quotas: quotasOf(ctx, g.AccountID)})
+		asked := messaging.Resending{UserID: auth.From(ctx).UserID, IncludeUnknown: req.GetIncludeUnknown(), Statuses: mapAll(req.GetStatuses(), toWord[messagingv1.ResendStatus])}
+		return s.store.ResendGroupMessage(ctx, tx, scope, id, asked, messaging.Allowance{Quotas: quotasOf(ctx, g.AccountID)})
 	}
 	err = s.changeGroup(ctx, g.ID, resend, func(tx *pg.Tx, g *messaging.GroupMessage) error {
 		resp.GroupMessage = toProtoGroup(g)

@@ -2,13 +2,13 @@ package server
 
 import (
 	"context"
-	"fmt"
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	messagingv1 "github.com/turumba/turumba/gen/turumba/messaging/v1"
 	"github.com/turumba/turumba/kit/apierr"
 	"github.com/turumba/turumba/kit/auth"
 	"github.com/turumba/turumba/kit/pg"
+	"github.com/turumba/turumba/kit/rules"
 	"github.com/turumba/turumba/services/messaging"
 )
 
@@ -22,11 +22,13 @@ func (s *Server) BatchCreateMessages(ctx context.Context, req *messagingv1.Batch
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.newComposer(ctx, accountID, mapAll(req.GetMessages(), func(in *messagingv1.MessageInput) messageInput { return in }))
+	resp := &messagingv1.BatchCreateMessagesResponse{Results: make([]*messagingv1.BatchCreateMessagesResult, len(req.GetMessages()))}
+	good := validItems(req.GetMessages(), resp)
+	c, err := s.newComposer(ctx, accountID, mapAll(good, func(i int) messageInput { return req.GetMessages()[i] }))
 	if err != nil {
 		return nil, s.orReplay(ctx, accountID, err)
 	}
-	b, resp, err := c.batch(req.GetMessages())
+	b, err := c.batch(req.GetMessages(), good, resp)
 	if err != nil {
 		return nil, s.orReplay(ctx, accountID, err)
 	}
@@ -54,23 +56,35 @@ type messageBatch struct {
 	at       []int
 }
 
-// batch makes the messages; items with an error have their result at once.
-func (c *composer) batch(items []*messagingv1.MessageInput) (messageBatch, *messagingv1.BatchCreateMessagesResponse, error) {
-	var b messageBatch
-	resp := &messagingv1.BatchCreateMessagesResponse{Results: make([]*messagingv1.BatchCreateMessagesResult, len(items))}
-	size := 0
+// validItems are the places of the items that keep to the rules of the contract; others have
+// their result at once.
+func validItems(items []*messagingv1.MessageInput, resp *messagingv1.BatchCreateMessagesResponse) (good []int) {
 	for i, item := range items {
-		m, err := c.message(item)
+		if err := rules.Check(item); err != nil {
+			resp.Results[i] = messageResult(nil, err)
+			continue
+		}
+		good = append(good, i)
+	}
+	return good
+}
+
+// batch makes the good messages; those with an error have their result at once.
+func (c *composer) batch(items []*messagingv1.MessageInput, good []int, resp *messagingv1.BatchCreateMessagesResponse) (messageBatch, error) {
+	var b messageBatch
+	size := 0
+	for _, i := range good {
+		m, err := c.message(items[i])
 		if err != nil {
 			resp.Results[i] = messageResult(nil, err)
 			continue
 		}
 		if size += len(m.Subject) + len(*m.Body) + len(m.HTML); size > maxBatchText {
-			return b, nil, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the texts of a batch have together at most %d MiB", maxBatchText>>20)
+			return b, apierr.New(errorv1.Reason_REASON_PAYLOAD_TOO_LARGE, "the texts of a batch have together at most %d MiB", maxBatchText>>20)
 		}
 		b.messages, b.at = append(b.messages, m), append(b.at, i)
 	}
-	return b, resp, nil
+	return b, nil
 }
 
 func messageResult(m *messaging.Message, err error) *messagingv1.BatchCreateMessagesResult {
@@ -79,10 +93,5 @@ func messageResult(m *messaging.Message, err error) *messagingv1.BatchCreateMess
 		out.MessageBody, out.Subject = "", ""
 		return &messagingv1.BatchCreateMessagesResult{Message: out}
 	}
-	e := apierr.From(err)
-	detail := e.Message
-	for _, f := range e.Fields {
-		detail += fmt.Sprintf("; %s %s", f.Field, f.Message)
-	}
-	return &messagingv1.BatchCreateMessagesResult{Code: apierr.Name(e.Reason), Detail: detail}
+	return &messagingv1.BatchCreateMessagesResult{Code: apierr.Name(apierr.From(err).Reason), Detail: rules.Detail(err)}
 }

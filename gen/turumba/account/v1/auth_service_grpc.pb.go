@@ -76,7 +76,8 @@ type AuthServiceClient interface {
 	// found no place within 2 s; so answer all calls without a token.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Refresh rotates a refresh token. A token that is used twice revokes its whole
-	// family. Cognito gives the same refresh token again.
+	// family; within ten seconds of the first use it is taken for a rival or a retry, which
+	// answers REFRESH_TOKEN_USED and revokes nothing. Cognito gives the same refresh token again.
 	Refresh(ctx context.Context, in *RefreshRequest, opts ...grpc.CallOption) (*RefreshResponse, error)
 	// Logout revokes the family of a refresh token.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
@@ -345,7 +346,8 @@ type AuthServiceServer interface {
 	// found no place within 2 s; so answer all calls without a token.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Refresh rotates a refresh token. A token that is used twice revokes its whole
-	// family. Cognito gives the same refresh token again.
+	// family; within ten seconds of the first use it is taken for a rival or a retry, which
+	// answers REFRESH_TOKEN_USED and revokes nothing. Cognito gives the same refresh token again.
 	Refresh(context.Context, *RefreshRequest) (*RefreshResponse, error)
 	// Logout revokes the family of a refresh token.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)

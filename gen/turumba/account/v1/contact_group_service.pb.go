@@ -232,7 +232,8 @@ func (x *GetContactGroupResponse) GetContactGroup() *ContactGroup {
 // ListContactGroupsRequest selects a page of groups.
 type ListContactGroupsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`
@@ -812,7 +813,8 @@ type ListGroupContactsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the group.
 	ContactGroupId string `protobuf:"bytes,1,opt,name=contact_group_id,json=contactGroupId,proto3" json:"contact_group_id,omitempty"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,2,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,3,rep,name=sort,proto3" json:"sort,omitempty"`

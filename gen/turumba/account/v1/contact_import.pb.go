@@ -208,6 +208,83 @@ func (x *ContactImportColumn) GetField() string {
 	return ""
 }
 
+// ContactImportWarning is what a file may not mean as it was read, or what an import could
+// not do. Nothing is rejected for it.
+type ContactImportWarning struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is about: "encoding_uncertain" (nothing in the file says its encoding),
+	// "encoding_damaged" (bytes that are not of the encoding), "column_unknown" (a column that
+	// became free data) or "group_deleted".
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The column that it is about; empty otherwise.
+	Column string `protobuf:"bytes,2,opt,name=column,proto3" json:"column,omitempty"`
+	// The same as a sentence.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// What may be meant: an encoding, or a field that a mapping can name; empty where there is
+	// no guess.
+	Alternative   string `protobuf:"bytes,4,opt,name=alternative,proto3" json:"alternative,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactImportWarning) Reset() {
+	*x = ContactImportWarning{}
+	mi := &file_turumba_account_v1_contact_import_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactImportWarning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactImportWarning) ProtoMessage() {}
+
+func (x *ContactImportWarning) ProtoReflect() protoreflect.Message {
+	mi := &file_turumba_account_v1_contact_import_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactImportWarning.ProtoReflect.Descriptor instead.
+func (*ContactImportWarning) Descriptor() ([]byte, []int) {
+	return file_turumba_account_v1_contact_import_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ContactImportWarning) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ContactImportWarning) GetColumn() string {
+	if x != nil {
+		return x.Column
+	}
+	return ""
+}
+
+func (x *ContactImportWarning) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ContactImportWarning) GetAlternative() string {
+	if x != nil {
+		return x.Alternative
+	}
+	return ""
+}
+
 // ContactImport is one CSV file on its way to being contacts. It is kept for 30 days.
 type ContactImport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -252,14 +329,17 @@ type ContactImport struct {
 	// When the upload began.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// What may not be meant, known when the upload begins; and what an import could not do, when
+	// it ends.
+	Warnings      []*ContactImportWarning `protobuf:"bytes,22,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContactImport) Reset() {
 	*x = ContactImport{}
-	mi := &file_turumba_account_v1_contact_import_proto_msgTypes[1]
+	mi := &file_turumba_account_v1_contact_import_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +351,7 @@ func (x *ContactImport) String() string {
 func (*ContactImport) ProtoMessage() {}
 
 func (x *ContactImport) ProtoReflect() protoreflect.Message {
-	mi := &file_turumba_account_v1_contact_import_proto_msgTypes[1]
+	mi := &file_turumba_account_v1_contact_import_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +364,7 @@ func (x *ContactImport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactImport.ProtoReflect.Descriptor instead.
 func (*ContactImport) Descriptor() ([]byte, []int) {
-	return file_turumba_account_v1_contact_import_proto_rawDescGZIP(), []int{1}
+	return file_turumba_account_v1_contact_import_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ContactImport) GetId() string {
@@ -434,6 +514,13 @@ func (x *ContactImport) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ContactImport) GetWarnings() []*ContactImportWarning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 var File_turumba_account_v1_contact_import_proto protoreflect.FileDescriptor
 
 const file_turumba_account_v1_contact_import_proto_rawDesc = "" +
@@ -441,7 +528,12 @@ const file_turumba_account_v1_contact_import_proto_rawDesc = "" +
 	"'turumba/account/v1/contact_import.proto\x12\x12turumba.account.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"W\n" +
 	"\x13ContactImportColumn\x12 \n" +
 	"\x06header\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06header\x12\x1e\n" +
-	"\x05field\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05field\"\xf3\b\n" +
+	"\x05field\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05field\"\xa5\x01\n" +
+	"\x14ContactImportWarning\x12\x1b\n" +
+	"\x04code\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18(R\x04code\x12 \n" +
+	"\x06column\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06column\x12\"\n" +
+	"\amessage\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\amessage\x12*\n" +
+	"\valternative\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\valternative\"\xc4\t\n" +
 	"\rContactImport\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -472,7 +564,8 @@ const file_turumba_account_v1_contact_import_proto_rawDesc = "" +
 	"created_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampB\x13\xbaH\x05\xb2\x01\x022\x00\x8a\xb5\x18\a\n" +
 	"\x03\x06\x04\f\x10\x01R\tcreatedAt\x12C\n" +
 	"\n" +
-	"updated_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt*\x95\x02\n" +
+	"updated_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\tupdatedAt\x12O\n" +
+	"\bwarnings\x18\x16 \x03(\v2(.turumba.account.v1.ContactImportWarningB\t\xbaH\x06\x92\x01\x03\x10\xfa\x01R\bwarnings*\x95\x02\n" +
 	"\x13ContactImportStatus\x12%\n" +
 	"!CONTACT_IMPORT_STATUS_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCONTACT_IMPORT_STATUS_UPLOADING\x10\x01\x12 \n" +
@@ -502,26 +595,28 @@ func file_turumba_account_v1_contact_import_proto_rawDescGZIP() []byte {
 }
 
 var file_turumba_account_v1_contact_import_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_turumba_account_v1_contact_import_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_turumba_account_v1_contact_import_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_turumba_account_v1_contact_import_proto_goTypes = []any{
 	(ContactImportStatus)(0),      // 0: turumba.account.v1.ContactImportStatus
 	(ContactKey)(0),               // 1: turumba.account.v1.ContactKey
 	(*ContactImportColumn)(nil),   // 2: turumba.account.v1.ContactImportColumn
-	(*ContactImport)(nil),         // 3: turumba.account.v1.ContactImport
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*ContactImportWarning)(nil),  // 3: turumba.account.v1.ContactImportWarning
+	(*ContactImport)(nil),         // 4: turumba.account.v1.ContactImport
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_turumba_account_v1_contact_import_proto_depIdxs = []int32{
 	0, // 0: turumba.account.v1.ContactImport.status:type_name -> turumba.account.v1.ContactImportStatus
 	2, // 1: turumba.account.v1.ContactImport.columns:type_name -> turumba.account.v1.ContactImportColumn
 	1, // 2: turumba.account.v1.ContactImport.match_by:type_name -> turumba.account.v1.ContactKey
-	4, // 3: turumba.account.v1.ContactImport.finished_at:type_name -> google.protobuf.Timestamp
-	4, // 4: turumba.account.v1.ContactImport.created_at:type_name -> google.protobuf.Timestamp
-	4, // 5: turumba.account.v1.ContactImport.updated_at:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 3: turumba.account.v1.ContactImport.finished_at:type_name -> google.protobuf.Timestamp
+	5, // 4: turumba.account.v1.ContactImport.created_at:type_name -> google.protobuf.Timestamp
+	5, // 5: turumba.account.v1.ContactImport.updated_at:type_name -> google.protobuf.Timestamp
+	3, // 6: turumba.account.v1.ContactImport.warnings:type_name -> turumba.account.v1.ContactImportWarning
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_turumba_account_v1_contact_import_proto_init() }
@@ -535,7 +630,7 @@ func file_turumba_account_v1_contact_import_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_account_v1_contact_import_proto_rawDesc), len(file_turumba_account_v1_contact_import_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -382,7 +382,7 @@ type BatchCreateContactsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account to create in; needed when the caller may create in several.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// The contacts, 1 to 1000.
+	// The contacts, 1 to 1000. One that breaks a rule has its result, and the others are made.
 	Contacts      []*ContactInput `protobuf:"bytes,2,rep,name=contacts,proto3" json:"contacts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -646,7 +646,8 @@ func (x *GetContactResponse) GetContact() *Contact {
 // ListContactsRequest selects a page of contacts.
 type ListContactsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`
@@ -783,7 +784,8 @@ func (x *ListContactsResponse) GetMeta() *v1.ListMeta {
 // ExportContactsRequest selects contacts and columns.
 type ExportContactsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Columns of the file in order: fields of a contact, telegram, whatsapp, messenger,
 	// metadata (as JSON) and metadata.key; absent: all but single keys.
@@ -1278,11 +1280,12 @@ const file_turumba_account_v1_contact_service_proto_rawDesc = "" +
 	"\videntifiers\x18\r \x03(\v21.turumba.account.v1.ContactInput.IdentifiersEntryB4\xbaH1\x9a\x01.\x10\x03\"!r\x1fR\btelegramR\bwhatsappR\tmessenger*\ar\x05\x10\x01\x18\xff\x01R\videntifiers\x1a>\n" +
 	"\x10IdentifiersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x01\n" +
 	"\x1aBatchCreateContactsRequest\x12*\n" +
 	"\n" +
-	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12I\n" +
-	"\bcontacts\x18\x02 \x03(\v2 .turumba.account.v1.ContactInputB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\bcontacts\"\xbf\x01\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12N\n" +
+	"\bcontacts\x18\x02 \x03(\v2 .turumba.account.v1.ContactInputB\x10\xbaH\r\x92\x01\n" +
+	"\b\x01\x10\xe8\a\"\x03\xd8\x01\x03R\bcontacts\"\xbf\x01\n" +
 	"\x19BatchCreateContactsResult\x125\n" +
 	"\acontact\x18\x01 \x01(\v2\x1b.turumba.account.v1.ContactR\acontact\x12\x1b\n" +
 	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +

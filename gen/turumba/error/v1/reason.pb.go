@@ -133,6 +133,8 @@ const (
 	Reason_REASON_SECRET_REQUIRED Reason = 50
 	// The body of the request did not come to its end (RFC 9110, section 15.5.9): send it again.
 	Reason_REASON_REQUEST_TIMEOUT Reason = 51
+	// Another call used the refresh token seconds ago: the session goes on with what that one got.
+	Reason_REASON_REFRESH_TOKEN_USED Reason = 52
 )
 
 // Enum value maps for Reason.
@@ -190,6 +192,7 @@ var (
 		49: "REASON_USE_INVITATION",
 		50: "REASON_SECRET_REQUIRED",
 		51: "REASON_REQUEST_TIMEOUT",
+		52: "REASON_REFRESH_TOKEN_USED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                 0,
@@ -244,6 +247,7 @@ var (
 		"REASON_USE_INVITATION":              49,
 		"REASON_SECRET_REQUIRED":             50,
 		"REASON_REQUEST_TIMEOUT":             51,
+		"REASON_REFRESH_TOKEN_USED":          52,
 	}
 )
 
@@ -278,7 +282,7 @@ var File_turumba_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xb3\v\n" +
+	"\x1dturumba/error/v1/reason.proto\x12\x10turumba.error.v1*\xd2\v\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x01\x12\x16\n" +
@@ -332,7 +336,8 @@ const file_turumba_error_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_PROVIDER_UNSUPPORTED\x100\x12\x19\n" +
 	"\x15REASON_USE_INVITATION\x101\x12\x1a\n" +
 	"\x16REASON_SECRET_REQUIRED\x102\x12\x1a\n" +
-	"\x16REASON_REQUEST_TIMEOUT\x103B\xc0\x01\n" +
+	"\x16REASON_REQUEST_TIMEOUT\x103\x12\x1d\n" +
+	"\x19REASON_REFRESH_TOKEN_USED\x104B\xc0\x01\n" +
 	"\x14com.turumba.error.v1B\vReasonProtoP\x01Z7github.com/turumba/turumba/gen/turumba/error/v1;errorv1\xa2\x02\x03TEX\xaa\x02\x10Turumba.Error.V1\xca\x02\x11Turumba\\Error_\\V1\xe2\x02\x1dTurumba\\Error_\\V1\\GPBMetadata\xea\x02\x12Turumba::Error::V1b\x06proto3"
 
 var (

@@ -304,7 +304,8 @@ func (x *GetChannelResponse) GetChannel() *Channel {
 // ListChannelsRequest selects a page of channels.
 type ListChannelsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`
@@ -689,7 +690,9 @@ func (x *UpdateChannelResponse) GetChannel() *Channel {
 type DeleteChannelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the channel.
-	ChannelId     string `protobuf:"bytes,1,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	ChannelId string `protobuf:"bytes,1,opt,name=channel_id,json=channelId,proto3" json:"channel_id,omitempty"`
+	// Delete it although messages wait for it, which fail then.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +732,13 @@ func (x *DeleteChannelRequest) GetChannelId() string {
 		return x.ChannelId
 	}
 	return ""
+}
+
+func (x *DeleteChannelRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // DeleteChannelResponse is empty.
@@ -1121,10 +1131,11 @@ const file_turumba_messaging_v1_channel_service_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"updateMask\"X\n" +
 	"\x15UpdateChannelResponse\x12?\n" +
-	"\achannel\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.ChannelB\x06\xbaH\x03\xc8\x01\x01R\achannel\"?\n" +
+	"\achannel\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.ChannelB\x06\xbaH\x03\xc8\x01\x01R\achannel\"U\n" +
 	"\x14DeleteChannelRequest\x12'\n" +
 	"\n" +
-	"channel_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tchannelId\"\x17\n" +
+	"channel_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tchannelId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x17\n" +
 	"\x15DeleteChannelResponse\"?\n" +
 	"\x14VerifyChannelRequest\x12'\n" +
 	"\n" +

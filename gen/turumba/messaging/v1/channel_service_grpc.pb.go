@@ -50,7 +50,8 @@ type ChannelServiceClient interface {
 	// changed together with every stored secret, or SECRET_REQUIRED names those that are
 	// missing and nothing changes.
 	UpdateChannel(ctx context.Context, in *UpdateChannelRequest, opts ...grpc.CallOption) (*UpdateChannelResponse, error)
-	// DeleteChannel removes a channel. Messages keep their history; queued ones fail.
+	// DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
+	// sends wait for it, unless force is set: then they fail.
 	DeleteChannel(ctx context.Context, in *DeleteChannelRequest, opts ...grpc.CallOption) (*DeleteChannelResponse, error)
 	// VerifyChannel asks the provider whether it accepts the credentials (at most 10 s)
 	// and stores the answer as the status; CHANNEL_VERIFICATION_FAILED
@@ -169,7 +170,8 @@ type ChannelServiceServer interface {
 	// changed together with every stored secret, or SECRET_REQUIRED names those that are
 	// missing and nothing changes.
 	UpdateChannel(context.Context, *UpdateChannelRequest) (*UpdateChannelResponse, error)
-	// DeleteChannel removes a channel. Messages keep their history; queued ones fail.
+	// DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
+	// sends wait for it, unless force is set: then they fail.
 	DeleteChannel(context.Context, *DeleteChannelRequest) (*DeleteChannelResponse, error)
 	// VerifyChannel asks the provider whether it accepts the credentials (at most 10 s)
 	// and stores the answer as the status; CHANNEL_VERIFICATION_FAILED

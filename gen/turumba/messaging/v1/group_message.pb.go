@@ -105,6 +105,59 @@ func (GroupMessageStatus) EnumDescriptor() ([]byte, []int) {
 	return file_turumba_messaging_v1_group_message_proto_rawDescGZIP(), []int{0}
 }
 
+// ResendStatus is which messages of an ended send a resend takes up.
+type ResendStatus int32
+
+const (
+	// Not a usable status.
+	ResendStatus_RESEND_STATUS_UNSPECIFIED ResendStatus = 0
+	// Those that failed for good.
+	ResendStatus_RESEND_STATUS_FAILED ResendStatus = 1
+	// Those that were cancelled, with the send or by themselves.
+	ResendStatus_RESEND_STATUS_CANCELLED ResendStatus = 2
+)
+
+// Enum value maps for ResendStatus.
+var (
+	ResendStatus_name = map[int32]string{
+		0: "RESEND_STATUS_UNSPECIFIED",
+		1: "RESEND_STATUS_FAILED",
+		2: "RESEND_STATUS_CANCELLED",
+	}
+	ResendStatus_value = map[string]int32{
+		"RESEND_STATUS_UNSPECIFIED": 0,
+		"RESEND_STATUS_FAILED":      1,
+		"RESEND_STATUS_CANCELLED":   2,
+	}
+)
+
+func (x ResendStatus) Enum() *ResendStatus {
+	p := new(ResendStatus)
+	*p = x
+	return p
+}
+
+func (x ResendStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ResendStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_turumba_messaging_v1_group_message_proto_enumTypes[1].Descriptor()
+}
+
+func (ResendStatus) Type() protoreflect.EnumType {
+	return &file_turumba_messaging_v1_group_message_proto_enumTypes[1]
+}
+
+func (x ResendStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ResendStatus.Descriptor instead.
+func (ResendStatus) EnumDescriptor() ([]byte, []int) {
+	return file_turumba_messaging_v1_group_message_proto_rawDescGZIP(), []int{1}
+}
+
 // GroupMessage is one bulk send. At every commit
 // total_recipients = pending_count + sent_count + failed_count + cancelled_count.
 type GroupMessage struct {
@@ -160,17 +213,19 @@ type GroupMessage struct {
 	// Contact groups whose members do not receive it.
 	ExcludeContactGroupIds []string `protobuf:"bytes,25,rep,name=exclude_contact_group_ids,json=excludeContactGroupIds,proto3" json:"exclude_contact_group_ids,omitempty"`
 	// How many recipients were given by address, besides the contact groups; of a resend,
-	// how many failed messages there were when it was accepted.
+	// how many messages it takes up there were when it was accepted.
 	AddressCount int32 `protobuf:"varint,26,opt,name=address_count,json=addressCount,proto3" json:"address_count,omitempty"`
-	// The send whose failed messages this one sends again; empty for any other.
+	// The send whose messages this one sends again; empty for any other.
 	ResendOfId string `protobuf:"bytes,27,opt,name=resend_of_id,json=resendOfId,proto3" json:"resend_of_id,omitempty"`
 	// Whether a resend takes those whose outcome is unknown too.
 	IncludeUnknown bool `protobuf:"varint,28,opt,name=include_unknown,json=includeUnknown,proto3" json:"include_unknown,omitempty"`
 	// When the account's retention erased the text of the send, its custom_values and its
 	// metadata, and what its messages held.
-	BodyErasedAt  *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=body_erased_at,json=bodyErasedAt,proto3" json:"body_erased_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BodyErasedAt *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=body_erased_at,json=bodyErasedAt,proto3" json:"body_erased_at,omitempty"`
+	// Which messages a resend takes up; empty for any other send.
+	ResendStatuses []ResendStatus `protobuf:"varint,30,rep,packed,name=resend_statuses,json=resendStatuses,proto3,enum=turumba.messaging.v1.ResendStatus" json:"resend_statuses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GroupMessage) Reset() {
@@ -406,6 +461,13 @@ func (x *GroupMessage) GetBodyErasedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GroupMessage) GetResendStatuses() []ResendStatus {
+	if x != nil {
+		return x.ResendStatuses
+	}
+	return nil
+}
+
 // AddressRecipient is somebody who receives a send without being a contact.
 type AddressRecipient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -550,7 +612,7 @@ var File_turumba_messaging_v1_group_message_proto protoreflect.FileDescriptor
 
 const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\n" +
-	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\x8b\x0e\n" +
+	"(turumba/messaging/v1/group_message.proto\x12\x14turumba.messaging.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turumba/options/v1/options.proto\"\xe9\x0e\n" +
 	"\fGroupMessage\x12 \n" +
 	"\x02id\x18\x01 \x01(\tB\x10\xbaH\x05r\x03\xb0\x01\x01\x8a\xb5\x18\x04\n" +
 	"\x02\x01\vR\x02id\x12/\n" +
@@ -601,7 +663,8 @@ const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\fresend_of_id\x18\x1b \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\n" +
 	"resendOfId\x12'\n" +
 	"\x0finclude_unknown\x18\x1c \x01(\bR\x0eincludeUnknown\x12J\n" +
-	"\x0ebody_erased_at\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\fbodyErasedAt\x1a?\n" +
+	"\x0ebody_erased_at\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampB\b\xbaH\x05\xb2\x01\x022\x00R\fbodyErasedAt\x12\\\n" +
+	"\x0fresend_statuses\x18\x1e \x03(\x0e2\".turumba.messaging.v1.ResendStatusB\x0f\xbaH\f\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01R\x0eresendStatuses\x1a?\n" +
 	"\x11CustomValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x01\n" +
@@ -632,7 +695,11 @@ const file_turumba_messaging_v1_group_message_proto_rawDesc = "" +
 	"\x1eGROUP_MESSAGE_STATUS_COMPLETED\x10\x05\x12)\n" +
 	"%GROUP_MESSAGE_STATUS_PARTIALLY_FAILED\x10\x06\x12\x1f\n" +
 	"\x1bGROUP_MESSAGE_STATUS_FAILED\x10\a\x12\"\n" +
-	"\x1eGROUP_MESSAGE_STATUS_CANCELLED\x10\bB\xe0\x01\n" +
+	"\x1eGROUP_MESSAGE_STATUS_CANCELLED\x10\b*d\n" +
+	"\fResendStatus\x12\x1d\n" +
+	"\x19RESEND_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14RESEND_STATUS_FAILED\x10\x01\x12\x1b\n" +
+	"\x17RESEND_STATUS_CANCELLED\x10\x02B\xe0\x01\n" +
 	"\x18com.turumba.messaging.v1B\x11GroupMessageProtoP\x01Z?github.com/turumba/turumba/gen/turumba/messaging/v1;messagingv1\xa2\x02\x03TMX\xaa\x02\x14Turumba.Messaging.V1\xca\x02\x14Turumba\\Messaging\\V1\xe2\x02 Turumba\\Messaging\\V1\\GPBMetadata\xea\x02\x16Turumba::Messaging::V1b\x06proto3"
 
 var (
@@ -647,34 +714,36 @@ func file_turumba_messaging_v1_group_message_proto_rawDescGZIP() []byte {
 	return file_turumba_messaging_v1_group_message_proto_rawDescData
 }
 
-var file_turumba_messaging_v1_group_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_turumba_messaging_v1_group_message_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_turumba_messaging_v1_group_message_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_turumba_messaging_v1_group_message_proto_goTypes = []any{
 	(GroupMessageStatus)(0),       // 0: turumba.messaging.v1.GroupMessageStatus
-	(*GroupMessage)(nil),          // 1: turumba.messaging.v1.GroupMessage
-	(*AddressRecipient)(nil),      // 2: turumba.messaging.v1.AddressRecipient
-	(*SkippedRecipient)(nil),      // 3: turumba.messaging.v1.SkippedRecipient
-	nil,                           // 4: turumba.messaging.v1.GroupMessage.CustomValuesEntry
-	nil,                           // 5: turumba.messaging.v1.AddressRecipient.ValuesEntry
-	(*structpb.Struct)(nil),       // 6: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(ResendStatus)(0),             // 1: turumba.messaging.v1.ResendStatus
+	(*GroupMessage)(nil),          // 2: turumba.messaging.v1.GroupMessage
+	(*AddressRecipient)(nil),      // 3: turumba.messaging.v1.AddressRecipient
+	(*SkippedRecipient)(nil),      // 4: turumba.messaging.v1.SkippedRecipient
+	nil,                           // 5: turumba.messaging.v1.GroupMessage.CustomValuesEntry
+	nil,                           // 6: turumba.messaging.v1.AddressRecipient.ValuesEntry
+	(*structpb.Struct)(nil),       // 7: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_turumba_messaging_v1_group_message_proto_depIdxs = []int32{
 	0,  // 0: turumba.messaging.v1.GroupMessage.status:type_name -> turumba.messaging.v1.GroupMessageStatus
-	4,  // 1: turumba.messaging.v1.GroupMessage.custom_values:type_name -> turumba.messaging.v1.GroupMessage.CustomValuesEntry
-	6,  // 2: turumba.messaging.v1.GroupMessage.metadata:type_name -> google.protobuf.Struct
-	7,  // 3: turumba.messaging.v1.GroupMessage.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 4: turumba.messaging.v1.GroupMessage.completed_at:type_name -> google.protobuf.Timestamp
-	7,  // 5: turumba.messaging.v1.GroupMessage.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 6: turumba.messaging.v1.GroupMessage.updated_at:type_name -> google.protobuf.Timestamp
-	7,  // 7: turumba.messaging.v1.GroupMessage.body_erased_at:type_name -> google.protobuf.Timestamp
-	5,  // 8: turumba.messaging.v1.AddressRecipient.values:type_name -> turumba.messaging.v1.AddressRecipient.ValuesEntry
-	7,  // 9: turumba.messaging.v1.SkippedRecipient.created_at:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 1: turumba.messaging.v1.GroupMessage.custom_values:type_name -> turumba.messaging.v1.GroupMessage.CustomValuesEntry
+	7,  // 2: turumba.messaging.v1.GroupMessage.metadata:type_name -> google.protobuf.Struct
+	8,  // 3: turumba.messaging.v1.GroupMessage.started_at:type_name -> google.protobuf.Timestamp
+	8,  // 4: turumba.messaging.v1.GroupMessage.completed_at:type_name -> google.protobuf.Timestamp
+	8,  // 5: turumba.messaging.v1.GroupMessage.created_at:type_name -> google.protobuf.Timestamp
+	8,  // 6: turumba.messaging.v1.GroupMessage.updated_at:type_name -> google.protobuf.Timestamp
+	8,  // 7: turumba.messaging.v1.GroupMessage.body_erased_at:type_name -> google.protobuf.Timestamp
+	1,  // 8: turumba.messaging.v1.GroupMessage.resend_statuses:type_name -> turumba.messaging.v1.ResendStatus
+	6,  // 9: turumba.messaging.v1.AddressRecipient.values:type_name -> turumba.messaging.v1.AddressRecipient.ValuesEntry
+	8,  // 10: turumba.messaging.v1.SkippedRecipient.created_at:type_name -> google.protobuf.Timestamp
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_proto_init() }
@@ -687,7 +756,7 @@ func file_turumba_messaging_v1_group_message_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turumba_messaging_v1_group_message_proto_rawDesc), len(file_turumba_messaging_v1_group_message_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -743,8 +743,11 @@ type ResendGroupMessageRequest struct {
 	// Whether to take those whose outcome is unknown too. They may have got the message,
 	// and would then get it twice.
 	IncludeUnknown bool `protobuf:"varint,2,opt,name=include_unknown,json=includeUnknown,proto3" json:"include_unknown,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Which messages to take up: those that failed where nothing is said. Whoever had no message
+	// yet when a send was cancelled is in none of them.
+	Statuses      []ResendStatus `protobuf:"varint,3,rep,packed,name=statuses,proto3,enum=turumba.messaging.v1.ResendStatus" json:"statuses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResendGroupMessageRequest) Reset() {
@@ -789,6 +792,13 @@ func (x *ResendGroupMessageRequest) GetIncludeUnknown() bool {
 		return x.IncludeUnknown
 	}
 	return false
+}
+
+func (x *ResendGroupMessageRequest) GetStatuses() []ResendStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
 }
 
 // ResendGroupMessageResponse holds the new send.
@@ -840,7 +850,8 @@ func (x *ResendGroupMessageResponse) GetGroupMessage() *GroupMessage {
 // ListGroupMessagesRequest selects a page of sends.
 type ListGroupMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`
@@ -1160,7 +1171,8 @@ type ListSkippedRecipientsRequest struct {
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_page_token of the previous page.
 	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,5,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort          []string `protobuf:"bytes,6,rep,name=sort,proto3" json:"sort,omitempty"`
@@ -1364,10 +1376,11 @@ const file_turumba_messaging_v1_group_message_service_proto_rawDesc = "" +
 	"\x19CancelGroupMessageRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\"m\n" +
 	"\x1aCancelGroupMessageResponse\x12O\n" +
-	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"x\n" +
+	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"\xcd\x01\n" +
 	"\x19ResendGroupMessageRequest\x122\n" +
 	"\x10group_message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x0egroupMessageId\x12'\n" +
-	"\x0finclude_unknown\x18\x02 \x01(\bR\x0eincludeUnknown\"m\n" +
+	"\x0finclude_unknown\x18\x02 \x01(\bR\x0eincludeUnknown\x12S\n" +
+	"\bstatuses\x18\x03 \x03(\x0e2\".turumba.messaging.v1.ResendStatusB\x13\xbaH\x10\x92\x01\r\x10\x02\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\bstatuses\"m\n" +
 	"\x1aResendGroupMessageResponse\x12O\n" +
 	"\rgroup_message\x18\x01 \x01(\v2\".turumba.messaging.v1.GroupMessageB\x06\xbaH\x03\xc8\x01\x01R\fgroupMessage\"\xd7\x01\n" +
 	"\x18ListGroupMessagesRequest\x12)\n" +
@@ -1471,12 +1484,13 @@ var file_turumba_messaging_v1_group_message_service_proto_goTypes = []any{
 	(*AddressRecipient)(nil),              // 25: turumba.messaging.v1.AddressRecipient
 	(*GroupMessage)(nil),                  // 26: turumba.messaging.v1.GroupMessage
 	(*fieldmaskpb.FieldMask)(nil),         // 27: google.protobuf.FieldMask
-	(*v1.ListMeta)(nil),                   // 28: turumba.options.v1.ListMeta
-	(*SkippedRecipient)(nil),              // 29: turumba.messaging.v1.SkippedRecipient
-	(*DryRunGroupMessageRequest)(nil),     // 30: turumba.messaging.v1.DryRunGroupMessageRequest
-	(*DryRunDraftRequest)(nil),            // 31: turumba.messaging.v1.DryRunDraftRequest
-	(*DryRunGroupMessageResponse)(nil),    // 32: turumba.messaging.v1.DryRunGroupMessageResponse
-	(*DryRunDraftResponse)(nil),           // 33: turumba.messaging.v1.DryRunDraftResponse
+	(ResendStatus)(0),                     // 28: turumba.messaging.v1.ResendStatus
+	(*v1.ListMeta)(nil),                   // 29: turumba.options.v1.ListMeta
+	(*SkippedRecipient)(nil),              // 30: turumba.messaging.v1.SkippedRecipient
+	(*DryRunGroupMessageRequest)(nil),     // 31: turumba.messaging.v1.DryRunGroupMessageRequest
+	(*DryRunDraftRequest)(nil),            // 32: turumba.messaging.v1.DryRunDraftRequest
+	(*DryRunGroupMessageResponse)(nil),    // 33: turumba.messaging.v1.DryRunGroupMessageResponse
+	(*DryRunDraftResponse)(nil),           // 34: turumba.messaging.v1.DryRunDraftResponse
 }
 var file_turumba_messaging_v1_group_message_service_proto_depIdxs = []int32{
 	21, // 0: turumba.messaging.v1.CreateGroupMessageRequest.custom_values:type_name -> turumba.messaging.v1.CreateGroupMessageRequest.CustomValuesEntry
@@ -1493,41 +1507,42 @@ var file_turumba_messaging_v1_group_message_service_proto_depIdxs = []int32{
 	26, // 11: turumba.messaging.v1.UpdateGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
 	26, // 12: turumba.messaging.v1.SendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
 	26, // 13: turumba.messaging.v1.CancelGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	26, // 14: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	26, // 15: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
-	28, // 16: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
-	26, // 17: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
-	29, // 18: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
-	28, // 19: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
-	0,  // 20: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
-	30, // 21: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:input_type -> turumba.messaging.v1.DryRunGroupMessageRequest
-	2,  // 22: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
-	13, // 23: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
-	5,  // 24: turumba.messaging.v1.GroupMessageService.UpdateGroupMessage:input_type -> turumba.messaging.v1.UpdateGroupMessageRequest
-	31, // 25: turumba.messaging.v1.GroupMessageService.DryRunDraft:input_type -> turumba.messaging.v1.DryRunDraftRequest
-	7,  // 26: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
-	9,  // 27: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
-	11, // 28: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
-	15, // 29: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
-	17, // 30: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
-	19, // 31: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
-	1,  // 32: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
-	32, // 33: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:output_type -> turumba.messaging.v1.DryRunGroupMessageResponse
-	3,  // 34: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
-	14, // 35: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
-	6,  // 36: turumba.messaging.v1.GroupMessageService.UpdateGroupMessage:output_type -> turumba.messaging.v1.UpdateGroupMessageResponse
-	33, // 37: turumba.messaging.v1.GroupMessageService.DryRunDraft:output_type -> turumba.messaging.v1.DryRunDraftResponse
-	8,  // 38: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
-	10, // 39: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
-	12, // 40: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
-	16, // 41: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
-	18, // 42: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
-	20, // 43: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
-	32, // [32:44] is the sub-list for method output_type
-	20, // [20:32] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	28, // 14: turumba.messaging.v1.ResendGroupMessageRequest.statuses:type_name -> turumba.messaging.v1.ResendStatus
+	26, // 15: turumba.messaging.v1.ResendGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	26, // 16: turumba.messaging.v1.ListGroupMessagesResponse.data:type_name -> turumba.messaging.v1.GroupMessage
+	29, // 17: turumba.messaging.v1.ListGroupMessagesResponse.meta:type_name -> turumba.options.v1.ListMeta
+	26, // 18: turumba.messaging.v1.WatchGroupMessageResponse.group_message:type_name -> turumba.messaging.v1.GroupMessage
+	30, // 19: turumba.messaging.v1.ListSkippedRecipientsResponse.data:type_name -> turumba.messaging.v1.SkippedRecipient
+	29, // 20: turumba.messaging.v1.ListSkippedRecipientsResponse.meta:type_name -> turumba.options.v1.ListMeta
+	0,  // 21: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:input_type -> turumba.messaging.v1.CreateGroupMessageRequest
+	31, // 22: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:input_type -> turumba.messaging.v1.DryRunGroupMessageRequest
+	2,  // 23: turumba.messaging.v1.GroupMessageService.GetGroupMessage:input_type -> turumba.messaging.v1.GetGroupMessageRequest
+	13, // 24: turumba.messaging.v1.GroupMessageService.ListGroupMessages:input_type -> turumba.messaging.v1.ListGroupMessagesRequest
+	5,  // 25: turumba.messaging.v1.GroupMessageService.UpdateGroupMessage:input_type -> turumba.messaging.v1.UpdateGroupMessageRequest
+	32, // 26: turumba.messaging.v1.GroupMessageService.DryRunDraft:input_type -> turumba.messaging.v1.DryRunDraftRequest
+	7,  // 27: turumba.messaging.v1.GroupMessageService.SendGroupMessage:input_type -> turumba.messaging.v1.SendGroupMessageRequest
+	9,  // 28: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:input_type -> turumba.messaging.v1.CancelGroupMessageRequest
+	11, // 29: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:input_type -> turumba.messaging.v1.ResendGroupMessageRequest
+	15, // 30: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:input_type -> turumba.messaging.v1.DeleteGroupMessageRequest
+	17, // 31: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:input_type -> turumba.messaging.v1.WatchGroupMessageRequest
+	19, // 32: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:input_type -> turumba.messaging.v1.ListSkippedRecipientsRequest
+	1,  // 33: turumba.messaging.v1.GroupMessageService.CreateGroupMessage:output_type -> turumba.messaging.v1.CreateGroupMessageResponse
+	33, // 34: turumba.messaging.v1.GroupMessageService.DryRunGroupMessage:output_type -> turumba.messaging.v1.DryRunGroupMessageResponse
+	3,  // 35: turumba.messaging.v1.GroupMessageService.GetGroupMessage:output_type -> turumba.messaging.v1.GetGroupMessageResponse
+	14, // 36: turumba.messaging.v1.GroupMessageService.ListGroupMessages:output_type -> turumba.messaging.v1.ListGroupMessagesResponse
+	6,  // 37: turumba.messaging.v1.GroupMessageService.UpdateGroupMessage:output_type -> turumba.messaging.v1.UpdateGroupMessageResponse
+	34, // 38: turumba.messaging.v1.GroupMessageService.DryRunDraft:output_type -> turumba.messaging.v1.DryRunDraftResponse
+	8,  // 39: turumba.messaging.v1.GroupMessageService.SendGroupMessage:output_type -> turumba.messaging.v1.SendGroupMessageResponse
+	10, // 40: turumba.messaging.v1.GroupMessageService.CancelGroupMessage:output_type -> turumba.messaging.v1.CancelGroupMessageResponse
+	12, // 41: turumba.messaging.v1.GroupMessageService.ResendGroupMessage:output_type -> turumba.messaging.v1.ResendGroupMessageResponse
+	16, // 42: turumba.messaging.v1.GroupMessageService.DeleteGroupMessage:output_type -> turumba.messaging.v1.DeleteGroupMessageResponse
+	18, // 43: turumba.messaging.v1.GroupMessageService.WatchGroupMessage:output_type -> turumba.messaging.v1.WatchGroupMessageResponse
+	20, // 44: turumba.messaging.v1.GroupMessageService.ListSkippedRecipients:output_type -> turumba.messaging.v1.ListSkippedRecipientsResponse
+	33, // [33:45] is the sub-list for method output_type
+	21, // [21:33] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_turumba_messaging_v1_group_message_service_proto_init() }

@@ -63,10 +63,10 @@ type GroupMessageServiceClient interface {
 	// without an outcome become cancelled.
 	CancelGroupMessage(ctx context.Context, in *CancelGroupMessageRequest, opts ...grpc.CallOption) (*CancelGroupMessageResponse, error)
 	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
-	// failed to reach for good: the same text with the values that they had, by the same
+	// failed to reach for good, or did not reach because it was cancelled, as statuses say: the same text with the values that they had, by the same
 	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-	// the old one is running, when nothing failed, once its text was erased, or when it was
-	// resent before.
+	// the old one is running, when it has no such messages, once its text was erased, or when
+	// messages of one of the statuses were resent before.
 	ResendGroupMessage(ctx context.Context, in *ResendGroupMessageRequest, opts ...grpc.CallOption) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.
@@ -247,10 +247,10 @@ type GroupMessageServiceServer interface {
 	// without an outcome become cancelled.
 	CancelGroupMessage(context.Context, *CancelGroupMessageRequest) (*CancelGroupMessageResponse, error)
 	// ResendGroupMessage makes a new send, which starts at once, to those whom an ended one
-	// failed to reach for good: the same text with the values that they had, by the same
+	// failed to reach for good, or did not reach because it was cancelled, as statuses say: the same text with the values that they had, by the same
 	// channel, to the same addresses. Who opted out since is skipped. INVALID_STATE while
-	// the old one is running, when nothing failed, once its text was erased, or when it was
-	// resent before.
+	// the old one is running, when it has no such messages, once its text was erased, or when
+	// messages of one of the statuses were resent before.
 	ResendGroupMessage(context.Context, *ResendGroupMessageRequest) (*ResendGroupMessageResponse, error)
 	// DeleteGroupMessage removes a draft or a finished send from the lists;
 	// INVALID_STATE while it is running.

@@ -161,7 +161,7 @@ type BatchCreateMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account to create in; needed when the caller may create in several.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// The messages, 1 to 1000.
+	// The messages, 1 to 1000. One that breaks a rule has its result, and the others are made.
 	Messages      []*MessageInput `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -696,11 +696,12 @@ const file_turumba_messaging_v1_message_service_batch_proto_rawDesc = "" +
 	"\vtext_source\x125exactly one of template_id and message_body is needed\x1a5(this.template_id == '') != (this.message_body == '')\x1an\n" +
 	"\vone_channel\x12.channel_id and channel_type cannot be together\x1a/this.channel_id == '' || this.channel_type == 0\x1ak\n" +
 	"\trecipient\x12(contact_id or delivery_address is needed\x1a4this.contact_id != '' || this.delivery_address != ''\x1a\xa6\x01\n" +
-	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"\x95\x01\n" +
+	"\x0etemplate_parts\x12Fcustom_values belong to a template_id, and a subject to a message_body\x1aLthis.template_id == '' ? this.custom_values.size() == 0 : this.subject == ''\"\x9a\x01\n" +
 	"\x1aBatchCreateMessagesRequest\x12*\n" +
 	"\n" +
-	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12K\n" +
-	"\bmessages\x18\x02 \x03(\v2\".turumba.messaging.v1.MessageInputB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\bmessages\"\x93\x01\n" +
+	"account_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\taccountId\x12P\n" +
+	"\bmessages\x18\x02 \x03(\v2\".turumba.messaging.v1.MessageInputB\x10\xbaH\r\x92\x01\n" +
+	"\b\x01\x10\xe8\a\"\x03\xd8\x01\x03R\bmessages\"\x93\x01\n" +
 	"\x19BatchCreateMessagesResult\x127\n" +
 	"\amessage\x18\x01 \x01(\v2\x1d.turumba.messaging.v1.MessageR\amessage\x12\x1b\n" +
 	"\x04code\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +

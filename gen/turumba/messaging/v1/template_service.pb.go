@@ -295,7 +295,8 @@ func (x *GetTemplateResponse) GetTemplate() *Template {
 // ListTemplatesRequest selects a page of templates.
 type ListTemplatesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Filters `field:op:value`, all of which must hold; at most 20.
+	// Filters `field:op:value`, all of which must hold; at most 20. `\,`, `\:` and `\\` stand
+	// for a comma, a colon and a backslash that are part of a name or a value.
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`

@@ -178,7 +178,7 @@ func (p *Provider) Refresh(ctx context.Context, token string) (identity.Tokens, 
 		case !h.Live(x) || !tx.Now.Before(old.ExpiresAt):
 			return identity.ErrRefresh
 		case old.UsedAt != nil && tx.Now.Sub(*old.UsedAt) < reuseGrace:
-			return identity.ErrRefresh
+			return identity.ErrRefreshUsed
 		case old.UsedAt != nil:
 			stolen = h
 			return h.EndSession(ctx, x.ID) // committed: the theft counts

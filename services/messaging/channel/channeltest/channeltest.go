@@ -92,10 +92,10 @@ type Want struct {
 	Outcome       channel.Outcome
 	Class         channel.Class
 	Code, SubCode string
-	// Text must be contained in Result.Text.
-	Text        string
-	RetryAfter  time.Duration
-	ProviderIDs []string
+	// Text must be contained in Result.Text, and NotText, where there is one, must not.
+	Text, NotText string
+	RetryAfter    time.Duration
+	ProviderIDs   []string
 }
 
 // Run runs the laws and the table.
@@ -150,6 +150,9 @@ func checkWant(t *testing.T, want Want, res channel.Result) {
 	require.Equal(t, want.Code, res.Code, "code of %+v", res)
 	require.Equal(t, want.SubCode, res.SubCode)
 	require.Contains(t, res.Text, want.Text)
+	if want.NotText != "" {
+		require.NotContains(t, res.Text, want.NotText)
+	}
 	require.Equal(t, want.RetryAfter, res.RetryAfter)
 	require.Equal(t, want.ProviderIDs, res.ProviderIDs)
 }

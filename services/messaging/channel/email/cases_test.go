@@ -255,6 +255,60 @@ func connectionCases() []channeltest.Case {
 	}
 }
 
+// TestHelo: a server that does not take EHLO is greeted as before there was one.
+func TestHelo(t *testing.T) {
+	t.Parallel()
+	noLogin := with(func(s *channel.EmailSettings) { s.Username = "" })
+	rest := []string{"C: MAIL FROM:<news@sender.example>", "S: 250 ok", "C: RCPT", "S: 250 ok", "C: DATA", "S: 354 go", "C...", "S: 250 2.0.0 queued as 4Qx"}
+	greeted := func(reply string) []string {
+		return []string{"S: 220 ready", "C: EHLO client.example", "S: " + reply, "C: HELO client.example", "S: 250 provider"}
+	}
+	var cases []channeltest.Case
+	for _, reply := range []string{"500 command unrecognized", "501 5.5.4 not this argument", "502 not implemented", "504 no", "550 not EHLO", "500-two\r\n500 lines"} {
+		cases = append(cases, channeltest.Case{
+			Name: reply, Settings: noLogin, Peers: dialogue(append(greeted(reply), rest...)), Want: accepted(), NotWire: []string{"SIZE=", "8BITMIME", "AUTH", "STARTTLS"},
+		})
+	}
+	refusedTwice := []string{"S: 220 ready", "C: EHLO", "S: 550 5.7.1 not from there", "C: HELO", "S: 503 5.5.1 bad sequence"}
+	afterTLS := []string{"S: 220 ready", "C: EHLO", "S: 250-provider", "S: 250-PIPELINING", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "tls", "C: EHLO", "S: 500 no", "C: HELO", "S: 250 provider"}
+	silent := channel.ClassTransient
+	channeltest.Run(t, suite(append(cases,
+		channeltest.Case{Name: "refused as well", Peers: dialogue(refusedTwice), Want: withText(notSent(channel.ClassConfig, "550", "5.7.1"), "not from there")},
+		channeltest.Case{Name: "gone after it", Peers: dialogue([]string{"S: 220 ready", "C: EHLO", "S: 500 what", "close"}), Want: notSent(channel.ClassConfig, "500", "")},
+		channeltest.Case{Name: "not now", Peers: dialogue([]string{"S: 220 ready", "C: EHLO", "S: 451 later"}), Want: notSent(silent, "451", ""), NotWire: []string{"HELO"}},
+		channeltest.Case{Name: "no login there", Peers: dialogue(greeted("502 no")), Want: notSent(channel.ClassConfig, "login_unavailable", ""), NotWire: []string{"MAIL"}},
+		channeltest.Case{Name: "no encryption there", Settings: tlsMode(channel.TLSStartTLS), Peers: dialogue(greeted("502 no")), Want: notSent(channel.ClassConfig, "starttls_missing", ""), NotWire: []string{"MAIL", "AUTH"}},
+		channeltest.Case{
+			Name: "within TLS", Want: accepted(), Peers: dialogue(append(afterTLS, rest...)), NotWire: []string{"AUTH", "SIZE="},
+			Settings: with(func(s *channel.EmailSettings) { s.Username, s.TLS, s.AllowPlaintext = "", channel.TLSStartTLS, false }),
+		},
+	)...))
+}
+
+// TestProvidersSentenceAtLogin: whoever verifies a channel reads what its server says of the
+// login beside ours, and nothing that it says before.
+func TestProvidersSentenceAtLogin(t *testing.T) {
+	t.Parallel()
+	verified := func(name string, peers []channeltest.Peer, want channeltest.Want) channeltest.Case {
+		return channeltest.Case{Name: name, Verify: true, Peers: peers, Want: want}
+	}
+	needed := "the mail server refused the login: Application-specific password required. ***"
+	channeltest.Run(t, suite(
+		verified("one of their own kind", atAuth("534 5.7.9 Application-specific password required. correct horse"),
+			withText(notSent(channel.ClassConfig, "534", "5.7.9"), needed)),
+		verified("no words", atAuth("535 "), withText(notSent(channel.ClassConfig, "535", ""), "the mail server refused the login")),
+		verified("not now", atAuth("454 4.7.0 directory is down"),
+			withText(notSent(channel.ClassTransient, "454", "4.7.0"), "the mail server cannot log in or encrypt right now: directory is down")),
+		verified("something that is no mail server", dialogue([]string{"S: 530 secret of the house"}),
+			channeltest.Want{Outcome: channel.NotSent, Class: channel.ClassConfig, Code: "530", NotText: "house"}),
+	))
+}
+
+func withText(want channeltest.Want, text string) channeltest.Want {
+	want.Text = text
+	return want
+}
+
 // TestTimeouts runs the rows in which the server goes silent.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/turumba/turumba/services/messaging/channel"
@@ -141,16 +142,24 @@ func (w *wire) startTLS(ctx context.Context) *channel.Result {
 	return w.hello(ctx)
 }
 
+// hello names us. A server that does not know EHLO, or does not take it, is greeted as older
+// ones are, and offers no extensions then (RFC 5321, sections 3.2 and 4.1.1.1; 4.1.4 has the
+// replies: 500, 501, 502, 550).
 func (w *wire) hello(ctx context.Context) *channel.Result {
 	name := w.s.set.HeloName
 	if name == "" {
 		name = addressLiteral(w.conn.LocalAddr())
 	}
+	w.ext = extensions{}
 	failed := w.command(ctx, stageHello, 250, "EHLO "+name)
 	if failed == nil {
 		w.ext = parseExtensions(w.text)
+		return nil
 	}
-	return failed
+	if !strings.HasPrefix(failed.Code, "5") || w.command(ctx, stageHello, 250, "HELO "+name) != nil {
+		return failed
+	}
+	return nil
 }
 
 // addressLiteral returns the local address as RFC 5321 section 4.1.3 writes it.

@@ -2,6 +2,7 @@ package email
 
 import (
 	"context"
+	"strings"
 
 	"github.com/turumba/turumba/services/messaging/channel"
 )
@@ -23,7 +24,7 @@ func (s *sender) Verify(ctx context.Context) channel.Result {
 
 // uniform keeps what helps the channel's owner and drops what would turn Verify
 // into a port scanner: every failure before a mail server has shown itself is
-// the same, and nothing the far end said is repeated.
+// the same, and what the far end said is repeated only where it refused the login.
 func uniform(res channel.Result) channel.Result {
 	if res.Code == codeTLS && res.Class != channel.ClassConfig {
 		res.Code = codeConnect
@@ -41,5 +42,8 @@ func uniform(res channel.Result) channel.Result {
 }
 
 func login(res channel.Result, text string) channel.Result {
+	if strings.HasPrefix(res.RawExcerpt, stageAuth.String()+":") {
+		text = channel.Beside(text, res.Text)
+	}
 	return channel.Result{Outcome: channel.NotSent, Class: res.Class, Code: res.Code, SubCode: res.SubCode, Text: text}
 }

@@ -21,6 +21,11 @@ func accepted() channeltest.Want {
 	return channeltest.Want{Outcome: channel.Accepted, Class: channel.ClassOK, ProviderIDs: []string{sid}}
 }
 
+func withText(want channeltest.Want, text string) channeltest.Want {
+	want.Text = text
+	return want
+}
+
 func unknown(code string) channeltest.Want {
 	return channeltest.Want{Outcome: channel.Unknown, Class: channel.ClassUnknown, Code: code}
 }
@@ -185,6 +190,7 @@ func TestStatuses(t *testing.T) {
 		row(503, refusal(20503, "later", 503), "", unknown("20503")),
 		row(500, refusal(20500, "oops", 500), "3", unknown("20500")),
 		row(502, page, "", unknown("502")),
+		row(500, refusal(20500, "the ledger of +251911000001 is away", 500), "4", withText(unknown("20500"), "Twilio may or may not have taken the message: the ledger of *** is away")),
 		row(504, refusal(30410, "timeout", 504), "", unknown("30410")),
 		row(408, page, "", unknown("408")),
 		row(425, page, "", rejected(channel.ClassTransient, "425", "")),
@@ -210,6 +216,9 @@ func TestVerify(t *testing.T) {
 	channeltest.Run(t, suite(
 		row("active", channeltest.Reply{Body: file("account.json")}, ok, "GET /2010-04-01/Accounts/"+account+".json HTTP/1.1\r\n", login),
 		byKey,
+		row("what it says of the login", channeltest.Reply{Status: 401, Body: refusal(20003, "Authenticate with "+token, 401)},
+			withText(not(channel.ClassConfig, "401"), "Twilio refused the credentials: Authenticate with ***")),
+		row("words of somebody else", channeltest.Reply{Status: 403, Body: `{"message":"inner page"}`}, channeltest.Want{Outcome: channel.NotSent, Class: channel.ClassConfig, Code: "403", NotText: "inner"}),
 		row("suspended", channeltest.Reply{Body: file("suspended.json")}, not(channel.ClassConfig, "account_not_active")),
 		row("wrong token", channeltest.Reply{Status: 401, Body: refusal(20003, token, 401)}, not(channel.ClassConfig, "401")),
 		row("no such account", channeltest.Reply{Status: 404, Body: refusal(20404, "x", 404)}, not(channel.ClassConfig, "404")),

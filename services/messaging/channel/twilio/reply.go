@@ -71,7 +71,7 @@ func (s *sender) refused(r reply, why refusal, m *channel.Message) channel.Resul
 	}
 	digits := strings.TrimPrefix(m.To, "+")
 	if outcome == channel.Unknown {
-		return channel.Lost(code, "Twilio may or may not have taken the message")
+		return channel.Lost(code, channel.Beside("Twilio may or may not have taken the message", s.redact.Clean(why.text, channel.MaxText, m.To, digits)))
 	}
 	res := channel.Result{Outcome: outcome, Class: class, Code: code, Text: s.redact.Clean(why.text, channel.MaxText, m.To, digits)}
 	if why.code != 0 {

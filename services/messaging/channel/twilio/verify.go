@@ -30,7 +30,7 @@ func (s *sender) Verify(ctx context.Context) channel.Result {
 	}
 }
 
-// judge keeps to fixed texts: nothing that the far end said is repeated.
+// judge repeats what Twilio says of the credentials; nothing else that the far end said.
 func (s *sender) judge(r reply) channel.Result {
 	a, ok := parse(r)
 	switch {
@@ -39,7 +39,11 @@ func (s *sender) judge(r reply) channel.Result {
 	case r.status == http.StatusOK && ok && a.SID == s.set.AccountSID:
 		return fail(channel.ClassConfig, codeInactive)
 	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden || r.status == http.StatusNotFound:
-		return channel.Fail(channel.ClassConfig, strconv.Itoa(r.status), "Twilio refused the credentials")
+		said := ""
+		if ok && number(a.Code) != 0 { // an error of Twilio's API
+			said = s.redact.Clean(a.Message, channel.MaxText)
+		}
+		return channel.Fail(channel.ClassConfig, strconv.Itoa(r.status), channel.Beside("Twilio refused the credentials", said))
 	case r.status == http.StatusTooManyRequests:
 		return channel.Fail(channel.ClassTransient, strconv.Itoa(r.status), "Twilio asks to slow down")
 	default:

@@ -1,0 +1,2 @@
+-- +goose Up
+ALTER TABLE contact_imports ADD COLUMN warnings jsonb NOT NULL DEFAULT '[]';
