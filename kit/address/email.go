@@ -34,6 +34,32 @@ func Email(s string) (string, error) {
 	return s, nil
 }
 
+// Mailbox is a mailbox as mail is sent to it, in one of the forms by which EmailForms finds it
+// again: as it was written, but in NFC, and with a domain that is not ASCII in small letters
+// of its own script. Its error is ErrEmail.
+func Mailbox(s string) (string, error) {
+	s = Trim(s)
+	if isPlain(s) {
+		return s, nil
+	}
+	key, err := emailKey(s)
+	if err != nil {
+		return "", err
+	}
+	at := strings.LastIndexByte(s, '@')
+	local, domain := norm.NFC.String(s[:at]), s[at+1:]
+	if !isASCII(domain) {
+		if domain, err = domains.ToUnicode(key[strings.LastIndexByte(key, '@')+1:]); err != nil {
+			return "", ErrEmail
+		}
+	}
+	return local + "@" + domain, nil
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
+}
+
 // EmailForms are the texts, in small letters, under which a mailbox may have been stored: as
 // it is given, as its key, and as its key with the domain in its own script.
 func EmailForms(s string) []string {

@@ -38,6 +38,10 @@ func TestEmailKey(t *testing.T) {
 			require.Equal(t, want, address.EmailKey(want), "it is its own key")
 			require.Contains(t, address.EmailForms(s), want)
 			require.Contains(t, address.EmailForms(want), want)
+			sent, err := address.Mailbox(s)
+			require.NoError(t, err, "%q", s)
+			require.Equal(t, want, address.EmailKey(sent), "%q", s)
+			require.Contains(t, address.EmailForms(want), strings.ToLower(sent), "what is sent to is found again: %q", s)
 		}
 	}
 	require.Contains(t, address.EmailForms("kontakt@xn--mnchen-3ya.example"), "kontakt@m\u00fcnchen.example")

@@ -83,10 +83,9 @@ func (c *Contact) Document() ([]byte, error) {
 	return json.Marshal(d)
 }
 
-// PageWeight is the most that a page weighs of what is read page after page for one caller,
-// an export or the recipients of a send (bounds.Page): some 700 contacts without much in
-// them.
-const PageWeight = 1 << 20
+// ExportWeight is the most that a page of an export weighs (bounds.Page): some 700 contacts
+// without much in them.
+const ExportWeight = 2 << 20
 
 // ReadDocument is a contact that was stored.
 func ReadDocument(raw []byte) (*Contact, error) {

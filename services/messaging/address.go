@@ -8,7 +8,7 @@ import "github.com/turumba/turumba/kit/address"
 func CheckAddress(channelType, to, callingCode string) (string, error) {
 	switch channelType {
 	case TypeEmail:
-		return address.Email(to)
+		return address.Mailbox(to)
 	case "sms", "smpp", "whatsapp":
 		region, _ := address.Region(callingCode) // none: numbers need their country
 		return address.Phone(to, region)

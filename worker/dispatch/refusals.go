@@ -3,7 +3,9 @@ package dispatch
 import (
 	"hash/maphash"
 	"strings"
+	"time"
 
+	"github.com/turumba/turumba/services/messaging"
 	"github.com/turumba/turumba/services/messaging/channel"
 )
 
@@ -28,6 +30,21 @@ type refusals struct {
 type throttles struct {
 	served uint64
 	of     map[string]throttled // by message
+	rests  int                  // since somebody was served
+	until  time.Time            // of the last one
+}
+
+// mostRests is how often a rest becomes twice as long: from 2 s to some four minutes.
+const mostRests = 7
+
+// rest is how long a channel rests whose provider says that it is called too fast, and not for
+// how long: twice as long as the time before, until somebody is served.
+func (f *throttles) rest(now time.Time) time.Duration {
+	if !now.Before(f.until) {
+		f.until = now.Add(messaging.DefaultPause << min(f.rests, mostRests))
+		f.rests++
+	}
+	return f.until.Sub(now)
 }
 
 // throttled is how often a message was refused as too fast though others were served since,
@@ -49,6 +66,7 @@ const (
 func (f *throttles) add(res channel.Result, messageID string) bool {
 	if res.Class == channel.ClassOK {
 		f.served++
+		f.rests = 0
 	}
 	if res.Class != channel.ClassRateLimited {
 		delete(f.of, messageID)
@@ -72,13 +90,16 @@ func (f *throttles) add(res channel.Result, messageID string) bool {
 var refusalSeed = maphash.MakeSeed()
 
 // add takes in what became of a call, and reports whether the channel is refused rather than
-// the recipient.
-func (f *refusals) add(res channel.Result, to string) bool {
+// the recipient. Who was refused before, when others were served, says nothing new: all of a
+// send's come together again when it is time for their next try.
+func (f *refusals) add(res channel.Result, to string, again bool) bool {
 	switch {
 	case res.Class == channel.ClassOK:
 		*f = refusals{}
 		return false
 	case res.Class != channel.ClassRefused:
+		return false
+	case again && !f.whole:
 		return false
 	case f.recipients == nil || f.code != res.Code || f.subCode != res.SubCode:
 		*f = refusals{code: res.Code, subCode: res.SubCode, recipients: map[uint64]struct{}{}, domains: map[uint64]struct{}{}}

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -22,7 +23,7 @@ func TestRunOfRefusals(t *testing.T) {
 	many := func(res channel.Result, n, domains int) func(*refusals) bool {
 		return func(f *refusals) (whole bool) {
 			for i := range n {
-				whole = f.add(res, to(i, domains))
+				whole = f.add(res, to(i, domains), false)
 			}
 			return whole
 		}
@@ -36,16 +37,22 @@ func TestRunOfRefusals(t *testing.T) {
 		"one domain":         {[]func(*refusals) bool{many(refused, 50, 1)}, false},
 		"one recipient": {[]func(*refusals) bool{func(f *refusals) (w bool) {
 			for range 50 {
-				w = f.add(refused, "a@b.example")
+				w = f.add(refused, "a@b.example", false)
 			}
 			return w
 		}}, false},
 		"somebody served between":     {[]func(*refusals) bool{many(refused, 9, 3), many(served, 1, 1), many(refused, 9, 3)}, false},
 		"another refusal between":     {[]func(*refusals) bool{many(refused, 9, 3), many(other, 1, 1), many(refused, 9, 3)}, false},
 		"recipients who do not exist": {[]func(*refusals) bool{many(gone, 100, 5)}, false},
-		"and they between":            {[]func(*refusals) bool{many(refused, 9, 3), many(gone, 20, 3), func(f *refusals) bool { return f.add(refused, "z@z.example") }}, true},
-		"the probe of a channel":      {[]func(*refusals) bool{many(refused, 12, 2), func(f *refusals) bool { return f.add(refused, "a0@d0.example") }}, true},
-		"a channel that works again":  {[]func(*refusals) bool{many(refused, 12, 2), many(served, 1, 1), func(f *refusals) bool { return f.add(refused, "z@z.example") }}, false},
+		"and they between":            {[]func(*refusals) bool{many(refused, 9, 3), many(gone, 20, 3), func(f *refusals) bool { return f.add(refused, "z@z.example", false) }}, true},
+		"the probe of a channel":      {[]func(*refusals) bool{many(refused, 12, 2), func(f *refusals) bool { return f.add(refused, "a0@d0.example", true) }}, true},
+		"the next tries of many": {[]func(*refusals) bool{func(f *refusals) (w bool) {
+			for i := range 50 {
+				w = f.add(refused, to(i, 5), true)
+			}
+			return w
+		}}, false},
+		"a channel that works again": {[]func(*refusals) bool{many(refused, 12, 2), many(served, 1, 1), func(f *refusals) bool { return f.add(refused, "z@z.example", false) }}, false},
 	} {
 		f, got := &refusals{}, false
 		for _, call := range c.calls {
@@ -53,6 +60,21 @@ func TestRunOfRefusals(t *testing.T) {
 		}
 		require.Equal(t, c.want, got, name)
 	}
+}
+
+// TestRestsGrow: a channel whose provider goes on to say that it is called too fast is called
+// less and less, all calls of a moment counting once, until somebody is served.
+func TestRestsGrow(t *testing.T) {
+	t.Parallel()
+	f, now := &throttles{}, time.Unix(1_770_000_000, 0)
+	for n := range 12 {
+		want := 2 * time.Second << min(n, 7)
+		require.Equal(t, want, f.rest(now))
+		require.Equal(t, want-time.Second, f.rest(now.Add(time.Second)), "another call of the same moment")
+		now = now.Add(want)
+	}
+	f.add(channel.Result{Outcome: channel.Accepted, Class: channel.ClassOK}, "m")
+	require.Equal(t, 2*time.Second, f.rest(now))
 }
 
 // TestThrottledMessage: a message that is refused as too fast time after time, while others

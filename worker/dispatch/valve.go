@@ -56,17 +56,24 @@ func (v *valve) note(o messaging.Outcome, took time.Duration, now time.Time) (tr
 // judge takes in the result of a call, and says what it is about where the calls before tell
 // more than it does. Where many recipients were refused alike, the channel is: it rests, with
 // the provider's sentence, and its messages wait. Where a message is always the one that comes
-// too fast, the message is.
-func (v *valve) judge(res channel.Result, messageID, to string) channel.Result {
+// too fast, the message is. again is whether the message was tried before.
+func (v *valve) judge(res channel.Result, messageID, to string, again bool) channel.Result {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.refusals.add(res, to) {
+	if v.refusals.add(res, to, again) {
 		res.Class = channel.ClassConfig
 	}
 	if v.slowed.add(res, messageID) {
 		res.Class = channel.ClassDeferred
 	}
 	return res
+}
+
+// rests is how long the channel rests, whose provider did not say for how long.
+func (v *valve) rests(now time.Time) time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.slowed.rest(now)
 }
 
 // tripPause is how long a process by itself calls nobody; the database knows the rest.

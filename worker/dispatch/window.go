@@ -124,8 +124,11 @@ func (r *runner) sendOne(c *call) (o messaging.Outcome, urgent bool) {
 	ended := r.cfg.Clock.Now()
 	took := ended.Sub(c.began)
 	r.observe(ctx, with, c.ID, res, took)
-	o = messaging.Decide(with.line.valve.judge(res, c.ID, c.Address), with.channel, c.Attempts, rand.Float64())
+	o = messaging.Decide(with.line.valve.judge(res, c.ID, c.Address, c.Attempts > 0), with.channel, c.Attempts, rand.Float64())
 	o.MessageID, o.Expiring = c.ID, c.NotAfter != nil
+	if o.Slow {
+		o.RetryIn = with.line.valve.rests(ended)
+	}
 	if c.silent.Load() { // the channel has been judged without it
 		return o, false
 	}

@@ -400,7 +400,7 @@ func TestUncertainEncodings(t *testing.T) {
 		"said otherwise":              {bytesOf(charmap.Windows1251, russian), "windows-1251", ""},
 		"Cyrillic":                    {bytesOf(charmap.Windows1251, russian), "", "windows-1251"},
 		"Macintosh":                   {bytesOf(charmap.Macintosh, german), "", "macintosh"},
-		"UTF-8 with one damaged byte": {append([]byte(german), "M\xfcller,+251911000003\n"...), "", "utf-8"},
+		"UTF-8 with one damaged byte": {append([]byte(german), "M\xfcller,+251911000003\n"...), "", ""},
 	} {
 		f, err := contactcsv.Detect(c.file, c.said, "")
 		require.NoError(t, err, name)
@@ -414,6 +414,21 @@ func TestUncertainEncodings(t *testing.T) {
 			}
 		}
 		require.Equal(t, c.alternative, got, name)
+	}
+}
+
+// TestDamagedUTF8: a few bytes that are no UTF-8 make no file another encoding's, whose letters
+// would all be wrong.
+func TestDamagedUTF8(t *testing.T) {
+	t.Parallel()
+	row := "x@b\u00fccher.example,\u12a0\u1260\u1260\n"
+	for _, at := range []int{0, 3, 50, 400} {
+		file := "email,name\n" + strings.Repeat(row, at) + "j@b.example,J\xf6rg\n" + strings.Repeat(row, 450-at)
+		f, rows, err := read([]byte(file), "", "", nil)
+		require.NoError(t, err)
+		require.Equal(t, "utf-8", f.Encoding, at)
+		require.Len(t, rows, 451)
+		require.Equal(t, "\u12a0\u1260\u1260", rows[(at+7)%451].Contact.Name)
 	}
 }
 

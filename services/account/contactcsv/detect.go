@@ -106,10 +106,27 @@ func guessEncoding(sample []byte) (string, error) {
 	if zeros := bytes.Count(sample, []byte{0}); zeros > 0 {
 		return guessUTF16(sample, zeros)
 	}
-	if utf8.Valid(wholeRunes(sample)) {
+	if whole, alone := runes(sample); whole >= alone && whole+alone > 0 || utf8.Valid(wholeRunes(sample)) {
 		return utf8Name, nil
 	}
 	return windows1252, nil
+}
+
+// runes counts the characters beyond ASCII that are UTF-8, and the bytes that are none. Other
+// encodings have hardly any of the former by chance: a file with more of them is UTF-8 with
+// damage, and would be unreadable as anything else.
+func runes(sample []byte) (whole, alone int) {
+	for sample = wholeRunes(sample); len(sample) > 0; {
+		r, size := utf8.DecodeRune(sample)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			alone++
+		case size > 1:
+			whole++
+		}
+		sample = sample[size:]
+	}
+	return whole, alone
 }
 
 // guessUTF16 tells by which half of the pairs is zero: that of Latin letters and

@@ -60,19 +60,17 @@ func short(name string) string {
 	return name
 }
 
-// alternative is the most likely encoding of a file that was taken for Windows-1252. Almost
-// UTF-8 is UTF-8 with damage. Letters that stand side by side with their like are another
+// alternative is the most likely encoding of a file that was taken for Windows-1252. Letters that stand side by side with their like are another
 // alphabet's, mostly Cyrillic; those below 0xA0 are signs in Windows-1252 and letters on the
 // old Macintosh; else Windows-1250 has the letters of Central Europe in the same places.
 func alternative(sample []byte) string {
-	var multibyte, alone, low, neighbours int
+	var alone, low, neighbours int
 	for i := 0; i < len(sample); {
 		if sample[i] < utf8.RuneSelf {
 			i++
 			continue
 		}
 		if r, size := utf8.DecodeRune(sample[i:]); r != utf8.RuneError {
-			multibyte++
 			i += size
 			continue
 		}
@@ -86,8 +84,6 @@ func alternative(sample []byte) string {
 		i++
 	}
 	switch {
-	case multibyte > alone:
-		return utf8Name
 	case neighbours*2 > alone:
 		return "windows-1251"
 	case low*2 > alone:

@@ -14,6 +14,7 @@ import (
 
 	errorv1 "github.com/turumba/turumba/gen/turumba/error/v1"
 	"github.com/turumba/turumba/kit/apierr"
+	"github.com/turumba/turumba/kit/bounds"
 	"github.com/turumba/turumba/kit/mongodb"
 	"github.com/turumba/turumba/kit/query"
 	account "github.com/turumba/turumba/services/account"
@@ -321,7 +322,7 @@ func (s *Store) CountMembers(ctx context.Context, accountID string, groupIDs []s
 // after the cursor.
 func (s *Store) Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, limit int) ([]*account.Contact, error) {
 	filter := bson.D{{Key: "group_ids", Value: bson.D{{Key: "$in", Value: groupIDs}}}, {Key: "_id", Value: bson.D{{Key: "$gt", Value: cursor}}}}
-	docs, err := mongodb.Find[contactDocument](ctx, s.contacts, []string{accountID}, filter, mongodb.Page{Sort: bson.D{{Key: "_id", Value: int32(1)}}, Limit: int64(limit), Weight: account.PageWeight})
+	docs, err := mongodb.Find[contactDocument](ctx, s.contacts, []string{accountID}, filter, mongodb.Page{Sort: bson.D{{Key: "_id", Value: int32(1)}}, Limit: int64(limit), Weight: bounds.MaxPage})
 	if err != nil {
 		return nil, fmt.Errorf("read recipients: %w", err)
 	}

@@ -277,7 +277,7 @@ func (s *Store) CountMembers(ctx context.Context, accountID string, groupIDs []s
 // Recipients returns up to limit members of the groups, each once, in order of
 // id, after the cursor.
 func (s *Store) Recipients(ctx context.Context, accountID string, groupIDs []string, cursor string, limit int) ([]*account.Contact, error) {
-	page := bounds.NewPage(ctx, account.PageWeight)
+	page := bounds.NewPage(ctx, bounds.MaxPage)
 	return pg.Read(ctx, s.db, []string{accountID}, query.Upto(page, scanContact), `
 		WITH members AS (
 			SELECT DISTINCT m.contact_id FROM unnest($2::uuid[]) AS g (id)

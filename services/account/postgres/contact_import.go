@@ -185,7 +185,7 @@ func (s *Store) ImportChunk(ctx context.Context, im *account.Import, offset int3
 
 // RejectedRows returns up to limit rejected rows of an import after the line.
 func (s *Store) RejectedRows(ctx context.Context, im *account.Import, after, limit int) ([]*account.RejectedRow, error) {
-	page := bounds.NewPage(ctx, account.PageWeight)
+	page := bounds.NewPage(ctx, account.ExportWeight)
 	return pg.Read(ctx, s.db, []string{im.AccountID}, query.Upto(page, pgx.RowToAddrOfStructByName[account.RejectedRow]),
 		"SELECT line, code, field, message, cells FROM contact_import_errors WHERE account_id = $1 AND import_id = $2 AND line > $3 ORDER BY line LIMIT $4",
 		im.AccountID, im.ID, after, limit)

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	exportPage   = 1000     // rows read at once
+	exportPage   = 500      // rows read at once
 	exportBuffer = 64 << 10 // bytes of one message
 	// pagesAtOnce is how many pages of exports are read at a time, of 16 connections: whatever is
 	// exported, three quarters of them are for calls and sends (ADR 0051).
@@ -52,7 +52,7 @@ func (s *Server) ExportContacts(req *accountv1.ExportContactsRequest, stream grp
 		return err
 	}
 	ctx := stream.Context()
-	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true, Weight: account.PageWeight}
+	r := query.Request{Filters: req.GetFilter(), Sorts: []string{"created_at:asc"}, Limit: exportPage, NoTotal: true, Weight: account.ExportWeight}
 	for {
 		page, err := readPage(ctx, s, func() (*query.Page[*account.Contact], error) { return s.contacts.Contacts(ctx, auth.ScopeFrom(ctx), r) })
 		if err != nil {

@@ -198,7 +198,7 @@ func heavyPages(f *fixture) {
 	for {
 		page, err := f.Contacts.Recipients(f.ctx, f.mine, []string{g.ID}, got[len(got)-1], 500)
 		require.NoError(f.t, err)
-		require.Less(f.t, len(page), 30)
+		require.Less(f.t, len(page), 50)
 		if len(page) == 0 {
 			break
 		}

@@ -40,7 +40,7 @@ func classify(at stage, code int, s status, text []byte) channel.Class {
 		return channel.ClassConfig
 	case code == 530 || code == 534 || code == 535 || code == 538 || s == status{5, 7, 3}:
 		return channel.ClassConfig
-	case s == status{5, 1, 7} || s == status{5, 1, 8} || s == status{5, 4, 5} || says(text, ofSender):
+	case aboutSender(s, text):
 		return channel.ClassConfig
 	case s == status{5, 2, 2}:
 		return channel.ClassDeferred
@@ -52,19 +52,43 @@ func classify(at stage, code int, s status, text []byte) channel.Class {
 	return classifyByStage(at, code, s, text)
 }
 
+// aboutSender reports whether a reply, temporary or for good, is about who sends: the address,
+// the account, what it may send today, or what its domain proves of it (RFC 7372: 5.7.20 to
+// 5.7.27). It is the same for every recipient, at whatever stage it comes.
+func aboutSender(s status, text []byte) bool {
+	switch {
+	case s.subject == 1 && (s.detail == 7 || s.detail == 8), s == status{5, 4, 5}:
+		return true
+	case s.class == 5 && s.subject == 7 && s.detail >= 20 && s.detail <= 27:
+		return true
+	}
+	return says(text, ofSender) || says(text, ofLimit) && says(text, ofTime) && !says(text, ofMailbox)
+}
+
 // What servers say in words where the status says less.
 var (
 	// ofSender: the account may not send, not as this sender or not any more today, or the
 	// server does not relay for it.
 	ofSender = []string{
 		"relay access denied", "relaying denied", "relay denied", "unable to relay", "cannot relay", "not permitted to relay", "relay not permitted", "relaying not allowed", "rcpthosts",
-		"sender address rejected", "sender rejected", "not owned by user", "sending limit", "sending quota", "relay limit",
+		"sender address rejected", "sender rejected", "sender verify failed", "not owned by user", "sending limit", "sending quota", "relay limit", "message quota", "relay quota",
+		"permissions to send as", "permission to send as", "sendasdenied", "not one of your addresses", "verified sender", "address is not verified", "failed the check",
+		"sending paused", "sending is paused", "sending has been", "account is suspended", "account has been suspended", "account suspended", "unusual sending activity",
+		"sender is unauthenticated", "permanently deferred", "credits exceeded", "exceeded the number of recipients", "quota exceeded for this account",
 	}
+	// ofLimit, ofTime: so many in so long, which is the account's, unless it is the mailbox's.
+	ofLimit   = []string{"limit", "quota", "exceeded", "too many"}
+	ofTime    = []string{"daily", "hourly", "per day", "per hour", "today", "monthly", "per month", "24 hours"}
+	ofMailbox = []string{"mailbox", "over quota", "recipient's", "receiving"}
 	// ofRecipient: there is no such mailbox.
 	ofRecipient = []string{
 		"no such user", "no such mailbox", "no such recipient", "no such address", "no mailbox", "user unknown", "unknown user", "unknown recipient", "recipient unknown",
 		"user not found", "recipient not found", "mailbox not found", "does not exist", "doesn't exist", "mailbox unavailable", "mailbox name not allowed",
 		"invalid recipient", "invalid mailbox", "not a valid mailbox", "not our customer", "account has been disabled", "mailbox disabled",
+	}
+	// ofContent: this text is not wanted.
+	ofContent = []string{
+		"spam", "virus", "malware", "content", "unsolicited", "bulk", "attachment", "message rejected", "blocked url", "phish", "message size", "too large", "too big", "line too long", "header",
 	}
 	greylisting = []string{"greylist", "graylist", "grey list", "gray list", "grey-list", "gray-list", "postgrey"}
 )
@@ -79,10 +103,12 @@ func says(text []byte, words []string) bool {
 // asks the channel to slow down; what it says of one recipient is that recipient's alone.
 func classifyTemporary(at stage, code int, s status, text []byte) channel.Class {
 	switch {
-	case at == stageAuth:
-		return channel.ClassTransient
 	case greylists(s, text):
 		return channel.ClassDeferred
+	case aboutSender(s, text), at == stageAuth && code == 432: // RFC 4954, section 4.7.12: the user has to do something
+		return channel.ClassConfig
+	case at == stageAuth: // nobody's message
+		return channel.ClassRateLimited
 	case code == 421 || s.class == 4 && (s.subject == 3 || s.subject == 7) || s == status{4, 5, 3}:
 		return channel.ClassRateLimited
 	case at == stageRcpt || s.class == 4 && (s.subject == 1 || s.subject == 2) && at > stageRcpt:
@@ -117,6 +143,10 @@ func classifyByStage(at stage, code int, s status, text []byte) channel.Class {
 			return channel.ClassRefused
 		}
 		return channel.ClassPermanentRecipient
+	case stageData, stageEnd:
+		if (policy || s == status{}) && !says(text, ofContent) {
+			return channel.ClassRefused
+		}
 	}
 	return channel.ClassPermanentContent
 }
@@ -128,6 +158,8 @@ func recipientStatus(s status) bool {
 	}
 	switch [2]int{s.subject, s.detail} {
 	case [2]int{1, 1}, [2]int{1, 2}, [2]int{1, 3}, [2]int{1, 6}, [2]int{1, 10}, [2]int{2, 1}:
+		return true
+	case [2]int{7, 124}, [2]int{7, 129}, [2]int{7, 133}, [2]int{7, 134}, [2]int{7, 135}, [2]int{7, 136}: // groups and mailboxes of Exchange that take mail of some only
 		return true
 	}
 	return false
