@@ -19,6 +19,7 @@ import (
 // jobs.Queue or jobs.Loop: they have the limits and report whether they go round.
 var byHand = map[string]string{
 	"cmd/turumba/hold.go giveUp":                                    "a command's wait for the workers",
+	"kit/bounds/room.go shares.acquire":                             "a call's wait for room; it cuts readers who are too slow meanwhile",
 	"kit/bus/inproc/consume.go Bus.next":                            "takes messages of a queue in memory for Consume, whose handlers have a limit each",
 	"kit/bus/rabbitmq/consume.go consumer.loop":                     "subscribes again for ever; the broker's check of readiness says whether it is there",
 	"kit/bus/rabbitmq/consume.go consumer.receive":                  "takes deliveries, and subscribes again where none come",
