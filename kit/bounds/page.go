@@ -84,6 +84,29 @@ func NewPage(ctx context.Context, most int64) *Page {
 	return &Page{answer: a, most: most}
 }
 
+// ReadPage reads the page of a list that asks for so many rows, and reports whether there are
+// more than it holds: read adds rows to the page until Add fails, and fails with what Add
+// says. A page that is too large to be read beside those of others waits for its room with
+// empty hands, and is read once more. most is as for NewPage.
+func ReadPage(ctx context.Context, most int64, rows int32, read func(*Page) error) (more bool, err error) {
+	page := NewPage(ctx, most)
+	if err := page.Queue(ctx, rows); err != nil {
+		return false, err
+	}
+	err = read(page)
+	if errors.Is(err, ErrNoRoom) {
+		if err := page.Wait(ctx); err != nil {
+			return false, err
+		}
+		err = read(page) // which has its room now
+	}
+	page.Read()
+	if errors.Is(err, ErrFull) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Queue waits for room before anything is read, where that is how it would end: a list of many
 // rows, whose caller has other large ones waiting already. It fails with UNAVAILABLE.
 func (p *Page) Queue(ctx context.Context, rows int32) error {

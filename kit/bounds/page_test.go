@@ -99,9 +99,6 @@ func TestSlowReadersAreCut(t *testing.T) {
 // TestManyPages: a page that finds no room in time says when to come again.
 func TestManyPages(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("waits for 10 s")
-	}
 	room := bounds.NewRoom(bounds.Pages)
 	_, err := room.Take(t.Context(), "a", 2*bounds.MaxPage)
 	require.NoError(t, err)

@@ -26,7 +26,15 @@ func List[T any](ctx context.Context, c *Collection, q *query.Checked) (*query.P
 	if len(q.Scope) == 0 {
 		return page, nil
 	}
-	docs, more, err := c.readPage(ctx, q)
+	filter, order, err := find(q)
+	if err != nil {
+		return nil, err
+	}
+	var docs []bson.Raw
+	more, err := bounds.ReadPage(ctx, q.Weight, q.Limit, func(page *bounds.Page) (err error) {
+		docs, err = c.page(ctx, q, page, filter, order)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -56,33 +64,6 @@ func List[T any](ctx context.Context, c *Collection, q *query.Checked) (*query.P
 	}
 	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, q, seen)
 	return page, err
-}
-
-// readPage reads the documents of the page, and reports whether there are more. A page that
-// is too large to be read beside those of others waits for its room with empty hands.
-func (c *Collection) readPage(ctx context.Context, q *query.Checked) (docs []bson.Raw, more bool, err error) {
-	filter, order, err := find(q)
-	if err != nil {
-		return nil, false, err
-	}
-	page := bounds.NewPage(ctx, q.Weight)
-	if err := page.Queue(ctx, q.Limit); err != nil {
-		return nil, false, err
-	}
-	for {
-		docs, err = c.page(ctx, q, page, filter, order)
-		if errors.Is(err, bounds.ErrNoRoom) {
-			if err := page.Wait(ctx); err != nil {
-				return nil, false, err
-			}
-			continue
-		}
-		page.Read()
-		if errors.Is(err, bounds.ErrFull) {
-			return docs, true, nil
-		}
-		return docs, false, err
-	}
 }
 
 // find returns the filter and the order of the page.

@@ -67,7 +67,11 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	rows, more, err := readPage(ctx, db, c, f, scan)
+	var rows []keyed[T]
+	more, err := bounds.ReadPage(ctx, c.weight, c.Limit, func(page *bounds.Page) (err error) {
+		rows, err = readRows(ctx, db, c, f, page, scan)
+		return err
+	})
 	if err != nil {
 		return nil, c.failed(err)
 	}
@@ -94,29 +98,6 @@ func List[T any](ctx context.Context, db Batcher, c *Compiled, scan pgx.RowToFun
 	f.rows, f.took = len(rows), clock.System().Now().Sub(began)
 	page.Meta.Total, page.Meta.TotalIsEstimate, err = c.total(ctx, db, f)
 	return page, err
-}
-
-// readPage reads the rows of the page, and reports whether there are more. A page that is
-// too large to be read beside those of others waits for its room with empty hands.
-func readPage[T any](ctx context.Context, db Batcher, c *Compiled, f found, scan pgx.RowToFunc[T]) (rows []keyed[T], more bool, err error) {
-	page := bounds.NewPage(ctx, c.weight)
-	if err := page.Queue(ctx, c.Limit); err != nil {
-		return nil, false, err
-	}
-	for {
-		rows, err = readRows(ctx, db, c, f, page, scan)
-		if errors.Is(err, bounds.ErrNoRoom) {
-			if err := page.Wait(ctx); err != nil {
-				return nil, false, err
-			}
-			continue
-		}
-		page.Read()
-		if errors.Is(err, bounds.ErrFull) {
-			return rows, true, nil
-		}
-		return rows, false, err
-	}
 }
 
 // muchRest is what rows that nobody wants may weigh to be read to their end; of more, a new
