@@ -694,7 +694,7 @@ export interface paths {
         /**
          * Delete channel
          * @description DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
-         *     sends wait for it, unless force is set: then they fail.
+         *     sends wait for it, unless force is set: then they fail, and cannot be sent again.
          */
         delete: operations["ChannelService_DeleteChannel"];
         options?: never;
@@ -4675,9 +4675,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -4939,9 +4945,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -5120,9 +5132,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -5282,9 +5300,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -6097,9 +6121,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -6246,7 +6276,7 @@ export interface operations {
     ChannelService_DeleteChannel: {
         parameters: {
             query?: {
-                /** @description Delete it although messages wait for it, which fail then. */
+                /** @description Delete it although messages wait for it, which fail then and cannot be sent again. */
                 force?: boolean;
             };
             header?: never;
@@ -6429,9 +6459,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -6712,9 +6748,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -7029,9 +7071,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -7474,9 +7522,12 @@ export interface operations {
     GroupMessageService_ListSkippedRecipients: {
         parameters: {
             query?: {
-                /** @description Rows to skip, 0 to 10 000. */
+                /** @description Rows to skip, 0 to 10 000. The page after one begins at its meta.skip + meta.limit. */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page. */
                 page_token?: string;
@@ -7563,9 +7614,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -7759,9 +7816,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -7883,9 +7946,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -8156,9 +8225,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -8281,9 +8356,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -8929,9 +9010,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -9128,9 +9215,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -9289,9 +9382,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;
@@ -9769,9 +9868,15 @@ export interface operations {
                 filter?: string[];
                 /** @description Sort keys `field:asc` or `field:desc`; at most 5. */
                 sort?: string[];
-                /** @description Rows to skip, 0 to 10 000; use page_token for deeper pages. */
+                /**
+                 * @description Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+                 *     at its meta.skip + meta.limit.
+                 */
                 skip?: number;
-                /** @description Most rows to return, 1 to 1000; 0 means 100. */
+                /**
+                 * @description Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+                 *     than 4 MiB: more follow while next_page_token is not empty.
+                 */
                 limit?: number;
                 /** @description next_page_token of the previous page, with the same filters and sort. */
                 page_token?: string;

@@ -391,16 +391,17 @@ func TestUncertainEncodings(t *testing.T) {
 		said        string
 		alternative string
 	}{
-		"plain":                       {[]byte("name,phone\nJorg,+251911000001\n"), "", ""},
-		"UTF-8":                       {[]byte(german), "", ""},
-		"UTF-8 of another alphabet":   {[]byte(russian), "", ""},
-		"UTF-16":                      {bytesOf(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), german), "", ""},
-		"Western Europe":              {bytesOf(charmap.Windows1252, german), "", "windows-1250"},
-		"said":                        {bytesOf(charmap.Windows1252, german), "windows-1252", ""},
-		"said otherwise":              {bytesOf(charmap.Windows1251, russian), "windows-1251", ""},
-		"Cyrillic":                    {bytesOf(charmap.Windows1251, russian), "", "windows-1251"},
-		"Macintosh":                   {bytesOf(charmap.Macintosh, german), "", "macintosh"},
-		"UTF-8 with one damaged byte": {append([]byte(german), "M\xfcller,+251911000003\n"...), "", ""},
+		"plain":                     {[]byte("name,phone\nJorg,+251911000001\n"), "", ""},
+		"UTF-8":                     {[]byte(german), "", ""},
+		"UTF-8 of another alphabet": {[]byte(russian), "", ""},
+		"UTF-16":                    {bytesOf(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM), german), "", ""},
+		"Western Europe":            {bytesOf(charmap.Windows1252, german), "", "windows-1250"},
+		"said":                      {bytesOf(charmap.Windows1252, german), "windows-1252", ""},
+		"said otherwise":            {bytesOf(charmap.Windows1251, russian), "windows-1251", ""},
+		"Cyrillic":                  {bytesOf(charmap.Windows1251, russian), "", "windows-1251"},
+		"Macintosh":                 {bytesOf(charmap.Macintosh, german), "", "macintosh"},
+		"UTF-8 of one letter and two damaged bytes": {[]byte("name,phone\nZo\u00eb,+251911000001\nRen\xff\xe9,+251911000002\n"), "", "utf-8"},
+		"UTF-8 with one damaged byte":               {append([]byte(german), "M\xfcller,+251911000003\n"...), "", ""},
 	} {
 		f, err := contactcsv.Detect(c.file, c.said, "")
 		require.NoError(t, err, name)

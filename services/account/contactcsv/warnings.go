@@ -64,6 +64,9 @@ func short(name string) string {
 // alphabet's, mostly Cyrillic; those below 0xA0 are signs in Windows-1252 and letters on the
 // old Macintosh; else Windows-1250 has the letters of Central Europe in the same places.
 func alternative(sample []byte) string {
+	if whole, alone := runes(sample); whole > 0 && whole*4 >= alone {
+		return utf8Name // with more damage than letters, in a file of a few rows
+	}
 	var alone, low, neighbours int
 	for i := 0; i < len(sample); {
 		if sample[i] < utf8.RuneSelf {

@@ -375,9 +375,11 @@ type ListUsersRequest struct {
 	Filter []string `protobuf:"bytes,1,rep,name=filter,proto3" json:"filter,omitempty"`
 	// Sort keys `field:asc` or `field:desc`; at most 5.
 	Sort []string `protobuf:"bytes,2,rep,name=sort,proto3" json:"sort,omitempty"`
-	// Rows to skip, 0 to 10 000; use page_token for deeper pages.
+	// Rows to skip, 0 to 10 000; use page_token for deeper pages. The page after one begins
+	// at its meta.skip + meta.limit.
 	Skip int32 `protobuf:"varint,3,opt,name=skip,proto3" json:"skip,omitempty"`
-	// Most rows to return, 1 to 1000; 0 means 100.
+	// Most rows to return, 1 to 1000; 0 means 100. A page has fewer where it would be larger
+	// than 4 MiB: more follow while next_page_token is not empty.
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// next_page_token of the previous page, with the same filters and sort.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -51,7 +51,7 @@ type ChannelServiceClient interface {
 	// missing and nothing changes.
 	UpdateChannel(ctx context.Context, in *UpdateChannelRequest, opts ...grpc.CallOption) (*UpdateChannelResponse, error)
 	// DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
-	// sends wait for it, unless force is set: then they fail.
+	// sends wait for it, unless force is set: then they fail, and cannot be sent again.
 	DeleteChannel(ctx context.Context, in *DeleteChannelRequest, opts ...grpc.CallOption) (*DeleteChannelResponse, error)
 	// VerifyChannel asks the provider whether it accepts the credentials (at most 10 s)
 	// and stores the answer as the status; CHANNEL_VERIFICATION_FAILED
@@ -171,7 +171,7 @@ type ChannelServiceServer interface {
 	// missing and nothing changes.
 	UpdateChannel(context.Context, *UpdateChannelRequest) (*UpdateChannelResponse, error)
 	// DeleteChannel removes a channel. Messages keep their history. IN_USE while messages or
-	// sends wait for it, unless force is set: then they fail.
+	// sends wait for it, unless force is set: then they fail, and cannot be sent again.
 	DeleteChannel(context.Context, *DeleteChannelRequest) (*DeleteChannelResponse, error)
 	// VerifyChannel asks the provider whether it accepts the credentials (at most 10 s)
 	// and stores the answer as the status; CHANNEL_VERIFICATION_FAILED
